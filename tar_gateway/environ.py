@@ -1,0 +1,99 @@
+"""What a WSGI environ says of a request. Hostile ones are refused, never trusted."""
+
+from collections.abc import Callable, Iterable, Iterator
+from urllib.parse import quote
+from wsgiref.types import WSGIEnvironment
+
+from tar_gateway.conditions import Conditions
+from tar_gateway.errors import BadRequest, ContentTooLarge
+from tar_gateway.headers import end_to_end
+from tar_gateway.names import BadName, check_name, decode_text
+from tar_gateway.sources import Caller
+
+# About the message's own body or connection: a GET that is passed on has another of each.
+_NOT_PASSED = frozenset({"host", "content-length", "content-type", "expect"})
+
+
+def path_of(environ: WSGIEnvironment) -> str:
+    """Give the path below the mount point as a checked name, ``""`` for the root.
+
+    A directory's keeps the slash at its end. The server has decoded it exactly once.
+    """
+    raw = environ.get("PATH_INFO", "").encode("latin-1", "replace")
+    try:
+        path = decode_text(raw).removeprefix("/")
+        if path:
+            check_name(path.removesuffix("/"))
+    except BadName as error:
+        raise BadRequest(f"the path '{quote(raw)}' {error}") from error
+    return path
+
+
+def query_of(environ: WSGIEnvironment) -> str:
+    """Give the raw query string, with anything that a URL can't hold encoded."""
+    raw = environ.get("QUERY_STRING", "").encode("latin-1", "replace")
+    return quote(raw, safe="%!$&'()*+,;=:@/?-._~[]|^`{}\"<>\\")
+
+
+def caller_of(environ: WSGIEnvironment, forwarded: Iterable[str]) -> Caller:
+    """Give the caller's credentials: those headers that go along with every member."""
+    pairs = ((name, _header(environ, name)) for name in forwarded)
+    return Caller(tuple((name, value) for name, value in pairs if value is not None))
+
+
+def conditions_of(environ: WSGIEnvironment) -> Conditions:
+    """Give the headers that decide which part of an answer is wanted, if any."""
+    return Conditions(
+        if_match=_header(environ, "If-Match"),
+        if_none_match=_header(environ, "If-None-Match"),
+        if_modified_since=_header(environ, "If-Modified-Since"),
+        if_unmodified_since=_header(environ, "If-Unmodified-Since"),
+        if_range=_header(environ, "If-Range"),
+        range=_header(environ, "Range"),
+    )
+
+
+def passed_headers(environ: WSGIEnvironment) -> list[tuple[str, str]]:
+    """Give the request's end-to-end headers, as they go on to the upstream."""
+    received = (
+        (key.removeprefix("HTTP_").replace("_", "-").title(), value)
+        for key, value in environ.items()
+        if key.startswith("HTTP_")
+    )
+    return [pair for pair in end_to_end(received) if pair[0].lower() not in _NOT_PASSED]
+
+
+def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
+    """Read the request's body of at most ``limit`` bytes."""
+    told = environ.get("CONTENT_LENGTH") or ""
+    if told and not (told.isascii() and told.isdigit() and len(told) < 20):
+        raise BadRequest("the Content-Length is not a length")
+    too_large = ContentTooLarge(f"the body is larger than the {limit} bytes that are allowed")
+    if told:
+        length = int(told)
+    elif environ.get("wsgi.input_terminated"):
+        length = limit + 1  # it came in chunks, and the server ends it
+    else:
+        return b""
+    if told and length > limit:
+        raise too_large
+    try:
+        body = b"".join(_blocks(environ["wsgi.input"].read, length))
+    except Exception as error:  # servers raise what they like for a body that breaks off
+        raise BadRequest("the body could not be read") from error
+    if told and len(body) < length:
+        raise BadRequest("the body is shorter than its Content-Length")
+    if len(body) > limit:
+        raise too_large
+    return body
+
+
+def _blocks(read: Callable[[int], bytes], length: int) -> Iterator[bytes]:
+    while length and (block := read(min(length, 64 * 1024))):
+        length -= len(block)
+        yield block
+
+
+def _header(environ: WSGIEnvironment, name: str) -> str | None:
+    value = environ.get("HTTP_" + name.upper().replace("-", "_"))
+    return value if isinstance(value, str) else None

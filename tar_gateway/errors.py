@@ -1,0 +1,196 @@
+"""Everything that can go wrong, with the status a client sees and who is to blame.
+
+One tree. None of it is an ``OSError`` or a ``StopIteration``: servers take those for the
+client's doing and answer with silence. This file knows of no server, no library and no IO.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from http import HTTPStatus
+
+
+class Blame(Enum):
+    """Who has to change something before the request can succeed."""
+
+    CLIENT = "client"
+    UPSTREAM = "upstream"
+    OPERATOR = "operator"
+
+
+class TarGatewayError(Exception):
+    """The root of the tree."""
+
+    blame = Blame.OPERATOR
+
+
+class SettingsError(TarGatewayError):
+    """A setting is missing or wrong; the text says which, why, and what would be right."""
+
+
+# --- before the first byte: the request can still be answered with a status -----------------
+
+
+class Refusal(TarGatewayError):
+    """A request that is answered with an error.
+
+    ``status`` is the HTTP status, ``detail`` a sentence for the client (never another
+    exception's text), ``headers`` are added to the answer.
+    """
+
+    status = HTTPStatus.BAD_REQUEST
+    blame = Blame.CLIENT
+
+    def __init__(self, detail: str, *, headers: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.headers = tuple(headers)
+
+
+class BadRequest(Refusal):
+    """The request makes no sense as it stands."""
+
+
+class NotFound(Refusal):
+    """There is nothing at this path."""
+
+    status = HTTPStatus.NOT_FOUND
+
+
+class MethodNotAllowed(Refusal):
+    """The method has no meaning here; ``allowed`` are those that have one."""
+
+    status = HTTPStatus.METHOD_NOT_ALLOWED
+
+    def __init__(self, allowed: Sequence[str]) -> None:
+        listed = ", ".join(allowed)
+        super().__init__(f"only {listed} are understood here", headers=[("Allow", listed)])
+
+
+class PreconditionFailed(Refusal):
+    """What the request was made conditional on no longer holds."""
+
+    status = HTTPStatus.PRECONDITION_FAILED
+
+
+class RangeNotSatisfiable(Refusal):
+    """A range of an answer of ``size`` bytes that holds none of them."""
+
+    status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+
+    def __init__(self, size: int) -> None:
+        super().__init__(
+            f"the range holds none of the {size} bytes",
+            headers=[("Content-Range", f"bytes */{size}")],
+        )
+
+
+class ContentTooLarge(Refusal):
+    """The request, or what it asks for, exceeds a limit."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+
+
+class UnsupportedMediaType(Refusal):
+    """A body of a type that is not understood."""
+
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+
+
+@dataclass(frozen=True, slots=True)
+class MemberFault:
+    """What is wrong with one member: ``path`` below the source's base, HTTP ``status``, ``reason``.
+
+    ``challenge`` is the upstream's ``WWW-Authenticate``, where it sent one.
+    """
+
+    path: str
+    status: int
+    reason: str
+    challenge: str | None = None
+
+
+class MembersFailed(Refusal):
+    """Some members can't be had; all of them are named, and no others."""
+
+    # A client that logs in may find that a member is missing after all, so what it can do
+    # something about comes first, and what nobody can help comes last.
+    precedence = (401, 403, 502, 504, 404)
+
+    def __init__(self, faults: Sequence[MemberFault]) -> None:
+        self.faults = tuple(faults)
+        status = min((fault.status for fault in faults), key=self.precedence.index)
+        challenges = dict.fromkeys(
+            fault.challenge for fault in faults if fault.status == status == 401 and fault.challenge
+        )
+        count = "1 member" if len(faults) == 1 else f"{len(faults)} members"
+        super().__init__(
+            f"{count} of the bundle cannot be had",
+            headers=[("WWW-Authenticate", challenge) for challenge in challenges],
+        )
+        self.status = HTTPStatus(status)
+        self.blame = Blame.UPSTREAM if status in (502, 504) else Blame.CLIENT
+
+
+class MembersChanged(MembersFailed):
+    """Members have changed since they were asked about; asking anew may help."""
+
+
+class UpstreamFailed(Refusal):
+    """A plain file can't be passed on: the upstream's answer was wrong, late or missing."""
+
+    blame = Blame.UPSTREAM
+
+    def __init__(self, detail: str, *, status: int) -> None:
+        super().__init__(detail)
+        self.status = HTTPStatus(status)
+
+
+class InternalError(Refusal):
+    """A defect of ours; what it was stands in the log, never in the answer."""
+
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    blame = Blame.OPERATOR
+
+    def __init__(self) -> None:
+        super().__init__("the gateway has a defect, and its log says more")
+
+
+# --- what a source finds; the planner and the body decide what becomes of it -----------------
+
+
+class SourceError(TarGatewayError):
+    """A source could not do what it was asked.
+
+    ``status`` is what a client is told when nothing was sent yet: 401, 403, 404, 502 or 504.
+    ``transient`` says that asking again may help.
+    """
+
+    blame = Blame.UPSTREAM
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        status: int = 502,
+        transient: bool = False,
+        challenge: str | None = None,
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.status = status
+        self.transient = transient
+        self.challenge = challenge
+
+
+class MemberChanged(SourceError):
+    """The member is no longer the one the plan was made of."""
+
+
+# --- after the first byte: nothing is left but to break the connection ------------------------
+
+
+class BrokenOff(TarGatewayError):
+    """The answer can't be completed, and the server has to cut the connection."""
+
+    blame = Blame.UPSTREAM

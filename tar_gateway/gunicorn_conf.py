@@ -1,0 +1,50 @@
+"""gunicorn's settings for a gateway, in the wheel so that every installation has them.
+
+Used as ``gunicorn --config python:tar_gateway.gunicorn_conf``, or as plain ``gunicorn`` in a
+directory whose ``gunicorn.conf.py`` takes them over. Options on the command line and
+``GUNICORN_CMD_ARGS`` still come before them.
+"""
+
+import os
+
+from tar_gateway.errors import SettingsError
+from tar_gateway.settings import Settings
+
+# Read before a worker starts, so that what is wrong is one line and not a worker's traceback.
+try:
+    Settings.from_environment(os.environ)
+except SettingsError as error:
+    raise SystemExit(f"tar_gateway: {error}") from error
+
+wsgi_app = "tar_gateway.wsgi:application"
+
+# A thread a download: a blocked one costs a stack and nothing else.
+worker_class = "gthread"
+threads = 128
+
+# As many connections as threads, and a few that are kept alive between two requests. With
+# more, a request would be taken and then wait behind a download of hours, unanswered.
+worker_connections = threads + 32
+
+# A process a core: Python runs one thread at a time.
+workers = int(os.environ.get("WEB_CONCURRENCY") or len(os.sched_getaffinity(0)))
+
+# Between two files of one user; longer would hold connections that others need.
+keepalive = 5
+
+# The longest that gunicorn reads safely: a longer list of members goes into a POST.
+limit_request_line = 8190
+
+# Workers are never restarted for having served many requests: that would cut downloads.
+max_requests = 0
+
+# Downloads may end within an hour after a stop was asked for.
+graceful_timeout = 3600
+
+# No request header may rewrite the path: SCRIPT_NAME is the mount point's to say.
+forwarder_headers = ""
+
+# gunicorn opens a control socket unless told not to; nobody asked for one.
+control_socket_disable = True
+
+accesslog = "-"

@@ -1,0 +1,65 @@
+"""Which headers belong to a message and which to one connection; how a few are written.
+
+Pure: names and texts in, names and texts out.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from urllib.parse import quote
+
+TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+
+# A field's value as RFC 9110 5.5 allows it: no control characters, whatever was sent to us.
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+
+# RFC 9110 7.6.1, with the older names that RFC 2616 13.5.1 and proxies made common.
+HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+
+def end_to_end(headers: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Leave out what belongs to one connection only, what ``Connection`` names, and garbage.
+
+    ``X-Accel-*`` goes as well: those are orders to a proxy in front, and the upstream has
+    none to give.
+    """
+    listed = list(headers)
+    named = {
+        name.strip().lower()
+        for key, value in listed
+        if key.lower() == "connection"
+        for name in value.split(",")
+    }
+    for key, value in listed:
+        lowered = key.lower()
+        if lowered in HOP_BY_HOP or lowered in named or lowered.startswith("x-accel-"):
+            continue
+        if TOKEN.fullmatch(key) and _VALUE.fullmatch(value):
+            yield key, value
+
+
+def attachment(filename: str) -> str:
+    """Write ``Content-Disposition`` for a file to be saved (RFC 6266 4.3, appendix D).
+
+    ``filename`` must be free of slashes and control characters. The plain form, for clients
+    that know no other, has ``_`` for what is not ASCII, for quotes, and for ``%``, which some
+    of those decode.
+    """
+    folded = unicodedata.normalize("NFKD", filename)
+    kept = (c for c in folded if not unicodedata.combining(c))
+    plain = "".join(c if c.isascii() and c.isprintable() and c not in '"\\%' else "_" for c in kept)
+    if plain == filename:
+        return f'attachment; filename="{plain}"'
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"

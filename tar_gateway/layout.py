@@ -1,0 +1,163 @@
+"""The archive as offsets: where every header, body, padding and trailer byte stands.
+
+Known from names, sizes and dates alone, before the first byte of any member. Pure: this file
+knows nothing of requests, sources or servers, and does no IO.
+"""
+
+import hashlib
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from tar_gateway import tarformat
+from tar_gateway.validators import Validator
+
+# Part of every ETag. Raise it whenever the same members would give other bytes.
+LAYOUT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One file of an archive.
+
+    ``name`` is what it is called there; ``size`` in bytes; ``mtime`` in seconds since 1970
+    (0 where unknown); ``validator`` proves two fetches of it to be of one version.
+    """
+
+    name: str
+    size: int
+    mtime: int = 0
+    validator: Validator | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """A run of bytes that belong to the archive itself: headers, padding, trailer."""
+
+    data: bytes
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class Borrowed:
+    """Bytes ``start`` to ``stop`` of the member with this ``index``."""
+
+    index: int
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+Segment = Literal | Borrowed
+
+
+class Layout:
+    """Members in order, and the place of each byte of the archive that they make."""
+
+    __slots__ = ("__dict__", "_starts", "members", "size")
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        self.members = tuple(members)
+        # Where each member's header starts, and at the end where the trailer does: 8 bytes a
+        # member, so that a hundred thousand of them stay small.
+        self._starts = array("Q", [0])
+        position = 0
+        for member in self.members:
+            position += (
+                tarformat.header_size(member.name, member.size, member.mtime)
+                + member.size
+                + tarformat.padding_size(member.size)
+            )
+            self._starts.append(position)
+        self.size: int = position + tarformat.trailer_size(position)
+        """Length of the whole archive in bytes: always a multiple of 10,240."""
+
+    @cached_property
+    def etag(self) -> Validator:
+        """The archive's entity tag (RFC 9110 8.8.3): weak unless every validator is strong."""
+        digest = hashlib.sha256(b"tar_gateway %d\n" % LAYOUT_VERSION)
+        strong = True
+        for member in self.members:
+            validator = member.validator
+            strong = strong and validator is not None and validator.strong
+            for field in (
+                member.name,
+                str(member.size),
+                str(member.mtime),
+                validator.text if validator else "",
+            ):
+                raw = field.encode("utf-8")
+                digest.update(b"%d:" % len(raw) + raw)
+        return Validator.etag(digest.hexdigest()[:40], strong=strong)
+
+    @property
+    def mtime(self) -> int:
+        """The newest member's date, in seconds since 1970; 0 where none has one."""
+        return max((member.mtime for member in self.members), default=0)
+
+    def slice(self, start: int, stop: int) -> Iterator[Segment]:
+        """Give the segments that make bytes ``start`` to ``stop`` of the archive, in order.
+
+        Raises `ValueError` for a slice that does not lie in ``0 <= start <= stop <= size``.
+        """
+        if not 0 <= start <= stop <= self.size:
+            raise ValueError(f"{start}-{stop} does not lie in an archive of {self.size} bytes")
+        return _joined(self._cut(start, stop))
+
+    def _cut(self, start: int, stop: int) -> Iterator[Segment]:
+        first = bisect_right(self._starts, start) - 1
+        for index in range(first, len(self.members)):
+            offset = self._starts[index]
+            if offset >= stop:
+                return
+            yield from self._cut_member(index, start - offset, stop - offset)
+        trailer = self._starts[-1]
+        if stop > trailer:
+            yield Literal(bytes(stop - max(start, trailer)))
+
+    def _cut_member(self, index: int, start: int, stop: int) -> Iterator[Segment]:
+        """Cut one member's blocks; ``start`` and ``stop`` count from its header."""
+        member = self.members[index]
+        entry = self._starts[index + 1] - self._starts[index]
+        body = entry - member.size - tarformat.padding_size(member.size)
+        data_end = body + member.size
+        start = max(start, 0)
+        if start < body:
+            made = tarformat.header(member.name, member.size, member.mtime)
+            yield Literal(made[start : min(stop, body)])
+        if start < data_end and stop > body:
+            yield Borrowed(index, max(start, body) - body, min(stop, data_end) - body)
+        if stop > data_end:
+            yield Literal(bytes(min(stop, entry) - max(start, data_end)))
+
+
+def _joined(segments: Iterator[Segment]) -> Iterator[Segment]:
+    """Join neighbouring literals and drop empty segments.
+
+    One padding and the next header are one write; a bounded number of literals is joined, so
+    that a hundred thousand empty members do not become one block.
+    """
+    pending: list[bytes] = []
+    length = 0
+    for segment in segments:
+        if isinstance(segment, Borrowed):
+            if pending:
+                yield Literal(b"".join(pending))
+                pending, length = [], 0
+            if len(segment):
+                yield segment
+            continue
+        if segment.data:
+            pending.append(segment.data)
+            length += len(segment.data)
+        if length >= 64 * 1024:
+            yield Literal(b"".join(pending))
+            pending, length = [], 0
+    if pending:
+        yield Literal(b"".join(pending))

@@ -1,0 +1,74 @@
+"""What a member's name may be, and how it is written into an upstream's URL.
+
+A name is text that was decoded exactly once. It is checked here, and what the upstream sees
+is made from what was checked. Pure text: this file knows of no request and no archive.
+"""
+
+import re
+import unicodedata
+from urllib.parse import quote, unquote_to_bytes
+
+MAX_NAME_BYTES = 4096  # PATH_MAX: nothing longer can be unpacked
+
+
+class BadName(ValueError):
+    """A name that is refused; the text says why, as the end of a sentence."""
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that is anything but a plain relative path.
+
+    Raises `BadName` for what is empty, absolute, climbing, not text, or would become one of
+    those for an upstream that decodes once more than it should.
+    """
+    _check_once(name)
+    if "%" in name:
+        try:
+            _check_once(decode_text(unquote_to_bytes(name)))
+        except BadName as error:
+            raise BadName(f"{error} when it is decoded once more") from error
+
+
+def decode_once(quoted: str) -> str:
+    """Undo the encoding of a query's or form's part, where ``+`` is a space.
+
+    Raises `BadName` for what is not UTF-8.
+    """
+    return decode_text(unquote_to_bytes(quoted.replace("+", " ")))
+
+
+def url_path(name: str) -> str:
+    """Write a checked name as a URL's path, every segment quoted, without a leading slash."""
+    return "/".join(quote(segment, safe="") for segment in name.split("/"))
+
+
+def decode_text(raw: bytes) -> str:
+    """Read bytes as UTF-8, strictly: raises `BadName` for anything else."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadName("is not valid UTF-8") from error
+
+
+def _check_once(name: str) -> None:
+    if not name:
+        raise BadName("is empty")
+    try:
+        length = len(name.encode("utf-8"))
+    except UnicodeEncodeError as error:
+        raise BadName("is not valid UTF-8") from error
+    if length > MAX_NAME_BYTES:
+        raise BadName(f"is longer than {MAX_NAME_BYTES} bytes")
+    if any(unicodedata.category(character) == "Cc" for character in name):
+        raise BadName("contains a control character")
+    if "\\" in name:
+        raise BadName("contains a backslash")
+    if name.startswith("/"):
+        raise BadName("starts with a slash")
+    if re.match(r"[A-Za-z]:", name):
+        raise BadName("starts with a drive letter")
+    for segment in name.split("/"):
+        if not segment:
+            raise BadName("contains an empty segment")
+        if segment in {".", ".."}:
+            raise BadName(f"contains the segment '{segment}'")

@@ -1,0 +1,204 @@
+"""A bundle and a source make a plan: every member's stat, and the layout that follows.
+
+All members are asked about at once, as far as one shared set of threads goes, and all that
+is wrong is found before anything is said to the client.
+"""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from tar_gateway.bundle import Bundle, Requested
+from tar_gateway.errors import ContentTooLarge, MemberFault, MembersFailed, SourceError
+from tar_gateway.layout import Layout, Member
+from tar_gateway.retry import with_retries
+from tar_gateway.settings import Settings
+from tar_gateway.sources import Caller, Content, Source, Stat, Unsized
+from tar_gateway.spool import Spool, Spooled
+
+# Members that one thread asks about before it lets another plan have its turn.
+_TURN = 8
+
+
+class Plan:
+    """What is known of a bundle before its first byte. Whoever holds it closes it."""
+
+    def __init__(
+        self,
+        source: Source,
+        caller: Caller,
+        bundle: Bundle,
+        stats: list[Stat],
+        spooled: dict[int, Spooled],
+    ) -> None:
+        self._source = source
+        self._caller = caller
+        self._stats = stats
+        self._spooled = spooled
+        self.bundle = bundle
+        self.layout = Layout(
+            [
+                Member(requested.name, stat.size, stat.mtime, stat.validator)
+                for requested, stat in zip(bundle.members, stats, strict=True)
+            ]
+        )
+
+    def open(self, index: int, start: int, stop: int) -> Content:
+        """Open bytes ``start`` to ``stop`` of a member. Raises `SourceError`."""
+        if index in self._spooled:
+            return self._spooled[index].open(start, stop)
+        path = self.bundle.members[index].path
+        return self._source.open(path, start, stop, self._stats[index], self._caller)
+
+    def can_resume(self, index: int) -> bool:
+        """Tell whether a member may be opened in its middle as the same version."""
+        validator = self._stats[index].validator
+        return index in self._spooled or (validator is not None and validator.strong)
+
+    def close(self) -> None:
+        """Give back what was set aside. May be called again."""
+        for spooled in self._spooled.values():
+            spooled.close()
+
+
+class Planner:
+    """Makes plans for one source. Its threads start when they are first needed."""
+
+    def __init__(self, source: Source, settings: Settings) -> None:
+        self._source = source
+        self._settings = settings
+        self._spool = Spool(settings.spool_limit)
+        self._threads = ThreadPoolExecutor(
+            settings.fetch_parallel, thread_name_prefix="tar-gateway-stat"
+        )
+
+    def plan(self, bundle: Bundle, caller: Caller) -> Plan:
+        """Ask about every member.
+
+        Raises `MembersFailed`, which names all that can't be had, or `ContentTooLarge`.
+        """
+        survey = _Survey(self, bundle.members, caller)
+        try:
+            survey.run(min(self._settings.fetch_parallel, len(bundle.members)))
+            plan = Plan(self._source, caller, bundle, survey.stats(), survey.spooled)
+            limit = self._settings.max_bytes
+            if limit is not None and plan.layout.size > limit:
+                raise ContentTooLarge(
+                    f"the archive would be of {plan.layout.size} bytes; {limit} are allowed"
+                )
+        except BaseException:
+            survey.abandon()
+            raise
+        return plan
+
+    def close(self) -> None:
+        """End the threads, once they have nothing under way."""
+        self._threads.shutdown()
+
+    def submit(self, survey: "_Survey") -> None:
+        """Let a survey have a turn of a thread."""
+        self._threads.submit(survey.turn)
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that a survey may take."""
+        return self._settings.plan_timeout
+
+    def ask(self, path: str, caller: Caller, deadline: float) -> tuple[Stat, Spooled | None]:
+        """Ask about one member, and set it aside where that is the only way to its size."""
+        retries = self._settings.retries
+        stat = with_retries(lambda: self._source.stat(path, caller), retries)
+        if isinstance(stat, Unsized):
+            spooled = self._spool.hold(stat.content, deadline)
+            return Stat(spooled.size, stat.mtime, None), spooled
+        return stat, None
+
+
+class _Survey:
+    """One plan's questions, worked off by the planner's threads a few at a time."""
+
+    def __init__(self, planner: Planner, members: tuple[Requested, ...], caller: Caller) -> None:
+        self._planner = planner
+        self._members = members
+        self._caller = caller
+        self._deadline = time.monotonic() + planner.timeout
+        self._next = iter(range(len(members)))
+        self._found: list[Stat | SourceError | None] = [None] * len(members)
+        self._defect: BaseException | None = None
+        self._lock = threading.Lock()
+        self._left = len(members)
+        self._done = threading.Event()
+        self._abandoned = False
+        self.spooled: dict[int, Spooled] = {}
+
+    def run(self, threads: int) -> None:
+        """Work the questions off on so many threads, and wait for that or the deadline."""
+        for _ in range(threads):
+            self._planner.submit(self)
+        if not self._done.wait(self._planner.timeout):
+            with self._lock:
+                self._abandoned = self._left > 0
+
+    def turn(self) -> None:
+        """Ask about some members, then stand at the end of the queue again."""
+        for _ in range(_TURN):
+            with self._lock:
+                index = None if self._abandoned else next(self._next, None)
+            if index is None:
+                return
+            self._ask(index)
+        self._planner.submit(self)
+
+    def stats(self) -> list[Stat]:
+        """Give the stats in order, or raise `MembersFailed` for all that have none."""
+        if self._defect is not None:
+            raise self._defect
+        faults = []
+        stats = []
+        for member, found in zip(self._members, self._found, strict=True):
+            match found:
+                case Stat():
+                    stats.append(found)
+                case SourceError():
+                    faults.append(member_fault(member, found))
+                case None:
+                    late = SourceError("its size was not told in time", status=504)
+                    faults.append(member_fault(member, late))
+        if faults:
+            raise MembersFailed(faults)
+        return stats
+
+    def abandon(self) -> None:
+        """Ask nothing more, and give back what was set aside, now or by threads still busy."""
+        with self._lock:
+            self._abandoned = True
+            spooled, self.spooled = self.spooled, {}
+        for each in spooled.values():
+            each.close()
+
+    def _ask(self, index: int) -> None:
+        found: Stat | SourceError | None = None
+        spooled: Spooled | None = None
+        try:
+            found, spooled = self._planner.ask(
+                self._members[index].path, self._caller, self._deadline
+            )
+        except SourceError as error:
+            found = error
+        except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
+            self._defect = error
+        with self._lock:
+            if not self._abandoned:
+                self._found[index] = found
+                self._left -= 1
+                if spooled is not None:
+                    self.spooled[index], spooled = spooled, None
+                if not self._left:
+                    self._done.set()
+        if spooled is not None:
+            spooled.close()
+
+
+def member_fault(member: Requested, error: SourceError) -> MemberFault:
+    """Say what is wrong with a member in the words of an answer."""
+    return MemberFault(member.path, error.status, error.reason, error.challenge)

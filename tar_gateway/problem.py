@@ -1,0 +1,83 @@
+"""Errors before the first byte, as answers (RFC 9457): JSON, or a page for a browser."""
+
+import json
+from collections.abc import Iterable, Sequence
+from html import escape
+from http import HTTPStatus
+from typing import Any
+
+from webob.acceptparse import create_accept_header
+
+from tar_gateway.errors import MembersFailed, Refusal
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><title>{title}</title>
+<style>body {{ font: 1em/1.5 system-ui, sans-serif; max-width: 45em; margin: 3em auto; \
+padding: 0 1em; overflow-wrap: anywhere }} code {{ background: #8882; padding: .1em .3em }}</style>
+</head>
+<body>
+<h1>{title}</h1>
+<p>{detail}.</p>
+{members}</body>
+</html>
+"""
+
+
+def problem(
+    refusal: Refusal, accept: str | None, *, vary: Sequence[str] = ()
+) -> tuple[HTTPStatus, list[tuple[str, str]], bytes]:
+    """Give the status, headers and body that tell a client of a refusal.
+
+    ``accept`` is the request's Accept header: HTML where it prefers that, JSON otherwise.
+    """
+    if _wants_page(accept):
+        media_type, body = "text/html; charset=utf-8", _page(refusal)
+    else:
+        media_type, body = "application/problem+json", _json(refusal)
+    headers = [
+        ("Content-Type", media_type),
+        ("Content-Length", str(len(body))),
+        ("Cache-Control", "no-store"),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Vary", ", ".join(("Accept", *vary))),
+        *refusal.headers,
+    ]
+    return refusal.status, headers, body
+
+
+def _wants_page(accept: str | None) -> bool:
+    # What is not an Accept header accepts anything, as WebOb reads it.
+    offers: Iterable[tuple[str, float]] = create_accept_header(accept).acceptable_offers(
+        ["application/problem+json", "text/html", "application/json"]
+    )
+    best = next(iter(offers), ("application/problem+json", 1.0))
+    return best[0] == "text/html"
+
+
+def _json(refusal: Refusal) -> bytes:
+    document: dict[str, Any] = {
+        "type": "about:blank",
+        "title": refusal.status.phrase,
+        "status": int(refusal.status),
+        "detail": refusal.detail,
+    }
+    if isinstance(refusal, MembersFailed):
+        document["members"] = [
+            {"path": fault.path, "status": fault.status, "reason": fault.reason}
+            for fault in refusal.faults
+        ]
+    return json.dumps(document, ensure_ascii=False).encode("utf-8") + b"\n"
+
+
+def _page(refusal: Refusal) -> bytes:
+    members = ""
+    if isinstance(refusal, MembersFailed):
+        rows = (
+            f"<li><code>{escape(fault.path)}</code>: {escape(fault.reason)}</li>\n"
+            for fault in refusal.faults
+        )
+        members = f"<ul>\n{''.join(rows)}</ul>\n"
+    title = f"{refusal.status.value} {refusal.status.phrase}"
+    detail = refusal.detail[:1].upper() + refusal.detail[1:]
+    return _PAGE.format(title=title, detail=escape(detail), members=members).encode("utf-8")

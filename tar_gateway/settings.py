@@ -1,0 +1,167 @@
+"""Every number and switch a user may want to change: unit, default and reason in one place.
+
+The gateway reads them from its environment as ``TAR_GATEWAY_<NAME>``; elsewhere they are
+keyword arguments of `Settings`. Values are checked alike, by pydantic, either way.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from difflib import get_close_matches
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    FilePath,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic.dataclasses import dataclass
+
+from tar_gateway.errors import SettingsError
+from tar_gateway.headers import HOP_BY_HOP, TOKEN
+from tar_gateway.names import BadName, check_name
+
+PREFIX = "TAR_GATEWAY_"
+
+# Headers that the gateway itself sets on its way to the upstream.
+_OWN_HEADERS = HOP_BY_HOP | {"host", "range", "content-length", "accept-encoding"}
+
+
+def _check_base_url(url: str) -> str:
+    """Check an upstream's base URL and give it with exactly one slash at its end."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not re.fullmatch(r"[\w.:\[\]@-]+", parts.netloc):
+        raise ValueError("it must be a URL such as http://files.internal:8080/base/")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("it must not hold a user name or password")
+    if parts.query or parts.fragment or "?" in url or "#" in url:
+        raise ValueError("it must end with its path: no ? and no #")
+    _ = parts.port  # raises ValueError when it is no port
+    path = parts.path.strip("/")
+    if path:
+        try:
+            check_name(path)
+        except BadName as error:
+            raise ValueError(f"its path {error}") from error
+    return f"{parts.scheme}://{parts.netloc}/{path}{'/' if path else ''}"
+
+
+def _split_commas(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _check_header_name(name: str) -> str:
+    if not TOKEN.fullmatch(name):
+        raise ValueError(f"'{name}' is not the name of a header")
+    if name.lower() in _OWN_HEADERS:
+        raise ValueError(f"{name} belongs to one connection or to the gateway: it can't be passed")
+    return name
+
+
+def _check_parameter(name: str) -> str:
+    if not name.replace("_", "").replace("-", "").isalnum() or not name.isascii():
+        raise ValueError("letters, digits, - and _ only")
+    if name in {"filename", "v", "manifest", "signature", "expires", "key_id"}:
+        raise ValueError(f"'{name}' has another meaning in a bundle's URL")
+    return name
+
+
+BaseUrl = Annotated[str, AfterValidator(_check_base_url)]
+Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
+Size = Annotated[ByteSize, Field(ge=0)]
+HeaderNames = Annotated[
+    tuple[Annotated[str, AfterValidator(_check_header_name)], ...], BeforeValidator(_split_commas)
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Settings:
+    """The settings, each with its unit and reason. Raises `pydantic.ValidationError`."""
+
+    upstream: BaseUrl | None = None
+    """Base URL of the protected server; nothing outside it is ever asked for."""
+
+    forward_headers: HeaderNames = ("Authorization", "Cookie")
+    """The caller's headers that go along with every member, so that the upstream decides."""
+
+    upstream_ca_file: FilePath | None = None
+    """PEM file of the authorities trusted for an https upstream; the system's without it."""
+
+    upstream_cert_file: FilePath | None = None
+    """PEM file of the client certificate shown to an https upstream."""
+
+    upstream_key_file: FilePath | None = None
+    """PEM file of that certificate's key, where it is not in the same file."""
+
+    connect_timeout: Seconds = 5
+    """Seconds for a connection to the upstream: a server that is up answers at once."""
+
+    read_timeout: Seconds = 30
+    """Seconds for one read from the upstream: longer silence counts as failure."""
+
+    plan_timeout: Seconds = 60
+    """Seconds to learn all members' sizes: browsers and proxies give up soon after."""
+
+    retries: Annotated[int, Field(ge=0, le=100)] = 2
+    """Further attempts at a request to the upstream that failed for a passing reason."""
+
+    max_members: Annotated[int, Field(ge=1)] = 10_000
+    """Members of one bundle: each costs the upstream a question and the process a kilobyte."""
+
+    max_bytes: Annotated[Size, Field(ge=1)] | None = None
+    """Bytes of one archive; no limit without it, for nothing here grows with an archive."""
+
+    max_body: Size = ByteSize(8 * 1024 * 1024)
+    """Bytes of a POST's body: ten thousand long names fit."""
+
+    spool_limit: Size = ByteSize(1024 * 1024 * 1024)
+    """Bytes on the temporary disk, of all downloads of a process, for members of untold size."""
+
+    fetch_parallel: Annotated[int, Field(ge=1, le=1024)] = 32
+    """Requests to the upstream that one process has under way to learn sizes."""
+
+    parameter: Annotated[str, AfterValidator(_check_parameter)] = "bundle"
+    """The query parameter that asks for a bundle."""
+
+    pass_through: bool = True
+    """Whether plain requests are passed to the upstream; 404 otherwise."""
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> "Settings":
+        """Read the settings of a gateway, whose ``UPSTREAM`` must be among them.
+
+        An empty variable counts as unset. Raises `SettingsError`, one line, for the first
+        that is missing, wrong or unknown.
+        """
+        known = {PREFIX + field.name.upper(): field.name for field in fields(cls)}
+        given = {name: text for name, text in environ.items() if name.startswith(PREFIX) and text}
+        for name in given:
+            if name not in known:
+                close = get_close_matches(name, known, n=1)
+                hint = f"; did you mean {close[0]}?" if close else ""
+                raise SettingsError(f"{name} is not a setting{hint}")
+        if PREFIX + "UPSTREAM" not in given:
+            raise SettingsError(
+                f"{PREFIX}UPSTREAM is not set: give the base URL of the files, "
+                "such as http://files.internal:8080/base/"
+            )
+        try:
+            return _SETTINGS.validate_python({known[name]: text for name, text in given.items()})
+        except ValidationError as error:
+            fault = error.errors(include_url=False)[0]
+            name = PREFIX + str(fault["loc"][0]).upper()
+            reason = fault["msg"].removeprefix("Value error, ")
+            # What stands before an @ may be a password, and this line goes to a log.
+            shown = "wrong" if "@" in given[name] else f"'{given[name]}'"
+            raise SettingsError(f"{name} is {shown}: {reason}") from error
+
+
+_SETTINGS = TypeAdapter(Settings)

@@ -1,0 +1,74 @@
+"""Where members come from: the protocol that the planner and the body speak.
+
+A source knows nothing of archives, bundles or the client; it is asked for one member at a
+time, from many threads at once.
+"""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tar_gateway.validators import Validator
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """On whose behalf a member is asked for: the headers that go along.
+
+    They are credentials, so they never show in a `repr`.
+    """
+
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+
+
+class Content(Protocol):
+    """The bytes of one answer, read once from front to back."""
+
+    def read(self, limit: int) -> bytes:
+        """Give what is there, at least 1 byte and at most ``limit``; ``b""`` at the end.
+
+        Waits only while nothing is there. Raises `SourceError` when the bytes stop coming.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back the connection or file. May be called again, and before the end."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """What a source says of a member before its bytes.
+
+    ``size`` in bytes, ``mtime`` in seconds since 1970 (0 where unknown).
+    """
+
+    size: int
+    mtime: int
+    validator: Validator | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unsized:
+    """A member whose size nobody tells: its ``content`` is open and must be read to know.
+
+    Whoever receives it closes the content.
+    """
+
+    mtime: int
+    content: Content
+
+
+class Source(Protocol):
+    """Where members come from. ``path`` is a checked name below the source's base."""
+
+    def stat(self, path: str, caller: Caller) -> Stat | Unsized:
+        """Learn a member's size, date and validator. Raises `SourceError`."""
+        ...
+
+    def open(self, path: str, start: int, stop: int, stat: Stat, caller: Caller) -> Content:
+        """Open bytes ``start`` to ``stop`` of the version that ``stat`` describes.
+
+        The content gives exactly those bytes or raises. Raises `MemberChanged` when there is
+        another version by now, `SourceError` for anything else that is not what was promised.
+        """
+        ...

@@ -1,0 +1,270 @@
+"""What HTTP answers say of a member, and whether they keep what an earlier one promised.
+
+Asks through an `Exchange` and judges the answers; how they travel is not known here, so an
+upstream's socket and a wrapped application's call are read by the same rules.
+"""
+
+import re
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Protocol
+
+from tar_gateway.errors import MemberChanged, SourceError
+from tar_gateway.sources import Caller, Content, Stat, Unsized
+from tar_gateway.validators import Validator, read_date, read_validator
+
+Headers = Sequence[tuple[str, str]]
+
+# 19 digits hold every size below 2**63; more are an attack or a defect.
+_LENGTH = re.compile(r"[0-9]{1,19}")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)", re.IGNORECASE)
+_EMPTY_RANGE = re.compile(r"bytes \*/0+", re.IGNORECASE)
+
+# Neither is another's doing: the file is not what was asked for, or it is not shown.
+_PASSING = frozenset({500, 502, 503, 504})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response's status, its headers in order, and its content, which is open."""
+
+    status: int
+    headers: Headers
+    content: Content
+
+    def all(self, name: str) -> list[str]:
+        """Give the values of every header of this name, in order, ``name`` in lower case."""
+        return [value.strip() for key, value in self.headers if key.lower() == name]
+
+    def get(self, name: str) -> str | None:
+        """Give the value of a header that must not come twice; `None` unless it came once."""
+        values = self.all(name)
+        return values[0] if len(values) == 1 else None
+
+    def length(self) -> int | None:
+        """Give the content's length as the headers tell it, `None` where they don't.
+
+        Raises `SourceError` for lengths that no honest server sends.
+        """
+        if self.all("transfer-encoding"):
+            return None  # RFC 9112 6.3: it overrides Content-Length
+        values = set(self.all("content-length"))
+        if not values:
+            return None
+        if len(values) > 1 or not _LENGTH.fullmatch(text := values.pop()):
+            raise SourceError("the answer's Content-Length is not a length")
+        return int(text)
+
+    def validator(self) -> Validator | None:
+        """Give the validator of the version that this answer is of."""
+        return read_validator(self.get("etag"), self.get("last-modified"), self.get("date"))
+
+    def stat(self, size: int) -> Stat:
+        """Describe the member that this answer is of."""
+        return Stat(size, self.mtime(), self.validator())
+
+    def mtime(self) -> int:
+        """Give the date of ``Last-Modified`` in seconds since 1970, 0 without one."""
+        return read_date(self.get("last-modified")) or 0
+
+    def encoded(self) -> bool:
+        """Tell whether the content is an encoding of the file rather than the file."""
+        return any(value.lower() not in {"", "identity"} for value in self.all("content-encoding"))
+
+
+class Exchange(Protocol):
+    """Sends one request for a member and gives the answer once its headers are there.
+
+    Raises `SourceError` when there is none.
+    """
+
+    def __call__(self, method: str, path: str, headers: Headers, caller: Caller) -> Answer:
+        """Send one request; the answer's content is open and has to be closed."""
+        ...
+
+
+class HttpMembers:
+    """A `Source` over an `Exchange`."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    def stat(self, path: str, caller: Caller) -> Stat | Unsized:
+        """Ask by HEAD, then by a Range of one byte, then by a plain GET, until one tells.
+
+        HEAD's word is taken only for a size of 1 or more: servers that know HEAD badly
+        answer it with an error, or with a length of 0. What GET says is what counts.
+        """
+        answer = self._exchange("HEAD", path, _headers(), caller)
+        with closing(answer.content):
+            if answer.status == 200 and not answer.encoded() and (size := answer.length()):
+                return answer.stat(size)
+        answer = self._exchange("GET", path, _headers(("Range", "bytes=0-0")), caller)
+        if answer.status in {206, 416}:
+            with closing(answer.content):
+                size = _told_by_range(answer)
+                if size is not None:
+                    _drain(answer.content)
+                    return answer.stat(size)
+            answer = self._exchange("GET", path, _headers(), caller)
+        return _stat_by_get(answer)
+
+    def open(self, path: str, start: int, stop: int, stat: Stat, caller: Caller) -> Content:
+        """Ask for a slice and check everything that the answer says of it.
+
+        Anything less than the whole needs a strong validator: without one nothing proves
+        that two parts are of one file.
+        """
+        whole = start == 0 and stop == stat.size
+        validator = stat.validator
+        strong = validator is not None and validator.strong
+        if not whole and not strong:
+            raise SourceError("a part of it was asked for, and nothing proves the file the same")
+        asked = []
+        if validator is not None and strong:
+            # A condition that a changed file fails. A weak validator can't be used in one.
+            name = "If-Match" if validator.is_etag else "If-Unmodified-Since"
+            asked.append((name, validator.text))
+        if not whole:
+            asked.append(("Range", f"bytes={start}-{stop - 1}"))
+        answer = self._exchange("GET", path, _headers(*asked), caller)
+        try:
+            skip, ends = _check_slice(answer, start, stop, stat, ranged=not whole)
+            content = _Promised(answer.content, stop - start, ends=ends)
+            _skip(answer.content, skip)
+        except SourceError:
+            answer.content.close()
+            raise
+        return content
+
+
+def _headers(*more: tuple[str, str]) -> Headers:
+    # The file itself is wanted: an encoding of it has another size.
+    return [("Accept-Encoding", "identity"), *more]
+
+
+def _drain(content: Content) -> None:
+    """Read a short answer to its end, so that its connection can be used again."""
+    for _ in range(2):  # what there is, and the end of it
+        content.read(4096)
+
+
+def _told_by_range(answer: Answer) -> int | None:
+    """Find the member's size in the answer to a Range of its first byte."""
+    told = answer.get("content-range") or ""
+    if answer.status == 416:
+        return 0 if _EMPTY_RANGE.fullmatch(told) else None
+    match = _CONTENT_RANGE.fullmatch(told)
+    if answer.encoded() or not match or match[1] != "0" or match[2] != "0" or match[3] == "*":
+        return None
+    return int(match[3])
+
+
+def _stat_by_get(answer: Answer) -> Stat | Unsized:
+    try:
+        if answer.status != 200:
+            raise fault_of(answer)
+        if answer.encoded():
+            raise SourceError("the answer is encoded, though the plain file was asked for")
+        size = answer.length()
+    except SourceError:
+        answer.content.close()
+        raise
+    if size is None:
+        return Unsized(answer.mtime(), answer.content)
+    answer.content.close()
+    return answer.stat(size)
+
+
+def _check_slice(
+    answer: Answer, start: int, stop: int, stat: Stat, *, ranged: bool
+) -> tuple[int, bool]:
+    """Check that an answer is the slice that was asked for, of the version that was promised.
+
+    Gives how many bytes come before the slice, and whether the answer ends with it.
+    """
+    if answer.status == 412 or (ranged and answer.status == 416):
+        raise MemberChanged("it has changed since its size was asked")
+    if answer.status not in {200, 206}:
+        raise fault_of(answer)
+    if answer.encoded():
+        raise SourceError("the answer is encoded, though the plain file was asked for")
+    _check_version(answer.validator(), stat.validator)
+    length = answer.length()
+    if answer.status == 200:
+        if length is not None and length != stat.size:
+            raise MemberChanged(f"it is of {length} bytes by now, not {stat.size}")
+        return start, stop == stat.size
+    match = _CONTENT_RANGE.fullmatch(answer.get("content-range") or "")
+    if not ranged or not match or (int(match[1]), int(match[2])) != (start, stop - 1):
+        raise SourceError("the answer is not the range that was asked for")
+    if match[3] != "*" and int(match[3]) != stat.size:
+        raise MemberChanged(f"it is of {match[3]} bytes by now, not {stat.size}")
+    if length is not None and length != stop - start:
+        raise SourceError("the answer's Content-Length is not that of the range")
+    return 0, True
+
+
+def _check_version(now: Validator | None, promised: Validator | None) -> None:
+    # A weak date says only that the file was written a moment ago, as a server says of what
+    # it makes anew for every request; a whole file under a later date is still a whole file.
+    if promised is None or not (promised.is_etag or promised.strong):
+        return
+    if now is None or now.text != promised.text:
+        raise MemberChanged("its validator has changed since its size was asked")
+
+
+def _skip(content: Content, count: int) -> None:
+    while count:
+        block = content.read(min(count, 64 * 1024))
+        if not block:
+            raise SourceError("the answer ended too early", transient=True)
+        count -= len(block)
+
+
+class _Promised:
+    """A content held to its length: never longer, never shorter, whatever the headers said."""
+
+    def __init__(self, content: Content, length: int, *, ends: bool) -> None:
+        self._content = content
+        self._left = length
+        self._ends = ends
+
+    def read(self, limit: int) -> bytes:
+        if not self._left:
+            if self._ends and self._content.read(1):
+                raise MemberChanged("it is longer by now than was promised")
+            return b""
+        block = self._content.read(min(limit, self._left))
+        if not block:
+            raise SourceError("the answer ended too early", transient=True)
+        self._left -= len(block)
+        return block
+
+    def close(self) -> None:
+        self._content.close()
+
+
+def fault_of(answer: Answer) -> SourceError:
+    """Make an error of an answer whose status says that the member can't be had."""
+    status = answer.status
+    if status == 401:
+        challenge = ", ".join(answer.all("www-authenticate")) or None
+        return SourceError("it needs credentials", status=401, challenge=challenge)
+    if status == 403:
+        return SourceError("access to it is denied", status=403)
+    if status in {404, 410}:
+        return SourceError("it does not exist", status=404)
+    if 300 <= status < 400:
+        return SourceError("the upstream redirects to another place")
+    try:
+        phrase = f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        phrase = str(status)
+    return SourceError(
+        f"the upstream answered {phrase}",
+        status=504 if status == 504 else 502,
+        transient=status in _PASSING,
+    )

@@ -1,0 +1,57 @@
+"""How one member is written: its header blocks and how long they are, and the archive's end.
+
+POSIX.1-1988 ustar where a name, size and date fit, POSIX.1-2001 pax records where they don't.
+The header bytes themselves are made by the standard library. Nothing here depends on the
+clock, the process or the locale: same arguments, same bytes.
+"""
+
+import tarfile
+
+BLOCK = 512
+RECORD = 20 * BLOCK
+MODE = 0o644
+
+# Fields of the ustar header block: NAME is 100 bytes; SIZE and MTIME are 11 octal digits.
+_USTAR_NAME = 100
+_USTAR_NUMBER = 8**11
+
+
+def header(name: str, size: int, mtime: int) -> bytes:
+    """Make the header blocks of a regular file.
+
+    ``size`` in bytes, ``mtime`` in seconds since 1970; both are 0 or more. The result is a
+    whole number of 512-byte blocks.
+    """
+    info = tarfile.TarInfo(name)
+    info.size = size
+    info.mtime = mtime
+    info.mode = MODE
+    try:
+        return info.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
+    except ValueError:  # too long, too large or not ASCII for ustar
+        return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
+
+
+def header_size(name: str, size: int, mtime: int) -> int:
+    """Tell the length of `header` in bytes, without making it where the answer is plain."""
+    if (
+        len(name) <= _USTAR_NAME
+        and name.isascii()
+        and size < _USTAR_NUMBER
+        and mtime < _USTAR_NUMBER
+    ):
+        return BLOCK
+    return len(header(name, size, mtime))
+
+
+def padding_size(size: int) -> int:
+    """Tell how many zero bytes follow ``size`` bytes of data to fill the last block."""
+    return -size % BLOCK
+
+
+def trailer_size(end: int) -> int:
+    """Tell how many zero bytes end an archive whose members take ``end`` bytes.
+
+    Two empty blocks, then as many as fill the last record (pax(1), "ustar Interchange Format").
+    """
+    return 2 * BLOCK + -(end + 2 * BLOCK) % RECORD

@@ -1,0 +1,16 @@
+"""What a WSGI server loads: the gateway, set up from the environment.
+
+``gunicorn --config python:tar_gateway.gunicorn_conf``, or any other server with
+``tar_gateway.wsgi:application``. Raises `SettingsError` when a setting is missing or wrong.
+"""
+
+import os
+
+from tar_gateway.gateway import Gateway
+from tar_gateway.settings import Settings
+from tar_gateway.sources.upstream import Upstream
+
+_settings = Settings.from_environment(os.environ)
+assert _settings.upstream is not None
+
+application = Gateway(Upstream(_settings.upstream, _settings), _settings)
