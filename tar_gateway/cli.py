@@ -1,0 +1,73 @@
+"""The command: ``tar-gateway serve`` and ``tar-gateway demo``."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from tar_gateway import demo as demonstration
+from tar_gateway.embedded import Embedded
+from tar_gateway.errors import SettingsError, TarGatewayError
+from tar_gateway.settings import PREFIX, Settings
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="tar_gateway")
+def main() -> None:
+    """Hand a user many files from a protected server as one streamed tar."""
+
+
+@main.command()
+@click.argument("upstream", metavar="UPSTREAM_URL_OR_DIRECTORY")
+@click.option(
+    "--bind",
+    default="127.0.0.1:8000",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where clients connect.",
+)
+def serve(upstream: str, bind: str) -> None:
+    """Run the gateway under gunicorn, in front of a file server or of a directory.
+
+    Other settings come from the environment (TAR_GATEWAY_...), gunicorn's own from
+    GUNICORN_CMD_ARGS.
+    """
+    directory = None if upstream.startswith(("http://", "https://")) else Path(upstream)
+    if directory is not None and not directory.is_dir():
+        raise click.BadParameter(
+            f"'{upstream}' is neither a directory nor a URL that begins with http:// or https://",
+            param_hint="UPSTREAM_URL_OR_DIRECTORY",
+        )
+    os.environ[f"{PREFIX}UPSTREAM"] = upstream if directory is None else "http://127.0.0.1/"
+    try:
+        Settings.from_environment(os.environ)
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from error
+    if directory is not None:
+        upstream_process = Embedded.start(directory.resolve())
+        os.environ[f"{PREFIX}UPSTREAM"] = upstream_process.url
+        # gunicorn, which this process becomes, holds the pipe from now on.
+        os.set_inheritable(upstream_process.pipe, True)
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, *demonstration.gunicorn_command(bind)])
+
+
+@main.command()
+@click.option("--once", is_flag=True, help="End after the download instead of serving on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    help="The gateway's port on 127.0.0.1; a free one unless given.",
+)
+def demo(*, once: bool, port: int) -> None:
+    """Download a bundle of sample files through a gateway, and check every byte of it.
+
+    Starts a protected upstream with the samples and a gateway in front of it, both on
+    loopback ports; nothing else is needed on the machine, and nothing is left on it.
+    """
+    try:
+        demonstration.run(port, serve_on=not once)
+    except TarGatewayError as error:
+        raise click.ClickException(str(error)) from error

@@ -1,0 +1,178 @@
+"""The demonstration: sample files, a protected upstream, the gateway, and one download."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import IO
+from urllib.parse import urlencode
+
+import click
+from urllib3 import PoolManager, Retry, Timeout
+from urllib3.exceptions import HTTPError
+
+from tar_gateway.embedded import Embedded, address, listen
+from tar_gateway.errors import TarGatewayError
+from tar_gateway.settings import PREFIX
+
+USER, PASSWORD = "demo", "demo"
+_MIB = 1024 * 1024
+
+# Name and size in bytes: what people have, and what archives get wrong.
+SAMPLES = (
+    ("reports/2026/january.csv", 48_213),
+    ("reports/2026/february.csv", 51_002),
+    ("reports/summary.txt", 5_120),
+    ("reports/nothing yet.txt", 0),
+    ("reports/Größe & Gewicht, 100%.txt", 777),
+    ("reports/" + "a-very-long-name-" * 7 + "end.txt", 4_321),
+    ("reports/scans.bin", 96 * _MIB),
+)
+
+
+class DemoFailed(TarGatewayError):
+    """The demonstration did not come to its good end."""
+
+
+def gunicorn_command(bind: str) -> list[str]:
+    """Give the arguments for Python that run the gateway under gunicorn."""
+    return ["-m", "gunicorn", "--config", "python:tar_gateway.gunicorn_conf", "--bind", bind]
+
+
+def run(port: int, *, serve_on: bool) -> None:
+    """Run the demonstration; ``serve_on`` keeps the servers up until Ctrl-C.
+
+    Raises `DemoFailed` when anything is not as it should be.
+    """
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tar-gateway-")))
+        files, archive = directory / "files", directory / "reports.tar"
+        make_samples(files)
+        token = b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        upstream = stack.enter_context(closing(Embedded.start(files, f"Basic {token}")))
+        gateway = stack.enter_context(_gateway(upstream.url, port))
+        names = [name.removeprefix("reports/") for name, _ in SAMPLES]
+        url = gateway + "reports/?" + urlencode([("bundle", name) for name in names])
+        click.echo(f"protected upstream  {upstream.url}  (user {USER}, password {PASSWORD})")
+        click.echo(f"gateway             {gateway}\n")
+        download(url, f"Basic {token}", archive)
+        check(archive, files / "reports", names)
+        size = archive.stat().st_size
+        click.echo(f"\n{len(names)} members, {size} bytes as announced, every byte is right.\n")
+        _suggest(gateway, url)
+        if serve_on:
+            click.echo("Serving until Ctrl-C.")
+            _wait()
+
+
+def make_samples(files: Path) -> None:
+    """Write the sample files, the same bytes every time."""
+    for name, size in SAMPLES:
+        path = files / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        generator = random.Random(name)  # noqa: S311 - test data
+        with path.open("wb") as file:
+            for start in range(0, size, _MIB):
+                file.write(generator.randbytes(min(_MIB, size - start)))
+        os.utime(path, (1_780_000_000, 1_780_000_000))
+
+
+def download(url: str, authorization: str, archive: Path) -> None:
+    """Download to a file, with a progress bar that knows the length from the first byte on."""
+    with PoolManager(retries=Retry(3, backoff_factor=0.2), timeout=Timeout(30)) as client:
+        started = time.monotonic()
+        try:
+            response = client.request(
+                "GET", url, headers={"Authorization": authorization}, preload_content=False
+            )
+            if response.status != 200:
+                raise DemoFailed(f"the gateway answered {response.status}: {response.data!r}")
+            size = int(response.headers["Content-Length"])
+            with (
+                archive.open("wb") as file,
+                click.progressbar(length=size, label="reports.tar", show_pos=True) as bar,
+            ):
+                while block := response.read1(256 * 1024):
+                    file.write(block)
+                    bar.update(len(block))
+        except HTTPError as error:
+            raise DemoFailed(f"the download failed: {error}") from error
+        seconds = time.monotonic() - started
+    click.echo(f"{size / _MIB:.1f} MiB in {seconds:.2f} s, {size / _MIB / seconds:.0f} MiB/s")
+
+
+def check(archive: Path, files: Path, names: list[str]) -> None:
+    """Compare an archive with the files it was made of, byte by byte."""
+    with tarfile.open(archive) as tar:
+        if tar.getnames() != names:
+            raise DemoFailed(f"the archive holds {tar.getnames()}")
+        for name in names:
+            member = tar.extractfile(name)
+            with (files / name).open("rb") as original:
+                if member is None or not _same(member, original):
+                    raise DemoFailed(f"the member {name} is not the file")
+
+
+def _same(one: IO[bytes], other: IO[bytes]) -> bool:
+    while block := one.read(_MIB):
+        if block != other.read(len(block)):
+            return False
+    return not other.read(1)
+
+
+@contextmanager
+def _gateway(upstream: str, port: int) -> Iterator[str]:
+    """Run a gateway, and end it."""
+    try:
+        listener = listen(port=port)
+    except OSError as error:
+        raise DemoFailed(f"port {port} can't be used: {error.strerror}") from error
+    with listener:
+        url = address(listener)
+        process = subprocess.Popen(
+            [sys.executable, *gunicorn_command(f"fd://{listener.fileno()}")],
+            env=os.environ
+            | {
+                f"{PREFIX}UPSTREAM": upstream,
+                "WEB_CONCURRENCY": "1",
+                "GUNICORN_CMD_ARGS": "--log-level warning --access-logfile /dev/null",
+            },
+            pass_fds=[listener.fileno()],
+        )
+    try:
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _suggest(gateway: str, url: str) -> None:
+    click.echo("Try:")
+    click.echo(f"  curl -u {USER}:{PASSWORD} -OJ '{url}'")
+    click.echo(
+        f"  curl -su {USER}:{PASSWORD} "
+        f"'{gateway}reports/?bundle=summary.txt,2026/january.csv' | tar tv"
+    )
+    click.echo(f"  curl -u {USER}:{PASSWORD} '{gateway}reports/?bundle=summary.txt&bundle=missing'")
+    click.echo(
+        f"  curl -su {USER}:{PASSWORD} -H 'Content-Type: application/json' "
+        '-d \'{"members": ["summary.txt", {"path": "2026/january.csv", "name": "jan.csv"}]}\' '
+        f"'{gateway}reports/?bundle' | tar tv"
+    )
+    click.echo(f"  a browser at {gateway}reports/?bundle=summary.txt&bundle=scans.bin\n")
+
+
+def _wait() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        click.echo("\nEnding.")
