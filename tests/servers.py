@@ -1,0 +1,144 @@
+"""Real servers for tests: nginx and the gateway under gunicorn, each a process on loopback."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+PATIENCE = 30  # seconds; a server that is not there by then never will be
+
+NGINX_CONF = """
+daemon off;
+{user}
+pid {place}/nginx.pid;
+error_log {place}/error.log warn;
+worker_processes 1;
+events {{ worker_connections 1024; }}
+http {{
+    types {{ text/plain txt; text/html html; }}
+    default_type application/octet-stream;
+    access_log {place}/access.log;
+    client_body_temp_path {place}/body;
+    proxy_temp_path {place}/proxy;
+    fastcgi_temp_path {place}/fastcgi;
+    uwsgi_temp_path {place}/uwsgi;
+    scgi_temp_path {place}/scgi;
+    server {{
+        listen 127.0.0.1:{port};
+        root {root};
+        {extra}
+    }}
+}}
+"""
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    """Wait for a condition, and fail the test when it does not come true."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.02)
+
+
+def listens(port: int) -> bool:
+    """Tell whether something accepts connections on a loopback port."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def free_port() -> int:
+    """Find a port that is free now, for servers that have to open it themselves."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def nginx(root: Path, place: Path, extra: str = "") -> Iterator[str]:
+    """Serve a directory with a stock nginx; ``extra`` goes into its server block."""
+    place.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    user = "user root;" if os.geteuid() == 0 else ""
+    conf = place / "nginx.conf"
+    conf.write_text(NGINX_CONF.format(user=user, place=place, port=port, root=root, extra=extra))
+    process = subprocess.Popen(["nginx", "-c", str(conf)], stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: listens(port) or process.poll() is not None, "nginx")
+        assert process.poll() is None, (place / "error.log").read_text()
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A gateway under gunicorn: its URL, its process, and the file that its log goes to."""
+
+    url: str
+    process: subprocess.Popen
+    log: Path
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rstrip("/").rpartition(":")[2])
+
+    def workers(self) -> list[int]:
+        """Give the process ids of gunicorn's workers."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(pid) for pid in children.read_text().split()]
+
+    def memory(self, field: str = "VmHWM") -> int:
+        """Give the resident memory of the only worker in bytes: at its peak, or ``VmRSS``."""
+        (worker,) = self.workers()
+        status = Path(f"/proc/{worker}/status").read_text()
+        line = next(line for line in status.splitlines() if line.startswith(field + ":"))
+        return int(line.split()[1]) * 1024
+
+    def descriptors(self) -> int:
+        """Count the open descriptors of the only worker."""
+        (worker,) = self.workers()
+        return len(os.listdir(f"/proc/{worker}/fd"))
+
+
+@contextmanager
+def gateway(
+    upstream: str, place: Path, *options: str, application: str | None = None, **settings: str
+) -> Iterator[Running]:
+    """Run the gateway under gunicorn, one worker unless ``options`` say otherwise.
+
+    ``settings`` are names of the gateway's settings, in lower case, and their texts.
+    """
+    place.mkdir(parents=True, exist_ok=True)
+    log = place / "gunicorn.log"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TAR_GATEWAY_")}
+    environment |= {"TAR_GATEWAY_UPSTREAM": upstream, "WEB_CONCURRENCY": "1"}
+    environment |= {f"TAR_GATEWAY_{name.upper()}": text for name, text in settings.items()}
+    command = [sys.executable, "-m", "gunicorn", "--config", "python:tar_gateway.gunicorn_conf"]
+    with socket.create_server(("127.0.0.1", 0)) as listener, log.open("wb") as output:
+        port = listener.getsockname()[1]
+        process = subprocess.Popen(
+            [*command, "--bind", f"fd://{listener.fileno()}", *options]
+            + ([application] if application else []),
+            env=environment,
+            pass_fds=[listener.fileno()],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    running = Running(f"http://127.0.0.1:{port}/", process, log)
+    try:
+        booted = b"Booting worker"
+        wait_until(
+            lambda: booted in log.read_bytes() or process.poll() is not None, "gunicorn's worker"
+        )
+        assert process.poll() is None, log.read_text()
+        yield running
+    finally:
+        # SIGINT stops at once; SIGTERM would wait for downloads that a test left running.
+        process.send_signal(signal.SIGINT)
+        process.wait(PATIENCE)
