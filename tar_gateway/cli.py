@@ -71,3 +71,7 @@ def demo(*, once: bool, port: int) -> None:
         demonstration.run(port, serve_on=not once)
     except TarGatewayError as error:
         raise click.ClickException(str(error)) from error
+
+
+if __name__ == "__main__":
+    main()

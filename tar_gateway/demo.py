@@ -134,7 +134,8 @@ def _gateway(upstream: str, port: int) -> Iterator[str]:
     try:
         listener = listen(port=port)
     except OSError as error:
-        raise DemoFailed(f"port {port} can't be used: {error.strerror}") from error
+        reason = os.strerror(error.errno or 0)
+        raise DemoFailed(f"port {port} can't be used: {reason}") from error
     with listener:
         url = address(listener)
         process = subprocess.Popen(

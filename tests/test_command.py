@@ -1,0 +1,185 @@
+"""The command as a user types it: what it prints, what it serves, and what it leaves behind."""
+
+import io
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.servers import PATIENCE, free_port, listens, wait_until
+
+COMMAND = [sys.executable, "-m", "tar_gateway.cli"]
+ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("TAR_GATEWAY_")}
+
+
+def typed(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env=ENVIRONMENT | environment,
+    )
+
+
+def processes_of(marker: str) -> list[str]:
+    """List the processes whose command line holds a text."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:  # it has ended meanwhile
+            continue
+        if any(marker.encode() in word for word in words):
+            found.append(path.parent.name)
+    return found
+
+
+@contextmanager
+def serving(upstream: str) -> Iterator[tuple[str, subprocess.Popen]]:
+    port = free_port()
+    process = subprocess.Popen(
+        [*COMMAND, "serve", upstream, "--bind", f"127.0.0.1:{port}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=ENVIRONMENT | {"WEB_CONCURRENCY": "1"},
+    )
+    try:
+        wait_until(lambda: listens(port), "the gateway")
+        yield f"http://127.0.0.1:{port}/", process
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(PATIENCE)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    (tmp_path / "shown").mkdir()
+    (tmp_path / "shown" / "a.txt").write_text("abc")
+    (tmp_path / "shown" / "empty").touch()
+    return tmp_path / "shown"
+
+
+def names_in(url: str) -> dict[str, int]:
+    with (
+        urllib.request.urlopen(url) as answer,
+        tarfile.open(fileobj=io.BytesIO(answer.read())) as tar,
+    ):
+        return {member.name: member.size for member in tar}
+
+
+@pytest.fixture(scope="module")
+def shown() -> subprocess.CompletedProcess:
+    return typed("demo", "--once")
+
+
+def test_the_demo_checks_every_byte_and_says_so(shown):
+    assert shown.returncode == 0, shown.stderr
+    assert "7 members" in shown.stdout
+    assert "every byte is right" in shown.stdout
+
+
+def test_the_demo_prints_lines_to_try(shown):
+    gateway = re.search(r"^gateway +(http://\S+)$", shown.stdout, re.MULTILINE)[1]
+    assert len(re.findall(rf"^  curl .*{gateway}", shown.stdout, re.MULTILINE)) == 4
+
+
+def test_the_demo_leaves_no_process_behind(shown):
+    upstream = re.search(r"^protected upstream +(http://\S+)", shown.stdout, re.MULTILINE)[1]
+    port = int(upstream.rstrip("/").rpartition(":")[2])
+    assert not listens(port)
+
+
+def test_the_demo_says_when_its_port_is_taken():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = typed("demo", "--once", "--port", str(port))
+    assert done.returncode == 1
+    assert done.stderr == f"Error: port {port} can't be used: Address already in use\n"
+
+
+def test_the_demo_serves_on_and_the_lines_it_prints_work():
+    port = free_port()
+    process = subprocess.Popen(
+        [*COMMAND, "demo", "--port", str(port)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT | {"PYTHONUNBUFFERED": "1"},
+    )
+    try:
+        lines = []
+        while not lines or not lines[-1].startswith("Serving"):
+            line = process.stdout.readline()
+            assert line, "".join(lines)
+            lines.append(line)
+        tries = [line for line in lines if line.startswith("  curl -su")]
+        listed = [
+            subprocess.run(["bash", "-c", line], capture_output=True, text=True).stdout
+            for line in tries
+        ]
+    finally:
+        process.terminate()
+        process.communicate(timeout=PATIENCE)
+    assert ["summary.txt" in text for text in listed] == [True, True]
+    assert not listens(port)
+
+
+def test_a_directory_is_served_as_an_upstream_of_its_own(files: Path):
+    with serving(str(files)) as (url, _):
+        assert names_in(url + "?bundle=a.txt&bundle=empty") == {"a.txt": 3, "empty": 0}
+
+
+def test_a_url_is_served_as_the_upstream(files: Path):
+    with serving(str(files)) as (upstream, _), serving(upstream) as (url, _):
+        assert names_in(url + "?bundle=a.txt") == {"a.txt": 3}
+
+
+def test_nothing_outside_the_directory_is_served(files: Path):
+    (files.parent / "secret.txt").write_text("secret")
+    with serving(str(files)) as (url, _), pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(url + "?bundle=../secret.txt")
+    with refused.value as answer:
+        assert answer.status == 400
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_the_embedded_upstream_ends_with_the_gateway_however_that_ends(files: Path, how):
+    with serving(str(files)) as (_, process):
+        assert processes_of(str(files))
+        process.send_signal(how)
+        process.wait(PATIENCE)
+        wait_until(lambda: not processes_of(str(files)), "the embedded upstream's end")
+    assert not processes_of(str(files))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "said"),
+    [
+        (("serve", "nowhere"), {}, "'nowhere' is neither a directory nor a URL"),
+        (("serve", "ftp://files/"), {}, "'ftp://files/' is neither a directory nor a URL"),
+        (("serve",), {}, "Missing argument 'UPSTREAM_URL_OR_DIRECTORY'"),
+        (("serve", "http://files/?x"), {}, "TAR_GATEWAY_UPSTREAM is 'http://files/?x'"),
+        (("serve", "/"), {"TAR_GATEWAY_RETRIES": "few"}, "TAR_GATEWAY_RETRIES is 'few'"),
+        (("demo", "--port", "70000"), {}, "70000 is not in the range"),
+    ],
+)
+def test_a_mistake_is_answered_with_what_was_wrong(arguments, environment, said):
+    done = typed(*arguments, **environment)
+    assert done.returncode != 0
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_lists_the_commands():
+    listed = typed("--help").stdout.partition("Commands:\n")[2]
+    assert re.findall(r"^  (\w+) ", listed, re.MULTILINE) == ["demo", "serve"]

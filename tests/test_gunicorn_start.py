@@ -1,0 +1,79 @@
+"""Starting under gunicorn: plain `gunicorn` runs the gateway, and a wrong setting is one line."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.servers import PATIENCE
+
+ROOT = Path(__file__).parent.parent
+CLEAN = {k: v for k, v in os.environ.items() if not k.startswith("TAR_GATEWAY_")}
+
+
+def gunicorn(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "gunicorn", *arguments],
+        cwd=ROOT,
+        env=CLEAN | environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+
+
+def effective(*arguments: str) -> dict[str, str]:
+    """Read gunicorn's own account of its settings."""
+    done = gunicorn("--print-config", *arguments, TAR_GATEWAY_UPSTREAM="http://127.0.0.1:9/")
+    assert done.returncode == 0, done.stderr
+    pairs = (line.partition("=") for line in done.stdout.splitlines() if "=" in line)
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def test_plain_gunicorn_at_the_root_takes_the_packages_settings():
+    plain = effective()
+    packaged = effective("--config", "python:tar_gateway.gunicorn_conf")
+    differing = {name for name in packaged if plain[name] != packaged[name]}
+    assert plain["wsgi_app"] == "tar_gateway.wsgi:application"
+    assert differing <= {"config"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("worker_class", "gthread"),
+        ("limit_request_line", "8190"),
+        ("forwarder_headers", ""),
+        ("control_socket_disable", "True"),
+        ("max_requests", "0"),
+    ],
+)
+def test_a_default_of_gunicorn_that_hurts_is_changed(name: str, value: str):
+    assert effective()[name].strip("[]'") == value
+
+
+@pytest.mark.parametrize(
+    ("environment", "line"),
+    [
+        (
+            {},
+            "tar_gateway: TAR_GATEWAY_UPSTREAM is not set: give the base URL of the files, "
+            "such as http://files.internal:8080/base/\n",
+        ),
+        (
+            {"TAR_GATEWAY_UPSTREAM": "files.internal"},
+            "tar_gateway: TAR_GATEWAY_UPSTREAM is 'files.internal': "
+            "it must be a URL such as http://files.internal:8080/base/\n",
+        ),
+        (
+            {"TAR_GATEWAY_UPSTREAM": "http://files/", "TAR_GATEWAY_READ_TIMEUOT": "3"},
+            "tar_gateway: TAR_GATEWAY_READ_TIMEUOT is not a setting; "
+            "did you mean TAR_GATEWAY_READ_TIMEOUT?\n",
+        ),
+    ],
+)
+def test_a_missing_or_wrong_setting_stops_the_start_with_one_line(environment, line):
+    done = gunicorn("--bind", "127.0.0.1:0", **environment)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
