@@ -15,9 +15,11 @@ from tar_gateway.errors import (
     MembersFailed,
     SourceError,
 )
-from tar_gateway.fetch import Fetch
+from tar_gateway.fetch import Fetch, Pace
 from tar_gateway.layout import Borrowed, Literal, Segment
 from tar_gateway.planner import Plan, member_fault
+from tar_gateway.retry import Retry
+from tar_gateway.settings import Settings
 
 # Large enough that a read's fixed costs don't show, small enough for many downloads at once.
 READ_SIZE = 128 * 1024
@@ -28,14 +30,16 @@ log = logging.getLogger(__name__)
 class Body:
     """Bytes ``start`` to ``stop`` of the archive; owns the plan and closes it."""
 
-    def __init__(self, plan: Plan, start: int, stop: int, *, retries: int) -> None:
+    def __init__(self, plan: Plan, start: int, stop: int, settings: Settings) -> None:
         self._plan = plan
-        self._retries = retries
+        self._retry = Retry.from_settings(settings)
+        self._pace = Pace.from_settings(settings)
         self._segments = plan.layout.slice(start, stop)
         self._waiting: list[Segment] = []
         self._fetch: Fetch | None = None
         self._left = stop - start
         self._blocks = self._walk()
+        self._stopped = False
         self._closed = False
 
     def prime(self) -> None:
@@ -65,6 +69,13 @@ class Body:
     def __next__(self) -> bytes:
         return next(self._blocks)
 
+    def stop(self) -> None:
+        """Let the client's thread, which may be waiting for the source, break off."""
+        self._stopped = True
+        fetch = self._fetch
+        if fetch is not None:
+            fetch.stop()
+
     def close(self) -> None:
         """Give back everything that is held. May be called again."""
         if not self._closed:
@@ -76,6 +87,8 @@ class Body:
 
     def _walk(self) -> Generator[bytes, None, None]:
         for segment in self._in_order():
+            if self._stopped:
+                raise BrokenOff("the client has left")
             match segment:
                 case Literal():
                     self._left -= len(segment)
@@ -100,6 +113,8 @@ class Body:
                 self._left -= len(block)
                 yield block
         except SourceError as error:
+            if self._stopped:
+                raise BrokenOff("the client has left") from error
             path = self._plan.bundle.members[segment.index].path
             log.warning("broken off at the member %r: %s", path, error.reason)
             raise BrokenOff(f"the member {path!r} failed: {error.reason}") from error
@@ -107,4 +122,11 @@ class Body:
         self._fetch = None
 
     def _open(self, segment: Borrowed) -> Fetch:
-        return Fetch(self._plan, segment.index, segment.start, segment.stop, retries=self._retries)
+        return Fetch(
+            self._plan,
+            segment.index,
+            segment.start,
+            segment.stop,
+            retry=self._retry,
+            pace=self._pace,
+        )

@@ -17,6 +17,7 @@ from tar_gateway.bundle import (
     read_form,
     read_query,
 )
+from tar_gateway.client import Delivery
 from tar_gateway.conditions import Conditions, Decision, decide
 from tar_gateway.environ import caller_of, conditions_of, path_of, query_of, read_body
 from tar_gateway.errors import (
@@ -61,7 +62,9 @@ class Endpoint:
             plan, decision, body = self._prepare(bundle, caller, method, conditions)
         headers = self._headers(plan, decision, method)
         start_response(f"{decision.status} {HTTPStatus(decision.status).phrase}", headers)
-        return body
+        if body is None:
+            return ()
+        return Delivery(body, environ, self._settings.write_timeout, measured=True)
 
     def close(self) -> None:
         """End the threads."""
@@ -92,18 +95,19 @@ class Endpoint:
 
     def _prepare(
         self, bundle: Bundle, caller: Caller, method: str, conditions: Conditions
-    ) -> tuple[Plan, Decision, Iterable[bytes]]:
+    ) -> tuple[Plan, Decision, Body | None]:
         """Plan, decide what to answer, and open the first member that the answer needs.
 
-        Raises `MembersChanged` where that one has changed since it was asked about.
+        There is no body where the headers say all. Raises `MembersChanged` where that member
+        has changed since it was asked about.
         """
         plan = self._planner.plan(bundle, caller)
         try:
             decision = _decide(method, conditions, plan)
             if method == "HEAD" or decision.status == 304:
                 plan.close()
-                return plan, decision, ()
-            body = Body(plan, decision.start, decision.stop, retries=self._settings.retries)
+                return plan, decision, None
+            body = Body(plan, decision.start, decision.stop, self._settings)
             body.prime()
         except BaseException:
             plan.close()

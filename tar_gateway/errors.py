@@ -163,7 +163,8 @@ class SourceError(TarGatewayError):
     """A source could not do what it was asked.
 
     ``status`` is what a client is told when nothing was sent yet: 401, 403, 404, 502 or 504.
-    ``transient`` says that asking again may help.
+    ``transient`` says that asking again may help, ``retry_after`` when at the earliest, in
+    seconds from now.
     """
 
     blame = Blame.UPSTREAM
@@ -174,12 +175,14 @@ class SourceError(TarGatewayError):
         *,
         status: int = 502,
         transient: bool = False,
+        retry_after: float = 0,
         challenge: str | None = None,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.status = status
         self.transient = transient
+        self.retry_after = retry_after
         self.challenge = challenge
 
 

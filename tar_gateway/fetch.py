@@ -1,27 +1,56 @@
 """One member's slice as an unbroken run of bytes, however often the source breaks."""
 
+import time
+from dataclasses import dataclass
+from typing import Self
+
 from tar_gateway.errors import SourceError
 from tar_gateway.planner import Plan
-from tar_gateway.retry import pause
+from tar_gateway.retry import Retry
+from tar_gateway.settings import Settings
 from tar_gateway.sources import Content
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """The least that a source must give: ``rate`` bytes a second, over ``window`` seconds.
+
+    Only the seconds count in which it was waited for: a slow client is not its fault.
+    """
+
+    rate: int
+    window: float
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Take the numbers from the settings."""
+        return cls(settings.min_read_rate, settings.read_timeout)
 
 
 class Fetch:
     """Reads bytes ``start`` to ``stop`` of the plan's member ``index``.
 
-    A fetch that breaks for a passing reason goes on from its last good byte, after up to
-    ``retries`` attempts that bring nothing. Raises `SourceError` when made or read, if that
-    does not help. Whoever holds it closes it.
+    A fetch that breaks for a passing reason goes on from its last good byte, until as many
+    attempts as ``retry`` allows have brought nothing. One that is too slow is broken off and
+    counts as an attempt too, whatever it brought. Raises `SourceError` when made or read, if
+    that does not help. Whoever holds it closes it.
     """
 
-    def __init__(self, plan: Plan, index: int, start: int, stop: int, *, retries: int) -> None:
+    def __init__(
+        self, plan: Plan, index: int, start: int, stop: int, *, retry: Retry, pace: Pace
+    ) -> None:
         self._plan = plan
         self._index = index
         self._start = start
         self._position = start
         self._stop = stop
-        self._retries = retries
+        self._retry = retry
+        self._pace = pace
         self._failed = 0
+        self._slow = 0
+        self._waited = 0.0
+        self._given = 0
+        self._stopped = False
         self._content: Content | None = None
         while self._content is None:
             self._open()
@@ -32,16 +61,28 @@ class Fetch:
             if self._content is None:
                 self._open()
                 continue
+            before = time.monotonic()
             try:
                 block = self._content.read(limit)
             except SourceError as error:
                 self.close()
-                self._count(error)
+                if self._position == self._stop and error.transient and self._is_proved():
+                    return b""  # only the answer's end is missing, and the length is proved
+                self._failed += 1
+                self._wait(self._failed, error)
                 continue
+            self._position += len(block)
             if block:
-                self._position += len(block)
                 self._failed = 0
+                self._check_pace(time.monotonic() - before, len(block))
             return block
+
+    def stop(self) -> None:
+        """Make a read that waits, in another thread, raise; nothing is asked for again."""
+        self._stopped = True
+        content = self._content
+        if content is not None:
+            content.stop()
 
     def close(self) -> None:
         """Give back what the source opened. May be called again."""
@@ -50,19 +91,31 @@ class Fetch:
             self._content = None
 
     def _open(self) -> None:
+        self._waited, self._given = 0.0, 0
         try:
             self._content = self._plan.open(self._index, self._position, self._stop)
         except SourceError as error:
-            self._count(error)
+            self._failed += 1
+            self._wait(self._failed, error)
 
-    def _count(self, error: SourceError) -> None:
-        """Raise the error for good, or wait as long as befits its number."""
-        self._failed += 1
-        started = self._position > self._start
-        if (
-            not error.transient
-            or self._failed > self._retries
-            or (started and not self._plan.can_resume(self._index))
-        ):
+    def _check_pace(self, waited: float, given: int) -> None:
+        """Break off an attempt that drips; the next read starts another."""
+        self._waited += waited
+        self._given += given
+        if self._waited < self._pace.window:
+            return
+        if self._given < self._pace.rate * self._waited and self._position < self._stop:
+            self.close()
+            self._slow += 1
+            slow = SourceError("the upstream gives it too slowly", status=504, transient=True)
+            self._wait(self._slow, slow)
+        self._waited, self._given = 0.0, 0
+
+    def _wait(self, failed: int, error: SourceError) -> None:
+        """Wait before another attempt, or raise the error where there can be none."""
+        if self._stopped or (self._position > self._start and not self._is_proved()):
             raise error
-        pause(self._failed)
+        self._retry.wait(failed, error)
+
+    def _is_proved(self) -> bool:
+        return self._plan.is_proved(self._index)

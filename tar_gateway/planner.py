@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from tar_gateway.bundle import Bundle, Requested
 from tar_gateway.errors import ContentTooLarge, MemberFault, MembersFailed, SourceError
 from tar_gateway.layout import Layout, Member
-from tar_gateway.retry import with_retries
+from tar_gateway.retry import Retry
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Content, Source, Stat, Unsized
 from tar_gateway.spool import Spool, Spooled
@@ -50,8 +50,8 @@ class Plan:
         path = self.bundle.members[index].path
         return self._source.open(path, start, stop, self._stats[index], self._caller)
 
-    def can_resume(self, index: int) -> bool:
-        """Tell whether a member may be opened in its middle as the same version."""
+    def is_proved(self, index: int) -> bool:
+        """Tell whether every opening of a member is provably of the same version."""
         validator = self._stats[index].validator
         return index in self._spooled or (validator is not None and validator.strong)
 
@@ -68,6 +68,7 @@ class Planner:
         self._source = source
         self._settings = settings
         self._spool = Spool(settings.spool_limit)
+        self._retry = Retry.from_settings(settings)
         self._threads = ThreadPoolExecutor(
             settings.fetch_parallel, thread_name_prefix="tar-gateway-stat"
         )
@@ -106,8 +107,7 @@ class Planner:
 
     def ask(self, path: str, caller: Caller, deadline: float) -> tuple[Stat, Spooled | None]:
         """Ask about one member, and set it aside where that is the only way to its size."""
-        retries = self._settings.retries
-        stat = with_retries(lambda: self._source.stat(path, caller), retries)
+        stat = self._retry.call(lambda: self._source.stat(path, caller))
         if isinstance(stat, Unsized):
             spooled = self._spool.hold(stat.content, deadline)
             return Stat(spooled.size, stat.mtime, None), spooled

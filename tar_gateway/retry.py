@@ -3,34 +3,52 @@
 import random
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Self, TypeVar
 
 from tar_gateway.errors import SourceError
+from tar_gateway.settings import Settings
 
-_FIRST_PAUSE = 0.1
-_LONGEST_PAUSE = 2.0
+# Pauses grow to so many times the first.
+_LONGEST = 20
 
 T = TypeVar("T")
 
 
-def pause(attempt: int) -> None:
-    """Wait before the next attempt, ``attempt`` being how many have failed: 1 or more.
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How often to ask again, and how long to wait before.
 
-    Twice as long each time, and spread, so that many that failed together don't come back
-    together.
+    ``limit`` further attempts, the first of them after ``pause`` seconds; an upstream's own
+    wish is obeyed for up to ``longest_wish`` seconds.
     """
-    longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (attempt - 1))
-    time.sleep(longest * random.uniform(0.5, 1))  # noqa: S311 - spreads load, guards nothing
 
+    limit: int
+    pause: float
+    longest_wish: float
 
-def with_retries(ask: Callable[[], T], retries: int) -> T:
-    """Ask, and ask again up to ``retries`` times while the failure is a passing one."""
-    attempt = 0
-    while True:
-        try:
-            return ask()
-        except SourceError as error:
-            attempt += 1
-            if not error.transient or attempt > retries:
-                raise
-        pause(attempt)
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Take the numbers from the settings."""
+        return cls(settings.retries, settings.retry_pause, settings.retry_after_limit)
+
+    def wait(self, failed: int, error: SourceError) -> None:
+        """Wait before the next attempt after ``failed`` ones, or raise the last one's error.
+
+        Raises it when it is no passing one, or the attempts are used up. Pauses double each
+        time and are spread, so that many that failed together don't come back together.
+        """
+        if not error.transient or failed > self.limit:
+            raise error
+        pause = self.pause * min(_LONGEST, 2 ** (failed - 1)) * random.uniform(0.5, 1)  # noqa: S311 - spreads load, guards nothing
+        time.sleep(max(pause, min(error.retry_after, self.longest_wish)))
+
+    def call(self, ask: Callable[[], T]) -> T:
+        """Ask, and ask again while the failure is a passing one."""
+        failed = 0
+        while True:
+            try:
+                return ask()
+            except SourceError as error:
+                failed += 1
+                self.wait(failed, error)

@@ -76,6 +76,7 @@ def _check_parameter(name: str) -> str:
 
 BaseUrl = Annotated[str, AfterValidator(_check_base_url)]
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
+Pause = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)]
 Size = Annotated[ByteSize, Field(ge=0)]
 HeaderNames = Annotated[
     tuple[Annotated[str, AfterValidator(_check_header_name)], ...], BeforeValidator(_split_commas)
@@ -112,6 +113,18 @@ class Settings:
 
     retries: Annotated[int, Field(ge=0, le=100)] = 2
     """Further attempts at a request to the upstream that failed for a passing reason."""
+
+    retry_pause: Pause = 0.1
+    """Seconds before the first further attempt; twice as long each time, up to 20 times it."""
+
+    retry_after_limit: Pause = 5
+    """Seconds that an upstream's Retry-After is obeyed for at most: the client is waiting."""
+
+    min_read_rate: Size = ByteSize(1024)
+    """Bytes a second that an upstream must give while it is waited for; 0 lets it drip."""
+
+    write_timeout: Seconds = 60
+    """Seconds that a client may take no byte before it is cut off (under gunicorn)."""
 
     max_members: Annotated[int, Field(ge=1)] = 10_000
     """Members of one bundle: each costs the upstream a question and the process a kilobyte."""

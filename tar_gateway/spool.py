@@ -89,5 +89,8 @@ class _Slice:
         self._left -= len(block)
         return block
 
+    def stop(self) -> None:
+        """Do nothing: a file never waits."""
+
     def close(self) -> None:
         """Leave the file to the plan, which owns it."""

@@ -30,6 +30,10 @@ class Content(Protocol):
         """
         ...
 
+    def stop(self) -> None:
+        """Make a `read` that waits, in another thread, raise at once, where that can be done."""
+        ...
+
     def close(self) -> None:
         """Give back the connection or file. May be called again, and before the end."""
         ...

@@ -243,8 +243,16 @@ class _Promised:
         self._left -= len(block)
         return block
 
+    def stop(self) -> None:
+        self._content.stop()
+
     def close(self) -> None:
         self._content.close()
+
+
+def _seconds(text: str | None) -> int:
+    # The other form, a date, would need a clock that both sides agree on.
+    return int(text) if text and re.fullmatch(r"[0-9]{1,9}", text) else 0
 
 
 def fault_of(answer: Answer) -> SourceError:
@@ -267,4 +275,5 @@ def fault_of(answer: Answer) -> SourceError:
         f"the upstream answered {phrase}",
         status=504 if status == 504 else 502,
         transient=status in _PASSING,
+        retry_after=float(_seconds(answer.get("retry-after"))),
     )

@@ -1,6 +1,7 @@
 """Members from an HTTP server, over pooled connections: the only file that knows urllib3."""
 
 import ssl
+from contextlib import suppress
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -146,6 +147,11 @@ class _Content:
             return self._response.read1(limit)
         except (HTTPError, OSError, ValueError) as error:
             raise _fault(error) from error
+
+    def stop(self) -> None:
+        # It may have ended meanwhile, and its connection be released: then nothing waits.
+        with suppress(RuntimeError, ValueError, OSError):
+            self._response.shutdown()
 
     def close(self) -> None:
         if self._closed:
