@@ -1,0 +1,271 @@
+"""What a WSGI environ says of a request, however hostile it is."""
+
+import io
+
+import pytest
+
+from tar_gateway.conditions import Conditions
+from tar_gateway.environ import (
+    caller_of,
+    conditions_of,
+    passed_headers,
+    path_of,
+    query_of,
+    read_body,
+)
+from tar_gateway.errors import BadRequest, ContentTooLarge
+from tar_gateway.names import decode_once
+from tar_gateway.sources import Caller
+
+
+def as_wsgi(text):
+    """Write text as PEP 3333 hands it over: UTF-8 bytes, each as a Latin-1 character."""
+    return text.encode("utf-8").decode("latin-1")
+
+
+# --- the path -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("raw", "path"),
+    [
+        ("", ""),
+        ("/", ""),
+        ("/a", "a"),
+        ("/a/", "a/"),
+        ("/a/b.pdf", "a/b.pdf"),
+        ("a", "a"),
+        ("/a b,c;d", "a b,c;d"),
+        (as_wsgi("/Füße/日本"), "Füße/日本"),
+        ("/100%", "100%"),
+    ],
+)
+def test_a_path_is_a_checked_name_below_the_mount_point(raw, path):
+    assert path_of({"PATH_INFO": raw, "SCRIPT_NAME": "/mounted"}) == path
+
+
+def test_a_missing_path_is_the_root():
+    assert path_of({}) == ""
+
+
+@pytest.mark.parametrize(
+    ("raw", "detail"),
+    [
+        ("/../a", "the path '/../a' contains the segment '..'"),
+        ("/a/..", "the path '/a/..' contains the segment '..'"),
+        ("/a/../", "the path '/a/../' contains the segment '..'"),
+        ("/./a", "the path '/./a' contains the segment '.'"),
+        ("//a", "the path '//a' starts with a slash"),
+        ("//", "the path '//' is empty"),
+        ("/a//", "the path '/a//' contains an empty segment"),
+        ("/a\\b", "the path '/a%5Cb' contains a backslash"),
+        ("/a\0", "the path '/a%00' contains a control character"),
+        ("/a\r\nb", "the path '/a%0D%0Ab' contains a control character"),
+        ("/\xff", "the path '/%FF' is not valid UTF-8"),
+        (
+            "/%2e%2e/a",
+            "the path '/%252e%252e/a' contains the segment '..' when it is decoded once more",
+        ),
+    ],
+)
+def test_a_path_that_is_no_name_is_refused_and_shown_without_its_control_characters(raw, detail):
+    with pytest.raises(BadRequest) as refused:
+        path_of({"PATH_INFO": raw})
+    assert refused.value.detail == detail
+
+
+def test_a_path_that_no_server_should_give_is_no_defect():
+    assert path_of({"PATH_INFO": "/€"}) == "?"
+
+
+# --- the query ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("raw", "query"),
+    [
+        ("", ""),
+        ("bundle=a,b&filename=c.tar", "bundle=a,b&filename=c.tar"),
+        ("bundle=a%2Cb+c%20d", "bundle=a%2Cb+c%20d"),
+        ("a=1;b=2", "a=1;b=2"),
+        ("a=%zz%", "a=%zz%"),
+        ("a b", "a%20b"),
+        ("a\r\nb\0", "a%0D%0Ab%00"),
+        ("a#b", "a%23b"),
+        ("\xc3\xa9\xff", "%C3%A9%FF"),
+    ],
+)
+def test_a_query_stays_as_it_is_but_for_what_no_url_can_hold(raw, query):
+    assert query_of({"QUERY_STRING": raw}) == query
+
+
+def test_a_missing_query_is_empty():
+    assert query_of({}) == ""
+
+
+def test_a_query_means_the_same_as_before():
+    printable = "".join(map(chr, range(0x20, 0x7F)))
+    assert decode_once(query_of({"QUERY_STRING": printable})) == printable.replace("+", " ")
+
+
+# --- headers ------------------------------------------------------------------------------------
+
+
+def test_the_caller_is_those_headers_that_are_forwarded_and_there():
+    environ = {"HTTP_AUTHORIZATION": "Basic eA==", "HTTP_X_USER_ID": "7", "HTTP_COOKIE": "a=b"}
+    caller = caller_of(environ, ("X-User-Id", "Authorization", "X-Missing"))
+    assert caller == Caller((("X-User-Id", "7"), ("Authorization", "Basic eA==")))
+
+
+def test_an_empty_header_of_the_caller_is_there():
+    assert caller_of({"HTTP_COOKIE": ""}, ["Cookie"]) == Caller((("Cookie", ""),))
+
+
+def test_credentials_do_not_show():
+    assert "hunter2" not in repr(caller_of({"HTTP_COOKIE": "hunter2"}, ["Cookie"]))
+
+
+def test_conditions_are_the_headers_texts():
+    environ = {
+        "HTTP_IF_MATCH": "1",
+        "HTTP_IF_NONE_MATCH": "2",
+        "HTTP_IF_MODIFIED_SINCE": "3",
+        "HTTP_IF_UNMODIFIED_SINCE": "4",
+        "HTTP_IF_RANGE": "5",
+        "HTTP_RANGE": "6",
+    }
+    assert conditions_of(environ) == Conditions(
+        if_match="1",
+        if_none_match="2",
+        if_modified_since="3",
+        if_unmodified_since="4",
+        if_range="5",
+        range="6",
+    )
+
+
+def test_a_request_without_conditions_has_none():
+    assert conditions_of({"HTTP_HOST": "h", "RANGE": "bytes=0-1"}) == Conditions()
+
+
+def test_end_to_end_headers_are_passed_and_no_others():
+    environ = {
+        "HTTP_ACCEPT": "*/*",
+        "HTTP_X_USER_ID": "7",
+        "HTTP_RANGE": "bytes=0-1",
+        "HTTP_HOST": "gateway",
+        "HTTP_CONTENT_LENGTH": "1",
+        "HTTP_CONTENT_TYPE": "a/b",
+        "HTTP_EXPECT": "100-continue",
+        "HTTP_CONNECTION": "close, X-Hop",
+        "HTTP_X_HOP": "1",
+        "HTTP_TRANSFER_ENCODING": "chunked",
+        "HTTP_X_ACCEL_REDIRECT": "/x",
+        "HTTP_X_SPLIT": "a\r\nb: c",
+        "CONTENT_TYPE": "a/b",
+        "SERVER_NAME": "gateway",
+        "wsgi.url_scheme": "http",
+    }
+    assert sorted(passed_headers(environ)) == [
+        ("Accept", "*/*"),
+        ("Range", "bytes=0-1"),
+        ("X-User-Id", "7"),
+    ]
+
+
+# --- the body -----------------------------------------------------------------------------------
+
+
+class Dripping(io.RawIOBase):
+    """Gives one byte a read, as a slow client's body does."""
+
+    def __init__(self, data):
+        self._data = io.BytesIO(data)
+
+    def read(self, size=-1):
+        return self._data.read(min(size, 1))
+
+
+class Broken:
+    """A body that breaks off, as this server says it."""
+
+    def __init__(self, error):
+        self._error = error
+
+    def read(self, _size):
+        raise self._error
+
+
+def body_of(data, length=None, *, limit=10, **environ):
+    told = {} if length is None else {"CONTENT_LENGTH": length}
+    stream = io.BytesIO(data) if isinstance(data, bytes) else data
+    return read_body({"wsgi.input": stream, **told, **environ}, limit)
+
+
+def refused(*arguments, kind=BadRequest, **keywords):
+    with pytest.raises(kind) as refusal:
+        body_of(*arguments, **keywords)
+    return refusal.value.detail
+
+
+@pytest.mark.parametrize("make", [io.BytesIO, Dripping])
+def test_a_body_is_read_up_to_its_length_and_no_further(make):
+    stream = make(b"abcdef")
+    assert body_of(stream, "4") == b"abcd"
+    assert stream.read(1) == b"e"
+
+
+def test_a_large_body_is_read_whole():
+    data = bytes(range(256)) * 1024
+    assert body_of(data, str(len(data)), limit=len(data)) == data
+
+
+@pytest.mark.parametrize("length", ["0", "", None])
+def test_without_a_length_there_is_no_body(length):
+    assert body_of(b"abc", length) == b""
+
+
+@pytest.mark.parametrize("make", [io.BytesIO, Dripping])
+def test_a_body_in_chunks_is_read_to_its_end(make):
+    assert body_of(make(b"a" * 10), **{"wsgi.input_terminated": True}) == b"a" * 10
+
+
+def test_a_length_counts_for_more_than_the_servers_word_that_the_body_ends():
+    assert body_of(b"abcdef", "3", **{"wsgi.input_terminated": True}) == b"abc"
+
+
+def test_a_body_as_long_as_the_limit_is_read():
+    assert body_of(b"a" * 10, "10") == b"a" * 10
+
+
+TOO_LARGE = "the body is larger than the 10 bytes that are allowed"
+
+
+def test_a_body_longer_than_the_limit_is_refused_before_it_is_read():
+    stream = io.BytesIO(b"a" * 11)
+    assert refused(stream, "11", kind=ContentTooLarge) == TOO_LARGE
+    assert stream.tell() == 0
+
+
+def test_a_body_in_chunks_is_read_no_further_than_shows_that_it_is_too_large():
+    stream = io.BytesIO(b"a" * 1000)
+    assert refused(stream, kind=ContentTooLarge, **{"wsgi.input_terminated": True}) == TOO_LARGE
+    assert stream.tell() == 11
+
+
+@pytest.mark.parametrize("length", ["-1", "+1", "1.0", "x", "1 ", "0x1", "²", "1_0", "9" * 20])
+def test_a_length_that_is_none_is_refused(length):
+    assert refused(b"abc", length) == "the Content-Length is not a length"
+
+
+def test_a_length_of_nineteen_digits_is_too_large():
+    assert refused(b"abc", "9" * 19, kind=ContentTooLarge) == TOO_LARGE
+
+
+def test_a_body_shorter_than_its_length_is_refused():
+    assert refused(b"abc", "4") == "the body is shorter than its Content-Length"
+
+
+@pytest.mark.parametrize("error", [OSError("gone"), ValueError("bad chunk"), StopIteration()])
+def test_a_body_that_breaks_off_is_refused_without_the_servers_words(error):
+    assert refused(Broken(error), "4") == "the body could not be read"

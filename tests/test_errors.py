@@ -1,0 +1,156 @@
+"""The one tree of errors: what servers must not take it for, and which fault comes first."""
+
+import importlib
+import pkgutil
+from http import HTTPStatus
+from itertools import permutations
+
+import pytest
+
+import tar_gateway
+from tar_gateway.errors import (
+    Blame,
+    BrokenOff,
+    InternalError,
+    MemberChanged,
+    MemberFault,
+    MembersChanged,
+    MembersFailed,
+    MethodNotAllowed,
+    RangeNotSatisfiable,
+    Refusal,
+    SettingsError,
+    SourceError,
+    TarGatewayError,
+    UpstreamFailed,
+)
+
+PRECEDENCE = (401, 403, 502, 504, 404)
+
+# These set the application or the server up as soon as they are imported.
+NOT_IMPORTED = {"tar_gateway.wsgi", "tar_gateway.gunicorn_conf", "tar_gateway.__main__"}
+
+
+def tree():
+    """Collect every error of the package, wherever it is defined."""
+    for module in pkgutil.walk_packages(tar_gateway.__path__, "tar_gateway."):
+        if module.name not in NOT_IMPORTED:
+            importlib.import_module(module.name)
+    found, waiting = set(), [TarGatewayError]
+    while waiting:
+        error = waiting.pop()
+        found.add(error)
+        waiting.extend(error.__subclasses__())
+    return found
+
+
+def fault(status, *, challenge=None):
+    return MemberFault(f"{status}.txt", status, "for a reason", challenge)
+
+
+def test_no_error_of_ours_is_one_that_servers_take_for_the_clients_doing():
+    errors = tree()
+    assert {Refusal, SourceError, BrokenOff, SettingsError} < errors
+    taken = (OSError, StopIteration, StopAsyncIteration, GeneratorExit, SystemExit)
+    assert [error for error in errors if issubclass(error, taken)] == []
+
+
+def test_every_error_says_who_is_to_blame():
+    assert all(isinstance(error.blame, Blame) for error in tree())
+
+
+def test_every_refusal_has_a_status_of_an_error():
+    refusals = [error for error in tree() if issubclass(error, Refusal)]
+    assert all(400 <= error.status < 600 for error in refusals)
+
+
+def test_a_refusal_tells_its_detail_and_headers():
+    refusal = Refusal("no", headers=[("Retry-After", "1")])
+    assert (str(refusal), refusal.detail, refusal.headers) == ("no", "no", (("Retry-After", "1"),))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_of_mixed_faults_the_first_by_precedence_is_the_status(count):
+    for statuses in permutations(PRECEDENCE, count):
+        refusal = MembersFailed([fault(status) for status in statuses])
+        expected = next(status for status in PRECEDENCE if status in statuses)
+        assert refusal.status is HTTPStatus(expected)
+
+
+@pytest.mark.parametrize(
+    ("status", "blame"),
+    [
+        (401, Blame.CLIENT),
+        (403, Blame.CLIENT),
+        (404, Blame.CLIENT),
+        (502, Blame.UPSTREAM),
+        (504, Blame.UPSTREAM),
+    ],
+)
+def test_who_is_to_blame_for_a_member_follows_from_the_status(status, blame):
+    assert MembersFailed([fault(status)]).blame is blame
+
+
+def test_faults_are_kept_in_order_and_counted():
+    faults = [fault(404), fault(401)]
+    assert MembersFailed(faults).faults == tuple(faults)
+    assert MembersFailed(faults).detail == "2 members of the bundle cannot be had"
+    assert MembersFailed(faults[:1]).detail == "1 member of the bundle cannot be had"
+
+
+def test_a_401_passes_on_each_challenge_once():
+    faults = [
+        fault(401, challenge="Basic"),
+        fault(404, challenge="Never"),
+        fault(401),
+        fault(401, challenge="Bearer"),
+        fault(401, challenge="Basic"),
+    ]
+    expected = (("WWW-Authenticate", "Basic"), ("WWW-Authenticate", "Bearer"))
+    assert MembersFailed(faults).headers == expected
+
+
+@pytest.mark.parametrize("status", [403, 502, 504, 404])
+def test_only_a_401_challenges(status):
+    assert MembersFailed([fault(status, challenge="Basic")]).headers == ()
+
+
+def test_changed_members_are_failed_members():
+    changed = MembersChanged([fault(502)])
+    assert isinstance(changed, MembersFailed)
+    assert changed.status == 502
+
+
+def test_a_method_that_is_not_allowed_is_told_which_are():
+    refusal = MethodNotAllowed(("GET", "HEAD"))
+    assert (refusal.status, refusal.headers) == (405, (("Allow", "GET, HEAD"),))
+    assert refusal.detail == "only GET, HEAD are understood here"
+
+
+def test_a_range_outside_is_told_the_size():
+    refusal = RangeNotSatisfiable(10240)
+    assert (refusal.status, refusal.headers) == (416, (("Content-Range", "bytes */10240"),))
+
+
+def test_a_plain_file_that_cannot_be_passed_on_has_the_upstreams_fault():
+    refusal = UpstreamFailed("too slow", status=504)
+    assert (refusal.status, refusal.detail, refusal.blame) == (504, "too slow", Blame.UPSTREAM)
+
+
+def test_a_defect_is_ours_and_says_nothing_of_itself():
+    refusal = InternalError()
+    assert (refusal.status, refusal.blame) == (500, Blame.OPERATOR)
+    assert refusal.detail == "the gateway has a defect, and its log says more"
+
+
+def test_what_a_source_finds_is_final_and_a_502_unless_it_says_otherwise():
+    plain = SourceError("broken")
+    assert (plain.reason, plain.status, plain.transient, plain.challenge) == (
+        "broken",
+        502,
+        False,
+        None,
+    )
+    told = MemberChanged("moved", status=401, transient=True, challenge="Basic", retry_after=2)
+    assert (str(told), told.status, told.transient, told.challenge) == ("moved", 401, True, "Basic")
+    assert (plain.retry_after, told.retry_after) == (0, 2)

@@ -1,0 +1,309 @@
+"""A fetch is one unbroken run of bytes, however often the source breaks."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from tar_gateway.errors import MemberChanged, SourceError
+from tar_gateway.fetch import Fetch, Pace
+from tar_gateway.planner import Plan
+from tar_gateway.retry import Retry
+from tar_gateway.settings import Settings
+from tar_gateway.sources import Caller, Stat
+from tar_gateway.spool import Spool
+from tar_gateway.validators import Validator
+from tests.fakes import (
+    STRONG,
+    WEAK,
+    MemorySource,
+    Step,
+    Steps,
+    broken,
+    bundle_of,
+    missing,
+    plan_of,
+    record_pauses,
+)
+
+DATA = b"0123456789"
+NO_PACE = Pace(0, 30)
+
+
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    return record_pauses(monkeypatch)
+
+
+def source_of(*given: BaseException | Sequence[Step], validator: Validator | None = STRONG):
+    return MemorySource({"a": DATA}, given={"a": given}, validator=validator)
+
+
+def fetch_of(
+    source: MemorySource, start: int = 0, stop: int = 10, retries: int = 2, pace: Pace = NO_PACE
+) -> Fetch:
+    return Fetch(plan_of(source), 0, start, stop, retry=Retry(retries, 0.1, 0), pace=pace)
+
+
+def read_all(fetch: Fetch, limit: int = 100) -> bytes:
+    try:
+        return b"".join(iter(lambda: fetch.read(limit), b""))
+    finally:
+        fetch.close()
+
+
+def starts(source: MemorySource) -> list[int]:
+    """Where each opening began; all went to the slice's end."""
+    assert {stop for _, _, stop in source.opened} == {10}
+    return [start for _, start, _ in source.opened]
+
+
+def test_a_fetch_opens_its_slice_once_and_gives_it():
+    source = source_of()
+    assert read_all(fetch_of(source, 3, 7)) == b"3456"
+    assert source.opened == [("a", 3, 7)]
+    assert source.held == 0
+
+
+def test_a_fetch_gives_blocks_as_they_come_and_none_longer_than_the_limit():
+    fetch = fetch_of(source_of([b"01", b"2345678", b"9"]))
+    assert [fetch.read(4) for _ in range(5)] == [b"01", b"2345", b"678", b"9", b""]
+    fetch.close()
+
+
+@pytest.mark.parametrize("good", range(1, 10))
+def test_a_broken_fetch_goes_on_from_its_last_good_byte(good: int):
+    source = source_of([DATA[:good], broken()])
+    assert read_all(fetch_of(source)) == DATA
+    assert starts(source) == [0, good]
+    assert source.held == 0
+
+
+def test_a_fetch_of_a_part_goes_on_within_that_part():
+    source = source_of([b"34", broken()])
+    assert read_all(fetch_of(source, 3)) == b"3456789"
+    assert starts(source) == [3, 5]
+
+
+def test_progress_resets_the_count_of_failures(pauses: list[float]):
+    source = source_of(*[[DATA[at : at + 1], broken()] for at in range(9)])
+    assert read_all(fetch_of(source, retries=1)) == DATA
+    assert starts(source) == list(range(10))
+    assert len(pauses) == 9
+    assert max(pauses) <= 0.1  # each was the first of its kind
+
+
+def test_attempts_that_bring_nothing_are_counted(pauses: list[float]):
+    source = source_of([b"01", broken()], broken(), [broken()], [b"2", broken()])
+    assert read_all(fetch_of(source, retries=3)) == DATA
+    assert starts(source) == [0, 2, 2, 2, 3]
+    assert len(pauses) == 4
+
+
+@pytest.mark.parametrize("retries", [0, 1, 3])
+@pytest.mark.parametrize("nothing", [broken(), [broken()]], ids=["not opened", "not read"])
+def test_a_fetch_gives_up_after_so_many_attempts_that_bring_nothing(
+    nothing: BaseException | Sequence[Step], retries: int, pauses: list[float]
+):
+    source = source_of([b"01", broken()], *[nothing] * (retries + 5))
+    fetch = fetch_of(source, retries=retries)
+    assert fetch.read(10) == b"01"
+    with pytest.raises(SourceError, match="it broke"):
+        fetch.read(10)
+    assert starts(source) == [0, *[2] * retries]
+    assert len(pauses) == retries
+    assert source.held == 0
+    fetch.close()
+
+
+@pytest.mark.parametrize("error", [missing(), MemberChanged("it is another by now")])
+def test_a_lasting_fault_is_not_tried_again(error: SourceError, pauses: list[float]):
+    source = source_of([b"01", broken()], error)
+    fetch = fetch_of(source)
+    assert fetch.read(10) == b"01"
+    with pytest.raises(type(error)) as caught:
+        fetch.read(10)
+    assert caught.value is error
+    assert starts(source) == [0, 2]
+    assert len(pauses) == 1
+    fetch.close()
+
+
+@pytest.mark.parametrize("validator", [None, WEAK])
+def test_without_a_strong_validator_nothing_goes_on_in_the_middle(validator: Validator | None):
+    source = source_of([b"01", broken()], validator=validator)
+    fetch = fetch_of(source)
+    assert fetch.read(10) == b"01"
+    with pytest.raises(SourceError, match="it broke"):
+        fetch.read(10)
+    assert starts(source) == [0]
+    assert source.held == 0
+    fetch.close()
+
+
+@pytest.mark.parametrize("validator", [None, WEAK, STRONG])
+def test_a_fetch_that_gave_nothing_may_begin_anew(validator: Validator | None):
+    source = source_of(broken(), [broken()], validator=validator)
+    assert read_all(fetch_of(source)) == DATA
+    assert starts(source) == [0, 0, 0]
+
+
+@pytest.mark.parametrize(("error", "attempts"), [(missing(), 1), (broken(), 3)])
+def test_a_source_that_never_opens_is_told_when_the_fetch_is_made(
+    error: SourceError, attempts: int
+):
+    source = source_of(*[error] * 5)
+    with pytest.raises(SourceError):
+        fetch_of(source, retries=2)
+    assert len(source.opened) == attempts
+
+
+def test_a_defect_is_raised_as_it_is_and_the_content_still_given_back():
+    source = source_of([b"01", ZeroDivisionError()])
+    fetch = fetch_of(source)
+    assert fetch.read(10) == b"01"
+    with pytest.raises(ZeroDivisionError):
+        fetch.read(10)
+    fetch.close()
+    assert source.held == 0
+
+
+def test_closing_in_the_middle_or_twice_gives_back_once():
+    source = source_of()
+    fetch = fetch_of(source)
+    fetch.read(1)
+    fetch.close()
+    fetch.close()
+    assert [content.closes for content in source.contents] == [1]
+
+
+def test_what_was_set_aside_is_read_from_there():
+    source = source_of()
+    spooled = Spool(100).hold(Steps(b"set aside"), float("inf"))
+    plan = Plan(source, Caller(), bundle_of("a"), [Stat(9, 0, None)], {0: spooled})
+    assert plan.is_proved(0)
+    assert read_all(Fetch(plan, 0, 4, 9, retry=Retry(0, 0, 0), pace=NO_PACE)) == b"aside"
+    assert source.opened == []
+    plan.close()
+
+
+# --- stopping -----------------------------------------------------------------------------------
+
+
+def test_a_stopped_fetch_stops_its_content_and_asks_for_nothing_again(pauses: list[float]):
+    source = source_of([b"01", broken()])
+    fetch = fetch_of(source)
+    assert fetch.read(10) == b"01"
+    fetch.stop()
+    with pytest.raises(SourceError, match="it broke"):
+        fetch.read(10)
+    assert source.contents[0].stops == 1
+    assert (starts(source), pauses) == ([0], [])
+    assert source.held == 0
+
+
+def test_stopping_after_closing_changes_nothing():
+    source = source_of()
+    fetch = fetch_of(source)
+    fetch.close()
+    fetch.stop()
+    assert source.contents[0].stops == 0
+
+
+# --- the end of an answer -----------------------------------------------------------------------
+
+
+def test_an_answer_whose_end_is_missing_is_whole_when_the_version_is_proved():
+    source = source_of([DATA, broken()])
+    assert read_all(fetch_of(source)) == DATA
+    assert starts(source) == [0]
+    assert source.held == 0
+
+
+@pytest.mark.parametrize(
+    ("validator", "error"),
+    [(None, broken()), (WEAK, broken()), (STRONG, MemberChanged("it is longer by now"))],
+)
+def test_an_answer_whose_end_is_missing_is_refused_otherwise(
+    validator: Validator | None, error: SourceError
+):
+    source = source_of([DATA, error], validator=validator)
+    fetch = fetch_of(source)
+    assert fetch.read(10) == DATA
+    with pytest.raises(type(error)):
+        fetch.read(10)
+    assert starts(source) == [0]
+    fetch.close()
+
+
+# --- the pace -----------------------------------------------------------------------------------
+
+
+class Clock:
+    """A clock that goes on by a second whenever it is read."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        self.now += 1
+        return self.now
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every read take one second."""
+    monkeypatch.setattr("tar_gateway.fetch.time", Clock())
+
+
+DRIPS = [DATA[at : at + 1] for at in range(10)]
+
+
+@pytest.mark.usefixtures("slow")
+def test_an_attempt_that_drips_is_broken_off_after_the_window():
+    source = source_of(DRIPS)
+    assert read_all(fetch_of(source, pace=Pace(2, 3))) == DATA
+    assert starts(source) == [0, 3]
+    assert source.held == 0
+
+
+@pytest.mark.usefixtures("slow")
+def test_an_attempt_at_the_least_pace_goes_on():
+    source = source_of(DRIPS)
+    assert read_all(fetch_of(source, pace=Pace(1, 3))) == DATA
+    assert starts(source) == [0]
+
+
+@pytest.mark.usefixtures("slow")
+def test_an_attempt_that_is_slow_at_its_last_byte_is_not_broken_off():
+    source = source_of(DRIPS)
+    assert read_all(fetch_of(source, pace=Pace(100, 10))) == DATA
+    assert starts(source) == [0]
+
+
+@pytest.mark.usefixtures("slow")
+def test_attempts_that_drip_are_counted_whatever_they_bring(pauses: list[float]):
+    source = source_of(*[DRIPS[at:] for at in (0, 2, 4)])
+    fetch = fetch_of(source, retries=2, pace=Pace(2, 2))
+    given = [fetch.read(10) for _ in range(5)]
+    with pytest.raises(SourceError, match="too slowly") as caught:
+        fetch.read(10)
+    assert given == DRIPS[:5]
+    assert (caught.value.status, caught.value.transient) == (504, True)
+    assert starts(source) == [0, 2, 4]
+    assert len(pauses) == 2
+    fetch.close()
+
+
+@pytest.mark.usefixtures("slow")
+def test_an_attempt_that_drips_is_the_last_without_a_strong_validator():
+    source = source_of(DRIPS, validator=WEAK)
+    fetch = fetch_of(source, pace=Pace(2, 2))
+    assert fetch.read(10) == b"0"
+    with pytest.raises(SourceError, match="too slowly"):
+        fetch.read(10)
+    assert source.held == 0
+    fetch.close()
+
+
+def test_the_pace_comes_from_the_settings():
+    settings = Settings(min_read_rate=77, read_timeout=9)
+    assert Pace.from_settings(settings) == Pace(77, 9)

@@ -1,0 +1,108 @@
+"""Which headers go on beyond one connection, and how a file's name is written into one."""
+
+import re
+from urllib.parse import unquote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tar_gateway.headers import HOP_BY_HOP, attachment, end_to_end
+
+KEPT = ("ETag", '"a"')
+
+
+@pytest.mark.parametrize("name", [*sorted(HOP_BY_HOP), "Keep-Alive", "TE"])
+def test_a_header_of_one_connection_does_not_go_on(name):
+    assert list(end_to_end([(name, "x"), KEPT])) == [KEPT]
+
+
+@pytest.mark.parametrize("listed", ["X-Hop", "x-hop", "close, X-HOP", " close ,\tx-hop , "])
+def test_what_connection_names_does_not_go_on(listed):
+    headers = [("X-Hop", "1"), ("coNNection", listed), KEPT, ("x-hop", "2")]
+    assert list(end_to_end(headers)) == [KEPT]
+
+
+def test_every_connection_header_is_heeded():
+    headers = [("Connection", "X-A"), ("Connection", "X-B"), ("X-A", "1"), ("X-B", "2"), KEPT]
+    assert list(end_to_end(headers)) == [KEPT]
+
+
+@pytest.mark.parametrize("name", ["X-Accel-Redirect", "x-accel-buffering", "X-ACCEL-Expires"])
+def test_orders_to_a_proxy_in_front_do_not_go_on(name):
+    assert list(end_to_end([(name, "/secret"), KEPT])) == [KEPT]
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ("", "x"),
+        ("A B", "x"),
+        ("A:", "x"),
+        ("É", "x"),
+        ("A\n", "x"),
+        ("A", "x\r\nSet-Cookie: y"),
+        ("A", "x\n"),
+        ("A", "\0"),
+        ("A", "\x7f"),
+        ("A", "€"),
+    ],
+)
+def test_a_header_that_is_none_does_not_go_on(pair):
+    assert list(end_to_end([pair, KEPT])) == [KEPT]
+
+
+def test_all_else_goes_on_in_order_as_it_stands():
+    headers = [
+        ("Set-Cookie", "a=1"),
+        KEPT,
+        ("Set-Cookie", "b=2"),
+        ("x-a", "\xe9\t"),
+    ]
+    assert list(end_to_end(iter(headers))) == headers
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a b;c,d=e.tar", "it's.tar", "~!#$&()[]{}.tar"])
+def test_a_plain_file_name_is_written_once(name):
+    assert attachment(name) == f'attachment; filename="{name}"'
+
+
+@pytest.mark.parametrize(
+    ("name", "plain", "extended"),
+    [
+        ("é.tar", "e.tar", "%C3%A9.tar"),
+        ("e\u0301.tar", "e.tar", "e%CC%81.tar"),
+        ("日本.tar", "__.tar", "%E6%97%A5%E6%9C%AC.tar"),
+        ('a"b.tar', "a_b.tar", "a%22b.tar"),
+        ("a\\b.tar", "a_b.tar", "a%5Cb.tar"),
+        ("50%.tar", "50_.tar", "50%25.tar"),
+        ("%22.tar", "_22.tar", "%2522.tar"),
+        ("é;b'c.tar", "e;b'c.tar", "%C3%A9%3Bb%27c.tar"),
+        ("a\u2028b", "a_b", "a%E2%80%A8b"),
+        ("\uff02", "_", "%EF%BC%82"),
+    ],
+)
+def test_other_file_names_are_written_plainly_and_in_full(name, plain, extended):
+    assert attachment(name) == f"attachment; filename=\"{plain}\"; filename*=UTF-8''{extended}"
+
+
+file_names = st.text(
+    st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="/"), min_size=1
+)
+
+
+@given(file_names)
+def test_a_file_name_can_be_read_back_from_the_header(name):
+    written = re.fullmatch(
+        r'attachment; filename="(?P<plain>[^"\\%]*)"'
+        r"(; filename\*=UTF-8''(?P<full>[A-Za-z0-9%._~-]+))?",
+        attachment(name),
+    )
+    assert written
+    full = written["full"]
+    assert (written["plain"] if full is None else unquote(full, errors="strict")) == name
+
+
+@given(file_names)
+def test_the_header_is_printable_ascii_whatever_the_name(name):
+    assert all(" " <= character <= "~" for character in attachment(name))

@@ -1,0 +1,159 @@
+"""The house's order: imports point down only, and what is public is said and described."""
+
+import ast
+import importlib
+import inspect
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import tar_gateway
+
+ROOT = Path(tar_gateway.__file__).parent
+
+# From the bottom up. Whatever is in none of these rooms is a face, at the top.
+ROOMS = {
+    "pure": {
+        *("settings", "errors", "names", "bundle", "validators", "headers"),
+        *("conditions", "tarformat", "layout"),
+    },
+    "sources": {
+        "sources",
+        "sources.http",
+        "sources.upstream",
+        "sources.subrequest",
+        "sources.data",
+    },
+    "delivery": {"spool", "retry", "planner", "manifest", "fetch", "body"},
+}
+FACES = "faces"
+ORDER = [*ROOMS, FACES]
+
+# No IO, no clock, no chance, no server and no client.
+NOT_PURE = {
+    *("webob", "urllib3", "gunicorn", "socket", "ssl", "threading", "concurrent", "time"),
+    *("os", "io", "tempfile", "random", "logging", "wsgiref", "http.client"),
+}
+
+
+def name_of(file: Path) -> str:
+    """Give a module's name within the package, ``""`` for the package's own."""
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+MODULES = {name_of(file): ast.parse(file.read_text("utf-8")) for file in ROOT.rglob("*.py")}
+NAMED = sorted(MODULES)
+
+
+def room_of(module: str) -> str:
+    return next((room for room, modules in ROOMS.items() if module in modules), FACES)
+
+
+def imports(module: str) -> Iterator[str]:
+    """Give the full names of what a module imports, wherever in it the import stands."""
+    for node in ast.walk(MODULES[module]):
+        match node:
+            case ast.Import(names=names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(module=str(origin), names=names, level=0):
+                for alias in names:
+                    whole = f"{origin}.{alias.name}"
+                    is_module = whole.removeprefix("tar_gateway.") in MODULES
+                    yield whole if is_module else origin
+            case ast.ImportFrom():
+                raise AssertionError(f"{module} has a relative import")
+
+
+def own_imports(module: str) -> set[str]:
+    """Give the modules of the package that a module imports."""
+    found = (name.partition(".") for name in imports(module))
+    return {rest for package, _, rest in found if package == "tar_gateway"}
+
+
+def test_the_rules_see_the_imports_there_are():
+    assert {"planner", "fetch", "layout", "errors"} <= own_imports("body")
+    assert {"tarformat", "validators"} <= own_imports("layout")
+    assert "threading" in set(imports("planner"))
+
+
+@pytest.mark.parametrize("module", NAMED)
+def test_imports_point_down_only(module):
+    above = ORDER[ORDER.index(room_of(module)) + 1 :]
+    wrong = {name for name in own_imports(module) if room_of(name) in above}
+    assert not wrong, f"{module} ({room_of(module)}) imports {wrong}"
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    order = TopologicalSorter({module: own_imports(module) for module in MODULES}).static_order()
+    assert set(order) == set(MODULES)
+
+
+@pytest.mark.parametrize("module", sorted(ROOMS["pure"] & set(MODULES)))
+def test_a_pure_module_knows_no_io_no_clock_and_no_server(module):
+    wrong = {
+        name for name in imports(module) if name in NOT_PURE or name.partition(".")[0] in NOT_PURE
+    }
+    assert not wrong, f"{module} imports {wrong}"
+
+
+def test_only_the_upstream_knows_urllib3_and_the_demonstration_which_is_a_client():
+    users = {
+        module
+        for module in MODULES
+        if any(name.partition(".")[0] == "urllib3" for name in imports(module))
+    }
+    assert users - {"demo"} == {"sources.upstream"}
+
+
+def test_only_faces_know_a_server_or_webob():
+    servers = {"gunicorn", "webob", "wsgiref", "click"}
+    users = {
+        module
+        for module in MODULES
+        if any(name.partition(".")[0] in servers for name in imports(module))
+    }
+    assert {room_of(module) for module in users} == {FACES}
+
+
+@pytest.mark.parametrize("module", NAMED)
+def test_every_module_says_what_it_is_for(module):
+    assert ast.get_docstring(MODULES[module])
+
+
+def test_the_public_names_are_those_that_the_package_offers():
+    defined = {
+        name
+        for name, value in vars(tar_gateway).items()
+        if not name.startswith("_") and not inspect.ismodule(value)
+    }
+    assert sorted(tar_gateway.__all__) == list(tar_gateway.__all__)
+    assert defined == set(tar_gateway.__all__)
+
+
+@pytest.mark.parametrize("name", tar_gateway.__all__)
+def test_every_public_name_and_method_is_described(name):
+    public = getattr(tar_gateway, name)
+    own = vars(public) if inspect.isclass(public) else {}
+    methods = {
+        key: value
+        for key, value in own.items()
+        if not key.startswith("_") and (callable(value) or isinstance(value, property))
+    }
+    assert inspect.getdoc(public)
+    assert [key for key, value in methods.items() if not inspect.getdoc(value)] == []
+
+
+def test_every_error_is_none_that_a_server_takes_for_the_clients_doing():
+    errors = importlib.import_module("tar_gateway.errors")
+    raised = [
+        value
+        for value in vars(errors).values()
+        if inspect.isclass(value) and issubclass(value, BaseException)
+    ]
+    assert len(raised) > 10
+    for error in raised:
+        assert issubclass(error, tar_gateway.TarGatewayError)
+        assert not issubclass(error, OSError | StopIteration)

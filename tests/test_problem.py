@@ -1,0 +1,166 @@
+"""Errors as answers (RFC 9457): JSON for programs, a page for browsers, nothing to inject."""
+
+import json
+from html import unescape
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tar_gateway.errors import (
+    BadRequest,
+    MemberFault,
+    MembersFailed,
+    MethodNotAllowed,
+    NotFound,
+    RangeNotSatisfiable,
+)
+from tar_gateway.problem import problem
+
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
+
+HOSTILE = "<script>alert('x')</script>&\"{title}"
+
+
+def answer(refusal, accept=None, **keywords):
+    """Give the status, the headers as a mapping, and the body."""
+    status, headers, body = problem(refusal, accept, **keywords)
+    mapping = dict(headers)
+    assert len(mapping) == len(headers)
+    return status, mapping, body
+
+
+def document(refusal):
+    return json.loads(answer(refusal)[2])
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        None,
+        "",
+        "*/*",
+        "application/json",
+        "application/problem+json",
+        "application/*",
+        "application/problem+json, text/html",
+        "application/json, text/html;q=0.9",
+        "text/html;q=0",
+        "text/html;q=0.5, */*",
+        "image/png",
+        "nonsense",
+        ";;;",
+        "\xff",
+    ],
+)
+def test_a_client_gets_json_unless_it_prefers_a_page(accept):
+    _, headers, body = answer(BadRequest("no"), accept)
+    assert headers["Content-Type"] == "application/problem+json"
+    assert json.loads(body)["detail"] == "no"
+
+
+@pytest.mark.parametrize(
+    "accept", [BROWSER, "text/html", "TEXT/HTML", "text/*", "text/html, application/json;q=0.9"]
+)
+def test_a_browser_gets_a_page(accept):
+    _, headers, body = answer(BadRequest("no such thing"), accept)
+    assert headers["Content-Type"] == "text/html; charset=utf-8"
+    assert body.startswith(b"<!DOCTYPE html>")
+    assert b"<h1>400 Bad Request</h1>" in body
+    assert b"<p>No such thing.</p>" in body
+
+
+@given(
+    st.text(st.characters(max_codepoint=0xFF), max_size=40)
+    | st.lists(
+        st.sampled_from(["text/html", "*/*", "a/b", ";q=", "0", "0.5", "2", ",", ";", '"', "\\"]),
+        max_size=8,
+    ).map("".join)
+)
+def test_no_accept_header_makes_an_error_fail(accept):
+    status, headers, body = answer(BadRequest("no"), accept)
+    assert status == 400
+    assert headers["Content-Length"] == str(len(body))
+
+
+@pytest.mark.parametrize("accept", [None, BROWSER])
+def test_every_answer_is_exact_kept_nowhere_and_taken_for_nothing_else(accept):
+    status, headers, body = answer(NotFound("nothing: é"), accept)
+    assert status == 404
+    assert headers["Content-Length"] == str(len(body))
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Vary"] == "Accept"
+
+
+def test_an_answer_varies_with_what_the_caller_sends():
+    headers = answer(NotFound("nothing"), vary=("Authorization", "Cookie"))[1]
+    assert headers["Vary"] == "Accept, Authorization, Cookie"
+
+
+@pytest.mark.parametrize(
+    ("refusal", "name", "value"),
+    [
+        (MethodNotAllowed(("GET", "HEAD")), "Allow", "GET, HEAD"),
+        (RangeNotSatisfiable(10240), "Content-Range", "bytes */10240"),
+        (MembersFailed([MemberFault("a", 401, "x", "Basic")]), "WWW-Authenticate", "Basic"),
+    ],
+)
+def test_the_headers_of_a_refusal_are_in_the_answer(refusal, name, value):
+    assert answer(refusal)[1][name] == value
+
+
+def test_json_tells_type_title_status_and_detail():
+    assert document(NotFound("nothing: é")) == {
+        "type": "about:blank",
+        "title": "Not Found",
+        "status": 404,
+        "detail": "nothing: é",
+    }
+
+
+def test_json_names_the_members_at_fault_in_order():
+    faults = [
+        MemberFault("d/b.txt", 404, "it does not exist"),
+        MemberFault("d/é.txt", 403, "it is not for you", "never shown"),
+    ]
+    assert document(MembersFailed(faults)) == {
+        "type": "about:blank",
+        "title": "Forbidden",
+        "status": 403,
+        "detail": "2 members of the bundle cannot be had",
+        "members": [
+            {"path": "d/b.txt", "status": 404, "reason": "it does not exist"},
+            {"path": "d/é.txt", "status": 403, "reason": "it is not for you"},
+        ],
+    }
+
+
+def test_json_without_members_at_fault_has_no_list():
+    assert "members" not in document(BadRequest("no"))
+
+
+def test_a_page_names_the_members_at_fault():
+    refusal = MembersFailed([MemberFault("d/é.txt", 404, "it does not exist")])
+    body = answer(refusal, BROWSER)[2].decode()
+    assert "<li><code>d/é.txt</code>: it does not exist</li>" in body
+    assert "<p>1 member of the bundle cannot be had.</p>" in body
+
+
+def test_a_page_without_members_at_fault_has_no_list():
+    assert b"<ul>" not in answer(BadRequest("no"), BROWSER)[2]
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        BadRequest(HOSTILE),
+        MembersFailed([MemberFault(HOSTILE, 404, "gone")]),
+        MembersFailed([MemberFault("a", 404, HOSTILE)]),
+    ],
+    ids=["detail", "path", "reason"],
+)
+def test_nothing_of_a_request_becomes_part_of_a_page(refusal):
+    body = answer(refusal, BROWSER)[2].decode()
+    assert "<script" not in body
+    assert HOSTILE in unescape(body)

@@ -1,0 +1,272 @@
+"""Settings from the environment: what is understood, and the one line for what is not."""
+
+import os
+from dataclasses import FrozenInstanceError, fields
+
+import pytest
+from pydantic import ValidationError
+
+from tar_gateway.errors import SettingsError
+from tar_gateway.settings import PREFIX, Settings
+
+UPSTREAM = {PREFIX + "UPSTREAM": "http://files.internal/"}
+
+
+def from_environment(**given):
+    named = {PREFIX + name: text for name, text in given.items()}
+    return Settings.from_environment({**UPSTREAM, **named})
+
+
+def refusal(**given):
+    """Give the line with which an environment is refused."""
+    with pytest.raises(SettingsError) as refused:
+        from_environment(**given)
+    line = str(refused.value)
+    assert len(line.splitlines()) == 1
+    return line
+
+
+def test_all_but_the_upstream_have_a_default():
+    assert from_environment() == Settings(upstream="http://files.internal/")
+
+
+@pytest.mark.parametrize("environ", [{}, {PREFIX + "UPSTREAM": ""}, {"UPSTREAM": "http://h/"}])
+def test_an_upstream_is_needed(environ):
+    with pytest.raises(SettingsError, match=r"^TAR_GATEWAY_UPSTREAM is not set"):
+        Settings.from_environment(environ)
+
+
+def test_elsewhere_no_upstream_is_needed():
+    assert Settings().upstream is None
+
+
+def test_other_variables_are_not_looked_at():
+    environ = {**UPSTREAM, "TAR_GATEWAYX": "1", "PATH": "/bin", "MAX_MEMBERS": "x"}
+    assert Settings.from_environment(environ) == from_environment()
+
+
+def test_an_empty_variable_counts_as_unset():
+    assert from_environment(MAX_MEMBERS="", PASS_THROUGH="", NO_SETTING="") == from_environment()
+
+
+def test_settings_do_not_change():
+    with pytest.raises(FrozenInstanceError):
+        from_environment().max_members = 1
+
+
+# --- each kind of value -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("http://files.internal", "http://files.internal/"),
+        ("http://files.internal/", "http://files.internal/"),
+        ("http://files.internal:8080/base", "http://files.internal:8080/base/"),
+        ("https://files.internal/a/b/", "https://files.internal/a/b/"),
+        ("http://127.0.0.1:80//", "http://127.0.0.1:80/"),
+        ("http://[::1]:8080/base", "http://[::1]:8080/base/"),
+        ("HTTP://Files/Base", "http://Files/Base/"),
+    ],
+)
+def test_an_upstream_ends_in_one_slash(text, url):
+    assert from_environment(UPSTREAM=text).upstream == url
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("files.internal", "it must be a URL such as"),
+        ("//files.internal/", "it must be a URL such as"),
+        ("ftp://files.internal/", "it must be a URL such as"),
+        ("file:///etc", "it must be a URL such as"),
+        ("http://", "it must be a URL such as"),
+        ("http:///base", "it must be a URL such as"),
+        ("http://a b/", "it must be a URL such as"),
+        ("http://a,b/", "it must be a URL such as"),
+        ("http://h/?a=b", "it must end with its path: no ? and no #"),
+        ("http://h/?", "it must end with its path: no ? and no #"),
+        ("http://h/#a", "it must end with its path: no ? and no #"),
+        ("http://h/#", "it must end with its path: no ? and no #"),
+        ("http://h:port/", "Port could not be cast"),
+        ("http://h:65536/", "Port out of range"),
+        ("http://[::1/", "Invalid IPv6 URL"),
+        ("http://h/../a", "its path contains the segment '..'"),
+        ("http://h/%2e%2e/a", "its path contains the segment '..'"),
+        ("http://h/a//b", "its path contains an empty segment"),
+        ("http://h/a\\b", "its path contains a backslash"),
+    ],
+)
+def test_an_upstream_that_is_no_plain_base_url_is_refused(text, reason):
+    assert refusal(UPSTREAM=text).startswith(f"TAR_GATEWAY_UPSTREAM is '{text}': {reason}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://user:hunter2@files.internal/",
+        "http://hunter2@files.internal/",
+        "http://:hunter2@files.internal/",
+        "http://user:hunter2@files.internal:port/",
+        "http://user:hunter2@files.internal/?a#b",
+        "http://user:hunt er2@files.internal/",
+        "ftp://user:hunter2@files.internal/",
+        "user:hunter2@files.internal",
+    ],
+)
+def test_a_password_in_the_upstream_is_refused_and_never_shown(text):
+    line = refusal(UPSTREAM=text)
+    assert line.startswith("TAR_GATEWAY_UPSTREAM is wrong: it must ")
+    assert "hunt" not in line
+    assert "user:" not in line
+
+
+@pytest.mark.parametrize(
+    ("text", "bytes_"),
+    [
+        ("1", 1),
+        ("65536", 65536),
+        ("64KiB", 65536),
+        ("64kib", 65536),
+        ("64 KiB", 65536),
+        ("64kB", 64000),
+        ("1.5MiB", 1572864),
+        ("2GiB", 2147483648),
+        ("1TiB", 1099511627776),
+    ],
+)
+@pytest.mark.parametrize("name", ["MAX_BYTES", "MAX_BODY", "SPOOL_LIMIT"])
+def test_a_size_is_in_bytes_or_says_its_unit(name, text, bytes_):
+    assert getattr(from_environment(**{name: text}), name.lower()) == bytes_
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["MAX_BODY", "SPOOL_LIMIT", "MIN_READ_RATE", "RETRY_PAUSE", "RETRY_AFTER_LIMIT", "RETRIES"],
+)
+def test_some_numbers_may_be_nothing(name):
+    assert getattr(from_environment(**{name: "0"}), name.lower()) == 0
+
+
+@pytest.mark.parametrize("text", ["yes", "YES", "true", "True", "1"])
+def test_a_switch_is_on(text):
+    assert from_environment(PASS_THROUGH=text).pass_through is True
+
+
+@pytest.mark.parametrize("text", ["no", "No", "false", "FALSE", "0"])
+def test_a_switch_is_off(text):
+    assert from_environment(PASS_THROUGH=text).pass_through is False
+
+
+@pytest.mark.parametrize("name", ["CONNECT_TIMEOUT", "READ_TIMEOUT", "PLAN_TIMEOUT"])
+@pytest.mark.parametrize(("text", "seconds"), [("5", 5), ("0.25", 0.25), ("86400", 86400)])
+def test_a_duration_is_in_seconds(name, text, seconds):
+    assert getattr(from_environment(**{name: text}), name.lower()) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("Authorization", ("Authorization",)),
+        ("Authorization,X-User", ("Authorization", "X-User")),
+        (" Authorization ,\tX-User , ", ("Authorization", "X-User")),
+        (",", ()),
+    ],
+)
+def test_a_list_is_separated_by_commas(text, names):
+    assert from_environment(FORWARD_HEADERS=text).forward_headers == names
+
+
+def test_a_list_may_be_a_list_elsewhere():
+    assert Settings(forward_headers=["X-User"]).forward_headers == ("X-User",)
+
+
+@pytest.mark.parametrize("text", ["tar", "my-bundle_2"])
+def test_the_parameter_may_have_another_name(text):
+    assert from_environment(PARAMETER=text).parameter == text
+
+
+def test_a_file_is_given_by_its_path(tmp_path):
+    path = tmp_path / "ca.pem"
+    path.touch()
+    assert from_environment(UPSTREAM_CA_FILE=str(path)).upstream_ca_file == path
+
+
+# --- what is wrong ------------------------------------------------------------------------------
+
+DURATIONS = ["CONNECT_TIMEOUT", "READ_TIMEOUT", "WRITE_TIMEOUT", "PLAN_TIMEOUT"]
+PAUSES = ["RETRY_PAUSE", "RETRY_AFTER_LIMIT"]
+SIZES = ["MAX_BYTES", "MAX_BODY", "SPOOL_LIMIT", "MIN_READ_RATE"]
+FILES = ["UPSTREAM_CA_FILE", "UPSTREAM_CERT_FILE", "UPSTREAM_KEY_FILE"]
+
+WRONG = [
+    *((name, text) for name in DURATIONS for text in ("0", "-1", "86401", "nan", "inf", "5s", " ")),
+    *((name, text) for name in PAUSES for text in ("-1", "3601", "nan", "inf", "5s")),
+    *((name, text) for name in SIZES for text in ("-1", "x", "5 parsecs", "KiB", "nan", "1e3")),
+    *((name, os.devnull + "/none") for name in FILES),
+    *(("RETRIES", text) for text in ("-1", "101", "1.5", "x", "yes")),
+    *(("MAX_MEMBERS", text) for text in ("0", "-1", "1.5", "10k")),
+    *(("FETCH_PARALLEL", text) for text in ("0", "1025", "x")),
+    *(("PASS_THROUGH", text) for text in ("maybe", "2", "-1", " ")),
+    *(("FORWARD_HEADERS", text) for text in ("a b", "é", "X-A:", "X-A,Host", "a;b")),
+    *(("PARAMETER", text) for text in ("a b", "é", "a&b", "-", "a.b", "filename", "v", "manifest")),
+    ("MAX_BYTES", "0"),
+]
+
+
+@pytest.mark.parametrize(("name", "text"), WRONG)
+def test_a_wrong_value_is_refused_in_one_line_that_names_the_variable(name, text):
+    start = f"{PREFIX}{name} is '{text}': "
+    line = refusal(**{name: text})
+    assert line.startswith(start)
+    assert len(line) > len(start)
+
+
+def test_every_setting_is_tried_with_a_wrong_value():
+    tried = {name.lower() for name, _ in WRONG}
+    assert tried == {field.name for field in fields(Settings)} - {"upstream"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Host", "content-length", "Range", "Accept-Encoding", "Connection", "TE", "Transfer-Encoding"],
+)
+def test_a_header_that_is_not_the_callers_cannot_be_forwarded(name):
+    assert "it can't be passed" in refusal(FORWARD_HEADERS=f"Cookie,{name}")
+
+
+@pytest.mark.parametrize("name", ["filename", "v", "manifest", "signature", "expires", "key_id"])
+def test_a_parameter_with_another_meaning_cannot_ask_for_bundles(name):
+    assert "has another meaning" in refusal(PARAMETER=name)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("UPSTRAEM", "UPSTREAM"),
+        ("MAX_MEMBER", "MAX_MEMBERS"),
+        ("FORWARD_HEADER", "FORWARD_HEADERS"),
+        ("READTIMEOUT", "READ_TIMEOUT"),
+        ("PASSTHROUGH", "PASS_THROUGH"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_one_that_was_meant(name, meant):
+    line = refusal(**{name: "1"})
+    assert line == f"{PREFIX}{name} is not a setting; did you mean {PREFIX}{meant}?"
+
+
+def test_an_unknown_name_like_no_other_is_refused_without_a_hint():
+    line = refusal(**{"Q" * 60: "1"})
+    assert line == f"{PREFIX}{'Q' * 60} is not a setting"
+
+
+def test_the_value_of_an_unknown_name_is_not_shown():
+    assert "hunter2" not in refusal(UPSTREAM_PASSWORD="hunter2")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"max_members": 0}, {"upstream": "x"}, {"retries": "x"}, {"no_setting": 1}]
+)
+def test_keyword_arguments_are_checked_alike(wrong):
+    with pytest.raises(ValidationError):
+        Settings(**wrong)

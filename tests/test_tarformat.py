@@ -1,0 +1,120 @@
+"""How one member is written: header blocks, their predicted length, padding and trailer."""
+
+import tarfile
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tar_gateway.tarformat import (
+    BLOCK,
+    MODE,
+    RECORD,
+    header,
+    header_size,
+    padding_size,
+    trailer_size,
+)
+
+LARGEST_USTAR_NUMBER = 8**11 - 1  # 11 octal digits
+
+names = st.text(
+    st.characters(exclude_categories=["Cs", "Cc"]) | st.just("/"), min_size=1, max_size=400
+) | st.text("ab/", min_size=90, max_size=300)
+numbers = st.integers(0, 2**63) | st.sampled_from(
+    [0, LARGEST_USTAR_NUMBER - 1, LARGEST_USTAR_NUMBER, LARGEST_USTAR_NUMBER + 1]
+)
+
+
+def read_header(name, size=0, mtime=0):
+    """Read back with the standard library what `header` wrote; gives its last block's type too."""
+    made = header(name, size, mtime)
+    return tarfile.TarInfo.frombuf(made[-BLOCK:], "utf-8", "strict"), len(made)
+
+
+@given(names, numbers, numbers)
+@example("a" * 100, 0, 0)
+@example("a" * 101, 0, 0)
+@example("é" * 50, 0, 0)
+@example("a", 9 * 2**30, 0)
+def test_the_predicted_length_of_a_header_is_the_length_it_has(name, size, mtime):
+    assert header_size(name, size, mtime) == len(header(name, size, mtime))
+
+
+@given(names, numbers, numbers)
+def test_a_header_is_a_whole_number_of_blocks(name, size, mtime):
+    length = len(header(name, size, mtime))
+    assert length > 0
+    assert length % BLOCK == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "mtime"),
+    [
+        ("a", 0, 0),
+        ("a" * 100, 0, 0),
+        ("a" * 155 + "/" + "b" * 100, 0, 0),
+        ("a", LARGEST_USTAR_NUMBER, 0),
+        ("a", 0, LARGEST_USTAR_NUMBER),
+    ],
+)
+def test_what_fits_a_ustar_header_takes_one_block(name, size, mtime):
+    made = header(name, size, mtime)
+    assert len(made) == header_size(name, size, mtime) == BLOCK
+    assert made[257:265] == b"ustar\x0000"
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "mtime"),
+    [
+        ("é", 0, 0),
+        ("a" * 101, 0, 0),
+        ("a" * 156 + "/" + "b" * 100, 0, 0),
+        ("a/" + "b" * 101, 0, 0),
+        ("a", LARGEST_USTAR_NUMBER + 1, 0),
+        ("a", 0, LARGEST_USTAR_NUMBER + 1),
+    ],
+)
+def test_what_does_not_fit_a_ustar_header_is_told_in_a_pax_record(name, size, mtime):
+    made = header(name, size, mtime)
+    assert len(made) == header_size(name, size, mtime) == 3 * BLOCK
+    assert made[156:157] == tarfile.XHDTYPE
+
+
+def test_a_header_names_no_owner_and_a_readable_plain_file():
+    info, _ = read_header("a.txt", 5, 1_600_000_000)
+    assert (info.name, info.size, info.mtime) == ("a.txt", 5, 1_600_000_000)
+    assert (info.uid, info.gid, info.uname, info.gname) == (0, 0, "", "")
+    assert info.mode == MODE == 0o644
+    assert info.isreg()
+
+
+def test_a_name_that_is_no_text_cannot_be_written():
+    with pytest.raises(UnicodeEncodeError):
+        header("\ud800", 0, 0)
+
+
+@pytest.mark.parametrize(("size", "padding"), [(0, 0), (1, 511), (511, 1), (512, 0), (513, 511)])
+def test_padding_fills_the_last_block(size, padding):
+    assert padding_size(size) == padding
+
+
+@pytest.mark.parametrize(
+    ("end", "trailer"),
+    [
+        (0, RECORD),
+        (BLOCK, RECORD - BLOCK),
+        (RECORD - 2 * BLOCK, 2 * BLOCK),
+        (RECORD - BLOCK, RECORD + BLOCK),
+        (RECORD, RECORD),
+    ],
+)
+def test_the_trailer_is_two_blocks_and_what_fills_the_last_record(end, trailer):
+    assert trailer_size(end) == trailer
+
+
+@given(st.integers(0, 2**40).map(lambda blocks: blocks * BLOCK))
+def test_an_archive_ends_on_a_record_and_no_record_is_wasted(end):
+    trailer = trailer_size(end)
+    assert (end + trailer) % RECORD == 0
+    assert 2 * BLOCK <= trailer < 2 * BLOCK + RECORD
