@@ -12,7 +12,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from tar_gateway.errors import BadRequest, ContentTooLarge
-from tar_gateway.names import BadName, check_name, decode_once
+from tar_gateway.names import BadName, check_name, decode_once, shown
 
 DEFAULT_FILENAME = "bundle.tar"
 _NUL = "\0"
@@ -36,10 +36,16 @@ class Bundle:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """The members and file name that a query or a form gives, decoded and not yet checked."""
+    """What a query or a form gives, decoded and, but for the manifest, not yet checked.
+
+    ``manifest`` is the path of a file that holds the list, ``version`` the opaque text of the
+    entity tag that the archive must have.
+    """
 
     members: tuple[str, ...]
-    filename: str | None
+    filename: str | None = None
+    manifest: str | None = None
+    version: str | None = None
 
 
 def is_bundle(query: str, parameter: str) -> bool:
@@ -52,16 +58,23 @@ def read_query(query: str, *, parameter: str, max_members: int) -> Listed:
 
     A literal comma separates members as a repeated parameter does; ``%2C`` is part of a name.
     """
-    members: list[str] = []
-    filename: str | None = None
-    for key, value in _pairs(query):
-        if key == parameter:
-            if value:
-                for part in value.split(","):
-                    _append(members, part, max_members)
-        elif key == "filename":
-            filename = _only(filename, _decoded(value, "filename"))
-    return Listed(tuple(members), filename)
+    raw = [
+        part
+        for key, value in _pairs(query)
+        if key == parameter and value
+        for part in value.split(",")
+    ]
+    manifest = _only(query, "manifest")
+    if manifest is not None:
+        _check("manifest", manifest)
+        if raw:
+            raise BadRequest(f"members are named both in {parameter}= and by a manifest")
+    return Listed(
+        _decoded_members(raw, max_members),
+        _only(query, "filename") or None,  # a form's field that was left empty
+        manifest,
+        _only(query, "v"),
+    )
 
 
 def read_form(body: bytes, *, parameter: str, max_members: int) -> Listed:
@@ -70,14 +83,8 @@ def read_form(body: bytes, *, parameter: str, max_members: int) -> Listed:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadRequest("the form is not valid UTF-8") from error
-    members: list[str] = []
-    filename: str | None = None
-    for key, value in _pairs(text):
-        if key == parameter:
-            _append(members, value, max_members)
-        elif key == "filename":
-            filename = _only(filename, _decoded(value, "filename"))
-    return Listed(tuple(members), filename)
+    raw = [value for key, value in _pairs(text) if key == parameter]
+    return Listed(_decoded_members(raw, max_members), _only(text, "filename") or None)
 
 
 def list_bundle(listed: Listed, directory: str) -> Bundle:
@@ -100,11 +107,13 @@ class _Manifest(BaseModel):
 _MANIFEST = TypeAdapter(_Manifest)
 
 
-def json_bundle(body: bytes, directory: str, *, max_members: int) -> Bundle:
+def json_bundle(
+    body: bytes, directory: str, *, max_members: int, filename: str | None = None
+) -> Bundle:
     """Make a bundle of the JSON list.
 
     ``{"members": ["a.pdf", {"path": "x/b.pdf", "name": "b.pdf"}], "filename": "mine.tar"}``,
-    its members relative to ``directory``.
+    its members relative to ``directory``. A ``filename`` given here comes before the list's.
     """
     try:
         manifest = _MANIFEST.validate_json(body)
@@ -118,7 +127,9 @@ def json_bundle(body: bytes, directory: str, *, max_members: int) -> Bundle:
         else (entry.path, entry.path if entry.name is None else entry.name)
         for entry in manifest.members
     ]
-    return _bundle(members, manifest.filename, directory)
+    if filename is None:
+        filename = manifest.filename
+    return _bundle(members, filename, directory)
 
 
 def _bundle(members: Sequence[tuple[str, str]], filename: str | None, directory: str) -> Bundle:
@@ -127,10 +138,7 @@ def _bundle(members: Sequence[tuple[str, str]], filename: str | None, directory:
     requested = []
     for path, name in members:
         for text in dict.fromkeys((path, name)):
-            try:
-                check_name(text)
-            except BadName as error:
-                raise BadRequest(f"the member {_shown(text)} {error}") from error
+            _check("member", text)
         requested.append(Requested(directory + path, name))
     _check_apart([name for _, name in members])
     if filename is None:
@@ -147,21 +155,18 @@ def _check_apart(names: Sequence[str]) -> None:
     ordered = sorted(name.replace("/", _NUL) for name in names)
     for before, after in pairwise(ordered):
         if after == before:
-            raise BadRequest(f"the member {_shown(after.replace(_NUL, '/'))} is named twice")
+            raise BadRequest(f"the member {shown(after.replace(_NUL, '/'))} is named twice")
         if after.startswith(before + _NUL):
             raise BadRequest(
-                f"the member {_shown(before.replace(_NUL, '/'))} would have to be "
-                f"the directory of {_shown(after.replace(_NUL, '/'))}"
+                f"the member {shown(before.replace(_NUL, '/'))} would have to be "
+                f"the directory of {shown(after.replace(_NUL, '/'))}"
             )
 
 
 def _check_filename(filename: str) -> None:
-    try:
-        check_name(filename)
-    except BadName as error:
-        raise BadRequest(f"the filename {_shown(filename)} {error}") from error
+    _check("filename", filename)
     if "/" in filename:
-        raise BadRequest(f"the filename {_shown(filename)} contains a slash")
+        raise BadRequest(f"the filename {shown(filename)} contains a slash")
 
 
 def _pairs(raw: str) -> Iterator[tuple[str, str]]:
@@ -175,42 +180,46 @@ def _pairs(raw: str) -> Iterator[tuple[str, str]]:
                 continue  # no parameter of ours is called that
 
 
-def _append(members: list[str], raw: str, max_members: int) -> None:
-    if len(members) >= max_members:
+def _decoded_members(raw: Sequence[str], max_members: int) -> tuple[str, ...]:
+    if len(raw) > max_members:
         raise _too_many(max_members)
-    members.append(_decoded(raw, "member"))
+    return tuple(_decoded(text, "member") for text in raw)
+
+
+def _only(text: str, name: str) -> str | None:
+    """Find the value of a parameter that may be given once."""
+    values = [value for key, value in _pairs(text) if key == name]
+    if len(values) > 1:
+        raise BadRequest(f"{name}= is given more than once")
+    return _decoded(values[0], name) if values else None
 
 
 def _decoded(raw: str, what: str) -> str:
     try:
         return decode_once(raw)
     except BadName as error:
-        raise BadRequest(f"the {what} {_shown(raw)} {error}") from error
+        raise BadRequest(f"the {what} {shown(raw)} {error}") from error
 
 
-def _only(before: str | None, now: str) -> str:
-    if before is not None:
-        raise BadRequest("the filename is given twice")
-    return now
+def _check(what: str, name: str) -> None:
+    try:
+        check_name(name)
+    except BadName as error:
+        raise BadRequest(f"the {what} {shown(name)} {error}") from error
 
 
 def _too_many(limit: int) -> ContentTooLarge:
     return ContentTooLarge(f"more than {limit} members are named: ask for them in several bundles")
 
 
-def _shown(text: str) -> str:
-    """Show a name within an error: quoted, never longer than a line."""
-    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    visible = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:120])
-    return f"'{visible}{'…' if len(text) > 120 else ''}'"
-
-
 def _first_fault(error: ValidationError) -> str:
     faults = error.errors(include_url=False, include_context=False, include_input=False)
     # Of a member that fits neither form, the last fault speaks of the fuller one.
-    fault = faults[-1] if faults[0]["loc"][:1] == ("members",) else faults[0]
-    where = ".".join(str(step) for step in fault["loc"] if step not in {"str", "_Entry"})
+    fault = next((f for f in reversed(faults) if f["loc"][:1] == ("members",)), faults[0])
+    where = [str(step) for step in fault["loc"]]
+    if len(where) > 2:
+        del where[2]  # pydantic's name of the form
     message = fault["msg"]
     if fault["type"] == "model_type":
         message = "neither a text nor an object with a path" if where else "not an object"
-    return f"{where}: {message}" if where else message
+    return f"{shown('.'.join(where))[1:-1]}: {message}" if where else message

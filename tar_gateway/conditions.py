@@ -10,7 +10,7 @@ from tar_gateway.validators import Validator, read_date
 
 # Longer ones are attacks: 19 digits hold every offset below 2**63.
 _SINGLE_RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,19})-([0-9]{0,19})[ \t]*", re.IGNORECASE)
-_ETAG_LIST = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
+_ETAG_LIST = re.compile(r'(?:^|,)[ \t]*((?:W/)?"[\x21\x23-\x7e\x80-\xff]*")[ \t]*(?=,|$)')
 
 
 @dataclass(frozen=True, slots=True)

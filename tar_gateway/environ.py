@@ -32,7 +32,7 @@ def path_of(environ: WSGIEnvironment) -> str:
 def query_of(environ: WSGIEnvironment) -> str:
     """Give the raw query string, with anything that a URL can't hold encoded."""
     raw = environ.get("QUERY_STRING", "").encode("latin-1", "replace")
-    return quote(raw, safe="%!$&'()*+,;=:@/?-._~[]|^`{}\"<>\\")
+    return quote(raw, safe="%!$&'()*+,;=:@/?-._~")
 
 
 def caller_of(environ: WSGIEnvironment, forwarded: Iterable[str]) -> Caller:

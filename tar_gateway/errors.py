@@ -180,7 +180,8 @@ class SourceError(TarGatewayError):
     ) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.status = status
+        # A source of somebody's own may know others; all a client can use are these.
+        self.status = status if status in MembersFailed.precedence else 502
         self.transient = transient
         self.retry_after = retry_after
         self.challenge = challenge

@@ -54,12 +54,16 @@ def attachment(filename: str) -> str:
     """Write ``Content-Disposition`` for a file to be saved (RFC 6266 4.3, appendix D).
 
     ``filename`` must be free of slashes and control characters. The plain form, for clients
-    that know no other, has ``_`` for what is not ASCII, for quotes, and for ``%``, which some
-    of those decode.
+    that know no other, has ``_`` for what is not ASCII, for quotes, for what only folding
+    made a slash, and for ``%``, which some of those decode.
     """
     folded = unicodedata.normalize("NFKD", filename)
     kept = (c for c in folded if not unicodedata.combining(c))
-    plain = "".join(c if c.isascii() and c.isprintable() and c not in '"\\%' else "_" for c in kept)
+    plain = "".join(
+        c if c.isascii() and c.isprintable() and c not in '"\\%/' else "_" for c in kept
+    )
+    if not plain.strip("."):
+        plain = "_"  # what folds to nothing or to dots is no name
     if plain == filename:
         return f'attachment; filename="{plain}"'
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"

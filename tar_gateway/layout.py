@@ -146,16 +146,16 @@ def _joined(segments: Iterator[Segment]) -> Iterator[Segment]:
     pending: list[bytes] = []
     length = 0
     for segment in segments:
+        if not len(segment):
+            continue
         if isinstance(segment, Borrowed):
             if pending:
                 yield Literal(b"".join(pending))
                 pending, length = [], 0
-            if len(segment):
-                yield segment
+            yield segment
             continue
-        if segment.data:
-            pending.append(segment.data)
-            length += len(segment.data)
+        pending.append(segment.data)
+        length += len(segment.data)
         if length >= 64 * 1024:
             yield Literal(b"".join(pending))
             pending, length = [], 0

@@ -50,6 +50,13 @@ def decode_text(raw: bytes) -> str:
         raise BadName("is not valid UTF-8") from error
 
 
+def shown(text: str) -> str:
+    """Show a name within an error: in quotes, on one line, and never longer than that."""
+    readable = text[:120].encode("utf-8", "backslashreplace").decode("utf-8")
+    readable = "".join(c if c.isprintable() else repr(c)[1:-1] for c in readable)
+    return f"'{readable}{'…' if len(text) > 120 else ''}'"
+
+
 def _check_once(name: str) -> None:
     if not name:
         raise BadName("is empty")

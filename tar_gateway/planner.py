@@ -19,6 +19,9 @@ from tar_gateway.spool import Spool, Spooled
 # Members that one thread asks about before it lets another plan have its turn.
 _TURN = 8
 
+# Bytes: half of what fits into signed 64 bits, more than any disk and any client can hold.
+_LARGEST = 2**62
+
 
 class Plan:
     """What is known of a bundle before its first byte. Whoever holds it closes it."""
@@ -81,12 +84,14 @@ class Planner:
         survey = _Survey(self, bundle.members, caller)
         try:
             survey.run(min(self._settings.fetch_parallel, len(bundle.members)))
-            plan = Plan(self._source, caller, bundle, survey.stats(), survey.spooled)
-            limit = self._settings.max_bytes
-            if limit is not None and plan.layout.size > limit:
-                raise ContentTooLarge(
-                    f"the archive would be of {plan.layout.size} bytes; {limit} are allowed"
-                )
+            stats = survey.stats()
+            limit = self._settings.max_bytes or _LARGEST
+            # Before the layout, whose offsets have 64 bits.
+            if sum(stat.size for stat in stats) > _LARGEST:
+                raise _too_large(limit)
+            plan = Plan(self._source, caller, bundle, stats, survey.spooled)
+            if plan.layout.size > limit:
+                raise _too_large(limit)
         except BaseException:
             survey.abandon()
             raise
@@ -202,3 +207,7 @@ class _Survey:
 def member_fault(member: Requested, error: SourceError) -> MemberFault:
     """Say what is wrong with a member in the words of an answer."""
     return MemberFault(member.path, error.status, error.reason, error.challenge)
+
+
+def _too_large(limit: int) -> ContentTooLarge:
+    return ContentTooLarge(f"the archive would be larger than the {limit} bytes that are allowed")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -25,7 +25,7 @@ from pydantic.dataclasses import dataclass
 
 from tar_gateway.errors import SettingsError
 from tar_gateway.headers import HOP_BY_HOP, TOKEN
-from tar_gateway.names import BadName, check_name
+from tar_gateway.names import BadName, check_name, decode_text, shown
 
 PREFIX = "TAR_GATEWAY_"
 
@@ -36,17 +36,24 @@ _OWN_HEADERS = HOP_BY_HOP | {"host", "range", "content-length", "accept-encoding
 def _check_base_url(url: str) -> str:
     """Check an upstream's base URL and give it with exactly one slash at its end."""
     parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not re.fullmatch(r"[\w.:\[\]@-]+", parts.netloc):
+    if (
+        parts.scheme not in {"http", "https"}
+        or not parts.hostname
+        or not re.fullmatch(r"[\w.:\[\]@-]+", parts.netloc, re.ASCII)
+    ):
         raise ValueError("it must be a URL such as http://files.internal:8080/base/")
     if parts.username is not None or parts.password is not None:
         raise ValueError("it must not hold a user name or password")
     if parts.query or parts.fragment or "?" in url or "#" in url:
         raise ValueError("it must end with its path: no ? and no #")
-    _ = parts.port  # raises ValueError when it is no port
+    if parts.port == 0 or parts.netloc.endswith(":"):  # others that are none raise ValueError
+        raise ValueError("its port is none")
+    if not re.fullmatch(r"[!-~]*", parts.path):
+        raise ValueError("its path must be percent-encoded")
     path = parts.path.strip("/")
     if path:
         try:
-            check_name(path)
+            check_name(decode_text(unquote_to_bytes(path)))
         except BadName as error:
             raise ValueError(f"its path {error}") from error
     return f"{parts.scheme}://{parts.netloc}/{path}{'/' if path else ''}"
@@ -83,7 +90,12 @@ HeaderNames = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@dataclass(
+    frozen=True,
+    slots=True,
+    kw_only=True,
+    config=ConfigDict(extra="forbid", hide_input_in_errors=True),
+)
 class Settings:
     """The settings, each with its unit and reason. Raises `pydantic.ValidationError`."""
 
@@ -158,8 +170,9 @@ class Settings:
         given = {name: text for name, text in environ.items() if name.startswith(PREFIX) and text}
         for name in given:
             if name not in known:
-                close = get_close_matches(name, known, n=1)
-                hint = f"; did you mean {close[0]}?" if close else ""
+                names = [field.name.upper() for field in fields(cls)]
+                close = get_close_matches(name.removeprefix(PREFIX), names, n=1)
+                hint = f"; did you mean {PREFIX}{close[0]}?" if close else ""
                 raise SettingsError(f"{name} is not a setting{hint}")
         if PREFIX + "UPSTREAM" not in given:
             raise SettingsError(
@@ -172,9 +185,10 @@ class Settings:
             fault = error.errors(include_url=False)[0]
             name = PREFIX + str(fault["loc"][0]).upper()
             reason = fault["msg"].removeprefix("Value error, ")
-            # What stands before an @ may be a password, and this line goes to a log.
-            shown = "wrong" if "@" in given[name] else f"'{given[name]}'"
-            raise SettingsError(f"{name} is {shown}: {reason}") from error
+            # A URL may hold a password or a token, and this line goes to a log.
+            secret = name == PREFIX + "UPSTREAM" and re.search("[@?%]", given[name])
+            value = "wrong" if secret else shown(given[name])
+            raise SettingsError(f"{name} is {value}: {reason}") from error
 
 
 _SETTINGS = TypeAdapter(Settings)

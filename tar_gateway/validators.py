@@ -32,7 +32,7 @@ class Validator:
     @property
     def is_etag(self) -> bool:
         """Whether this is an entity tag rather than a date."""
-        return self.text.endswith('"')
+        return self.text.startswith(('"', 'W/"'))
 
     @property
     def opaque(self) -> str:
@@ -57,12 +57,21 @@ def read_validator(
     return Validator(last_modified, strong=made is not None and made > modified)
 
 
+# RFC 9110 5.6.7: IMF-fixdate, and the two older forms that are still to be understood.
+_DATE = re.compile(
+    r"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT"
+    r"|[A-Z][a-z]{5,8}, \d\d-[A-Z][a-z]{2}-\d\d \d\d:\d\d:\d\d GMT"
+    r"|[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}",
+    re.ASCII,
+)
+
+
 def read_date(text: str | None) -> int | None:
     """Read an HTTP date (RFC 9110 5.6.7) as seconds since 1970, or `None` for what is none.
 
     Dates before 1970 are given as 0: archives know none, and tools complain of them.
     """
-    if text is None:
+    if text is None or not _DATE.fullmatch(text):
         return None
     try:
         moment = parsedate_to_datetime(text)

@@ -4,6 +4,11 @@ import os
 import shutil
 
 import pytest
+from hypothesis import settings
+
+# A machine under load must not make a property look slow.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
 
 IN_CI = bool(os.environ.get("CI"))
 

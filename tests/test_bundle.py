@@ -156,6 +156,10 @@ def test_an_archive_is_called_as_the_request_says(raw):
     assert list_bundle(form(raw), "reports/").filename == "my own,.tar"
 
 
+def test_a_file_name_that_is_left_empty_in_a_form_counts_as_none():
+    assert list_bundle(form(b"bundle=a&filename="), "d/").filename == "d.tar"
+
+
 def test_a_json_list_gives_the_file_name():
     assert from_json({"members": ["a"], "filename": "mine.tar"}, "d/").filename == "mine.tar"
 
@@ -163,7 +167,6 @@ def test_a_json_list_gives_the_file_name():
 @pytest.mark.parametrize(
     ("filename", "text"),
     [
-        ("", "the filename '' is empty"),
         ("a/b.tar", "the filename 'a/b.tar' contains a slash"),
         ("../b.tar", "the filename '../b.tar' contains the segment '..'"),
         ("/b", "the filename '/b' starts with a slash"),
