@@ -104,6 +104,11 @@ class FilesUpstream:
     def url(self) -> str:
         return f"http://{self.host}/"
 
+    @property
+    def connections(self) -> int:
+        """How many are open now."""
+        return len(self._server.connections)
+
     def asked(self, method: str) -> list[Request]:
         return [request for request in self.requests if request.method == method]
 
@@ -139,15 +144,15 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.defects: list[str] = []
-        self._open: set[socket] = set()
+        self.connections: set[socket] = set()
 
     def get_request(self) -> tuple[socket, Any]:
         connection, address = super().get_request()
-        self._open.add(connection)
+        self.connections.add(connection)
         return connection, address
 
     def shutdown_request(self, request: Any) -> None:
-        self._open.discard(request)
+        self.connections.discard(request)
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -155,7 +160,7 @@ class _Server(ThreadingHTTPServer):
         super().handle_error(request, client_address)
 
     def server_close(self) -> None:
-        for connection in list(self._open):
+        for connection in list(self.connections):
             try:
                 connection.shutdown(SHUT_RDWR)  # ends a wait for the next request
             except OSError:

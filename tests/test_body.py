@@ -149,6 +149,14 @@ def test_priming_a_slice_that_begins_within_a_member_opens_its_rest():
     body.close()
 
 
+def test_priming_looks_past_the_headers_of_empty_members():
+    source = MemorySource({"empty": b"", "a": b"data"})
+    body = body_of(source)
+    body.prime()
+    assert [path for path, _, _ in source.opened] == ["a"]
+    body.close()
+
+
 def test_priming_does_not_look_far():
     source = MemorySource({str(number): b"" for number in range(300)} | {"a": b"data"})
     unprimed, body = body_of(source), body_of(source)

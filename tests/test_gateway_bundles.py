@@ -194,7 +194,7 @@ def test_a_comma_in_a_form_is_part_of_a_name(app):
     response = app.post(
         "/reports?bundle",
         "bundle=a,b.txt&filename=mine.tar",
-        content_type="application/x-www-form-urlencoded; charset=UTF-8",
+        content_type="Application/X-WWW-Form-Urlencoded ; charset=UTF-8",
     )
     assert contents(response.body) == {"a,b.txt": b"a comma"}
     assert disposition(response) == 'attachment; filename="mine.tar"'

@@ -9,6 +9,7 @@ from webtest import TestApp
 
 from tar_gateway import TarGatewayError
 from tests.files_upstream import TEXT, Canned, File, FilesUpstream, gateway_to
+from tests.servers import wait_until
 
 MEBIBYTE = bytes(range(256)) * 4096
 
@@ -200,11 +201,13 @@ def test_content_comes_in_blocks_as_it_is_there(app, upstream):
     assert max(map(len, received)) < len(MEBIBYTE) // 2
 
 
-def test_an_answer_that_is_not_read_to_its_end_gives_its_connection_back(app, upstream):
+def test_an_answer_that_is_not_read_to_its_end_ends_its_connection(app, upstream):
     _, _, blocks = Request.blank("/large").call_application(app.app)
     with closing(blocks):
         first = next(iter(blocks))
-    assert MEBIBYTE.startswith(first)
+        assert MEBIBYTE.startswith(first)
+        assert upstream.connections == 1
+    wait_until(lambda: upstream.connections == 0, "the upstream to see the end")
     assert app.get("/a.txt").body == b"alpha and more"
 
 
@@ -290,3 +293,23 @@ def test_without_passing_through_there_is_nothing_but_bundles(upstream, method):
     assert "a.txt" not in {request.target for request in upstream.requests if method == "GET"}
     assert response.content_type == "application/problem+json"
     assert b"alpha and more" in bundle.body
+
+
+def test_an_upstream_that_tells_no_honest_length_is_a_bad_gateway(app, upstream):
+    upstream.files["a.txt"] = Canned(200, (TEXT,), b"x", length=-5)
+    response = app.get("/a.txt", status=502)
+    assert response.content_type == "application/problem+json"
+
+
+def test_headers_that_the_server_refuses_are_a_defect_and_leave_nothing_open(app, upstream):
+    told: list[str] = []
+
+    def refuses(status: str, headers: list[tuple[str, str]]) -> None:
+        told.append(status)
+        if len(told) == 1:
+            raise ValueError("no such headers, please")
+
+    answer = app.gateway(Request.blank("/large").environ, refuses)
+    assert told == ["200 OK", "500 Internal Server Error"]
+    assert b"no such headers" not in b"".join(answer)
+    wait_until(lambda: upstream.connections == 0, "the upstream to see the end")
