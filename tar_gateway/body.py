@@ -54,7 +54,7 @@ class Body:
             self._waiting.append(segment)
             if isinstance(segment, Borrowed):
                 try:
-                    self._fetch = self._open(segment)
+                    self._open(segment).open()
                 except SourceError as error:
                     self.close()
                     faults = [member_fault(self._plan.bundle.members[segment.index], error)]
@@ -67,7 +67,11 @@ class Body:
         return self
 
     def __next__(self) -> bytes:
-        return next(self._blocks)
+        self._check_wanted()
+        block = next(self._blocks)
+        # It may have come from a connection that was cut off under the reader's hands.
+        self._check_wanted()
+        return block
 
     def stop(self) -> None:
         """Let the client's thread, which may be waiting for the source, break off."""
@@ -80,15 +84,19 @@ class Body:
         """Give back everything that is held. May be called again."""
         if not self._closed:
             self._closed = True
-            self._blocks.close()
-            if self._fetch is not None:
-                self._fetch.close()
-            self._plan.close()
+            try:
+                self._blocks.close()
+                if self._fetch is not None:
+                    self._fetch.close()
+            finally:
+                self._plan.close()
+
+    def _check_wanted(self) -> None:
+        if self._stopped:
+            raise BrokenOff("the client has left")
 
     def _walk(self) -> Generator[bytes, None, None]:
         for segment in self._in_order():
-            if self._stopped:
-                raise BrokenOff("the client has left")
             match segment:
                 case Literal():
                     self._left -= len(segment)
@@ -107,22 +115,21 @@ class Body:
 
     def _borrow(self, segment: Borrowed) -> Iterator[bytes]:
         try:
-            if self._fetch is None:
-                self._fetch = self._open(segment)
-            while block := self._fetch.read(READ_SIZE):
+            fetch = self._fetch or self._open(segment)
+            while block := fetch.read(READ_SIZE):
                 self._left -= len(block)
                 yield block
         except SourceError as error:
-            if self._stopped:
-                raise BrokenOff("the client has left") from error
+            self._check_wanted()
             path = self._plan.bundle.members[segment.index].path
             log.warning("broken off at the member %r: %s", path, error.reason)
             raise BrokenOff(f"the member {path!r} failed: {error.reason}") from error
-        self._fetch.close()
+        fetch.close()
         self._fetch = None
 
     def _open(self, segment: Borrowed) -> Fetch:
-        return Fetch(
+        """Make the fetch of a segment, known to `stop` before it waits for anything."""
+        self._fetch = Fetch(
             self._plan,
             segment.index,
             segment.start,
@@ -130,3 +137,6 @@ class Body:
             retry=self._retry,
             pace=self._pace,
         )
+        if self._stopped:
+            self._fetch.stop()
+        return self._fetch

@@ -87,6 +87,12 @@ def read_form(body: bytes, *, parameter: str, max_members: int) -> Listed:
     return Listed(_decoded_members(raw, max_members), _only(text, "filename") or None)
 
 
+def pinned_query(query: str, version: str) -> str:
+    """Give the same query with ``v=`` set to an entity tag's opaque text."""
+    kept = (part for part in query.split("&") if part and not _names(part, "v"))
+    return "&".join([*kept, f"v={version}"])
+
+
 def list_bundle(listed: Listed, directory: str) -> Bundle:
     """Make a bundle of a query or a form, its members relative to ``directory``."""
     return _bundle([(path, path) for path in listed.members], listed.filename, directory)
@@ -100,11 +106,17 @@ class _Entry(BaseModel):
 
 class _Manifest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
-    members: list[Annotated[str | _Entry, Field(union_mode="left_to_right")]]
+    # The first fault is told, so no more are looked for: there may be millions.
+    members: Annotated[
+        list[Annotated[str | _Entry, Field(union_mode="left_to_right")]], Field(fail_fast=True)
+    ]
     filename: str | None = None
 
 
 _MANIFEST = TypeAdapter(_Manifest)
+
+# Bytes; no file system takes longer ones, and proxies refuse the header that they make.
+_LONGEST_FILENAME = 255
 
 
 def json_bundle(
@@ -143,7 +155,8 @@ def _bundle(members: Sequence[tuple[str, str]], filename: str | None, directory:
     _check_apart([name for _, name in members])
     if filename is None:
         last = directory.rstrip("/").rpartition("/")[2]
-        filename = f"{last}.tar" if last else DEFAULT_FILENAME
+        short = 0 < len(last.encode()) <= _LONGEST_FILENAME - len(".tar")
+        filename = f"{last}.tar" if short else DEFAULT_FILENAME
     else:
         _check_filename(filename)
     return Bundle(tuple(requested), filename)
@@ -167,6 +180,12 @@ def _check_filename(filename: str) -> None:
     _check("filename", filename)
     if "/" in filename:
         raise BadRequest(f"the filename {shown(filename)} contains a slash")
+    if len(filename.encode()) > _LONGEST_FILENAME:
+        raise BadRequest(f"the filename is longer than {_LONGEST_FILENAME} bytes")
+
+
+def _names(part: str, parameter: str) -> bool:
+    return any(key == parameter for key, _ in _pairs(part))
 
 
 def _pairs(raw: str) -> Iterator[tuple[str, str]]:

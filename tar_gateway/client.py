@@ -4,6 +4,7 @@ A client that takes nothing is cut off, and one that leaves is noticed while not
 sent to it. Under a server that shows no socket both happen when that server's write fails.
 """
 
+import logging
 import socket
 import struct
 import threading
@@ -18,6 +19,8 @@ _INTERVAL = 1.0
 
 # The first byte of tcp_info is the connection's state; a client is there while it is this one.
 _ESTABLISHED = 1
+
+log = logging.getLogger(__name__)
 
 
 class Blocks(Protocol):
@@ -106,7 +109,10 @@ class _Watch:
                 gone = [client for client in self._clients if not _is_there(client)]
                 left = [self._clients.pop(client) for client in gone]
             for on_departure in left:
-                on_departure()
+                try:
+                    on_departure()
+                except Exception:  # one download's defect must not leave all others unwatched
+                    log.exception("a defect in stopping a download")
 
 
 _watch = _Watch()

@@ -16,6 +16,7 @@ from tar_gateway.bundle import (
     is_bundle,
     json_bundle,
     list_bundle,
+    pinned_query,
     read_form,
     read_query,
 )
@@ -93,13 +94,18 @@ class Endpoint:
         except MembersChanged:
             # Nothing was said yet, so the plan can be made anew.
             plan, decision, body = self._prepare(bundle, wanted)
-        headers = self._headers(plan, decision, method)
-        if method != "POST" and (link := _pinned_link(environ, plan)):
-            headers.append(("Link", link))
-        start_response(f"{decision.status} {HTTPStatus(decision.status).phrase}", headers)
-        if body is None:
-            return ()
-        return Delivery(body, environ, self._settings.write_timeout, measured=True)
+        try:
+            headers = self._headers(plan, decision, method)
+            if method != "POST" and (link := _pinned_link(environ, plan)):
+                headers.append(("Link", link))
+            start_response(f"{decision.status} {HTTPStatus(decision.status).phrase}", headers)
+            if body is None:
+                return ()
+            return Delivery(body, environ, self._settings.write_timeout, measured=True)
+        except BaseException:
+            if body is not None:
+                body.close()
+            raise
 
     def close(self) -> None:
         """End the threads."""
@@ -216,6 +222,5 @@ def _pinned_link(environ: WSGIEnvironment, plan: Plan) -> str | None:
     """
     if not plan.layout.etag.strong:
         return None
-    kept = [part for part in query_of(environ).split("&") if part and not part.startswith("v=")]
-    link = f'<?{"&".join(kept)}&v={plan.layout.etag.opaque}>; rel="bookmark"'
+    link = f'<?{pinned_query(query_of(environ), plan.layout.etag.opaque)}>; rel="bookmark"'
     return link if len(link) <= LONGEST_LINK else None

@@ -1,5 +1,6 @@
 """What a WSGI environ says of a request. Hostile ones are refused, never trusted."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import quote
 from wsgiref.types import WSGIEnvironment
@@ -12,6 +13,9 @@ from tar_gateway.sources import Caller
 
 # About the message's own body or connection: a GET that is passed on has another of each.
 _NOT_PASSED = frozenset({"host", "content-length", "content-type", "expect"})
+
+# One that begins no escape stands for itself; a client library would encode all others anew.
+_STRAY_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
 def path_of(environ: WSGIEnvironment) -> str:
@@ -32,6 +36,7 @@ def path_of(environ: WSGIEnvironment) -> str:
 def query_of(environ: WSGIEnvironment) -> str:
     """Give the raw query string, with anything that a URL can't hold encoded."""
     raw = environ.get("QUERY_STRING", "").encode("latin-1", "replace")
+    raw = _STRAY_PERCENT.sub(b"%25", raw)
     return quote(raw, safe="%!$&'()*+,;=:@/?-._~")
 
 

@@ -120,13 +120,13 @@ class MembersFailed(Refusal):
     def __init__(self, faults: Sequence[MemberFault]) -> None:
         self.faults = tuple(faults)
         status = min((fault.status for fault in faults), key=self.precedence.index)
-        challenges = dict.fromkeys(
-            fault.challenge for fault in faults if fault.status == status == 401 and fault.challenge
-        )
+        # One is enough: each member may have been given another, with a nonce of its own.
+        challenges = (fault.challenge for fault in faults if fault.status == 401)
+        challenge = next(filter(None, challenges), None) if status == 401 else None
         count = "1 member" if len(faults) == 1 else f"{len(faults)} members"
         super().__init__(
             f"{count} of the bundle cannot be had",
-            headers=[("WWW-Authenticate", challenge) for challenge in challenges],
+            headers=[("WWW-Authenticate", challenge)] if challenge else (),
         )
         self.status = HTTPStatus(status)
         self.blame = Blame.UPSTREAM if status in (502, 504) else Blame.CLIENT

@@ -28,12 +28,11 @@ class Pace:
 
 
 class Fetch:
-    """Reads bytes ``start`` to ``stop`` of the plan's member ``index``.
+    """Bytes ``start`` to ``stop`` of the plan's member ``index``: neither more nor less.
 
     A fetch that breaks for a passing reason goes on from its last good byte, until as many
     attempts as ``retry`` allows have brought nothing. One that is too slow is broken off and
-    counts as an attempt too, whatever it brought. Raises `SourceError` when made or read, if
-    that does not help. Whoever holds it closes it.
+    counts as an attempt too, whatever it brought. Whoever holds it closes it.
     """
 
     def __init__(
@@ -52,18 +51,30 @@ class Fetch:
         self._given = 0
         self._stopped = False
         self._content: Content | None = None
+
+    def open(self) -> None:
+        """Open the slice, unless it is open. Raises `SourceError` when that can't be done."""
         while self._content is None:
-            self._open()
+            self._waited, self._given = 0.0, 0
+            try:
+                self._content = self._plan.open(self._index, self._position, self._stop)
+            except SourceError as error:
+                self._failed += 1
+                self._wait(self._failed, error)
 
     def read(self, limit: int) -> bytes:
-        """Give what is there, at least 1 byte and at most ``limit``; ``b""`` at the end."""
+        """Give what is there, at least 1 byte and at most ``limit``; ``b""`` at the end.
+
+        Raises `SourceError` when the bytes can't be had, or are not as many as was promised.
+        """
         while True:
-            if self._content is None:
-                self._open()
-                continue
+            self._break_off_if_slow()
+            self.open()
+            assert self._content is not None
             before = time.monotonic()
             try:
                 block = self._content.read(limit)
+                self._check_length(block)
             except SourceError as error:
                 self.close()
                 if self._position == self._stop and error.transient and self._is_proved():
@@ -71,10 +82,11 @@ class Fetch:
                 self._failed += 1
                 self._wait(self._failed, error)
                 continue
-            self._position += len(block)
             if block:
                 self._failed = 0
-                self._check_pace(time.monotonic() - before, len(block))
+                self._position += len(block)
+                self._given += len(block)
+                self._waited += time.monotonic() - before
             return block
 
     def stop(self) -> None:
@@ -87,24 +99,23 @@ class Fetch:
     def close(self) -> None:
         """Give back what the source opened. May be called again."""
         if self._content is not None:
-            self._content.close()
-            self._content = None
+            content, self._content = self._content, None
+            content.close()
 
-    def _open(self) -> None:
-        self._waited, self._given = 0.0, 0
-        try:
-            self._content = self._plan.open(self._index, self._position, self._stop)
-        except SourceError as error:
-            self._failed += 1
-            self._wait(self._failed, error)
+    def _check_length(self, block: bytes) -> None:
+        # Sources check this themselves; but the archive's rightness rests on it.
+        if not block and self._position < self._stop:
+            raise SourceError("it ended too early", transient=True)
+        if self._position + len(block) > self._stop:
+            raise SourceError("it is longer than was promised")
 
-    def _check_pace(self, waited: float, given: int) -> None:
-        """Break off an attempt that drips; the next read starts another."""
-        self._waited += waited
-        self._given += given
-        if self._waited < self._pace.window:
+    def _break_off_if_slow(self) -> None:
+        """End an attempt that drips, once it was waited for long enough to tell."""
+        if self._waited < self._pace.window or self._position == self._stop:
             return
-        if self._given < self._pace.rate * self._waited and self._position < self._stop:
+        if self._given >= self._pace.rate * self._waited:
+            self._slow = 0
+        else:
             self.close()
             self._slow += 1
             slow = SourceError("the upstream gives it too slowly", status=504, transient=True)
@@ -113,9 +124,13 @@ class Fetch:
 
     def _wait(self, failed: int, error: SourceError) -> None:
         """Wait before another attempt, or raise the error where there can be none."""
-        if self._stopped or (self._position > self._start and not self._is_proved()):
+        started = self._position > self._start
+        if started and not self._is_proved():
             raise error
-        self._retry.wait(failed, error)
+        if not self._stopped:
+            self._retry.wait(failed, error)
+        if self._stopped:
+            raise error
 
     def _is_proved(self) -> bool:
         return self._plan.is_proved(self._index)

@@ -35,12 +35,7 @@ class Gateway:
                 raise NotFound("only bundles are served here: see ?" + self._settings.parameter)
             if environ["REQUEST_METHOD"] not in {"GET", "HEAD"}:
                 raise MethodNotAllowed(("GET", "HEAD"))
-            return pass_through(
-                self._upstream,
-                environ,
-                start_response,
-                write_timeout=self._settings.write_timeout,
-            )
+            return pass_through(self._upstream, environ, start_response, self._settings)
         except Refusal as refusal:
             return self._refuse(refusal, environ, start_response)
         except Exception:

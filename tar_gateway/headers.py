@@ -11,7 +11,7 @@ from urllib.parse import quote
 TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 # A field's value as RFC 9110 5.5 allows it: no control characters, whatever was sent to us.
-_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 # RFC 9110 7.6.1, with the older names that RFC 2616 13.5.1 and proxies made common.
 HOP_BY_HOP = frozenset(
@@ -46,7 +46,7 @@ def end_to_end(headers: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
         lowered = key.lower()
         if lowered in HOP_BY_HOP or lowered in named or lowered.startswith("x-accel-"):
             continue
-        if TOKEN.fullmatch(key) and _VALUE.fullmatch(value):
+        if TOKEN.fullmatch(key) and VALUE.fullmatch(value):
             yield key, value
 
 

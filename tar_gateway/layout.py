@@ -98,8 +98,12 @@ class Layout:
 
     @property
     def mtime(self) -> int:
-        """The newest member's date, in seconds since 1970; 0 where none has one."""
-        return max((member.mtime for member in self.members), default=0)
+        """The newest member's date, in seconds since 1970; 0 unless every member has one.
+
+        Of a member without a date nobody can say that it has not changed since some other.
+        """
+        dates = [member.mtime for member in self.members]
+        return max(dates) if dates and all(dates) else 0
 
     def slice(self, start: int, stop: int) -> Iterator[Segment]:
         """Give the segments that make bytes ``start`` to ``stop`` of the archive, in order.

@@ -11,6 +11,8 @@ from tar_gateway.client import Delivery
 from tar_gateway.environ import passed_headers, path_of, query_of
 from tar_gateway.errors import BrokenOff, SourceError, UpstreamFailed
 from tar_gateway.headers import end_to_end
+from tar_gateway.retry import Retry
+from tar_gateway.settings import Settings
 from tar_gateway.sources import Content
 from tar_gateway.sources.http import Answer
 from tar_gateway.sources.upstream import Upstream
@@ -22,26 +24,27 @@ def pass_through(
     upstream: Upstream,
     environ: WSGIEnvironment,
     start_response: StartResponse,
-    *,
-    write_timeout: float,
+    settings: Settings,
 ) -> Iterable[bytes]:
     """Answer a GET or HEAD with what the upstream answers to it.
 
     Raises `UpstreamFailed` where that can't be had, before anything was said.
     """
     method, path = environ["REQUEST_METHOD"], path_of(environ)
+    retry = Retry.from_settings(settings)
     try:
-        answer = upstream.forward(method, path, query_of(environ), passed_headers(environ))
-        headers, length = _headers(answer, upstream, _mount(environ))
+        headers = passed_headers(environ)
+        answer = retry.call(lambda: upstream.forward(method, path, query_of(environ), headers))
+        received, length = _headers(answer, upstream, _mount(environ))
     except SourceError as error:
         raise UpstreamFailed(error.reason, status=error.status) from error
     try:
-        start_response(f"{answer.status} {_phrase(answer.status)}", headers)
+        start_response(f"{answer.status} {_phrase(answer.status)}", received)
+        passed = _Passed(answer.content, path)
+        return Delivery(passed, environ, settings.write_timeout, measured=length is not None)
     except BaseException:
         answer.content.close()
         raise
-    passed = _Passed(answer.content, path)
-    return Delivery(passed, environ, write_timeout, measured=length is not None)
 
 
 def _mount(environ: WSGIEnvironment) -> str:
@@ -55,6 +58,7 @@ class _Passed:
     def __init__(self, content: Content, path: str) -> None:
         self._content = content
         self._path = path
+        self._stopped = False
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -63,13 +67,17 @@ class _Passed:
         try:
             block = self._content.read(READ_SIZE)
         except SourceError as error:
-            log.warning("broken off in the plain file %r: %s", self._path, error.reason)
+            if not self._stopped:
+                log.warning("broken off in the plain file %r: %s", self._path, error.reason)
             raise BrokenOff(f"the plain file {self._path!r} failed: {error.reason}") from error
+        if self._stopped:
+            raise BrokenOff("the client has left")
         if not block:
             raise StopIteration
         return block
 
     def stop(self) -> None:
+        self._stopped = True
         self._content.stop()
 
     def close(self) -> None:

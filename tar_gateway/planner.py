@@ -102,7 +102,7 @@ class Planner:
         self._threads.shutdown()
 
     def submit(self, survey: "_Survey") -> None:
-        """Let a survey have a turn of a thread."""
+        """Let a survey have a turn of a thread. Raises `RuntimeError` once closed."""
         self._threads.submit(survey.turn)
 
     @property
@@ -112,11 +112,15 @@ class Planner:
 
     def ask(self, path: str, caller: Caller, deadline: float) -> tuple[Stat, Spooled | None]:
         """Ask about one member, and set it aside where that is the only way to its size."""
-        stat = self._retry.call(lambda: self._source.stat(path, caller))
-        if isinstance(stat, Unsized):
-            spooled = self._spool.hold(stat.content, deadline)
-            return Stat(spooled.size, stat.mtime, None), spooled
-        return stat, None
+
+        def ask() -> tuple[Stat, Spooled | None]:
+            stat = self._source.stat(path, caller)
+            if isinstance(stat, Unsized):
+                spooled = self._spool.hold(stat.content, deadline)
+                return Stat(spooled.size, stat.mtime, None), spooled
+            return stat, None
+
+        return self._retry.call(ask, deadline)
 
 
 class _Survey:
@@ -152,7 +156,12 @@ class _Survey:
             if index is None:
                 return
             self._ask(index)
-        self._planner.submit(self)
+        try:
+            self._planner.submit(self)
+        except RuntimeError:  # closed: nobody asks the rest, so nobody waits for it either
+            with self._lock:
+                self._abandoned = self._left > 0
+            self._done.set()
 
     def stats(self) -> list[Stat]:
         """Give the stats in order, or raise `MembersFailed` for all that have none."""

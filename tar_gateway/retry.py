@@ -1,5 +1,6 @@
 """When to ask a source again, and after how long."""
 
+import math
 import random
 import time
 from collections.abc import Callable
@@ -43,12 +44,17 @@ class Retry:
         pause = self.pause * min(_LONGEST, 2 ** (failed - 1)) * random.uniform(0.5, 1)  # noqa: S311 - spreads load, guards nothing
         time.sleep(max(pause, min(error.retry_after, self.longest_wish)))
 
-    def call(self, ask: Callable[[], T]) -> T:
-        """Ask, and ask again while the failure is a passing one."""
+    def call(self, ask: Callable[[], T], deadline: float = math.inf) -> T:
+        """Ask, and ask again while the failure is a passing one and ``deadline`` is not over.
+
+        ``deadline`` is a `time.monotonic` moment.
+        """
         failed = 0
         while True:
             try:
                 return ask()
             except SourceError as error:
                 failed += 1
+                if time.monotonic() > deadline:
+                    raise
                 self.wait(failed, error)

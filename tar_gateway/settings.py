@@ -30,7 +30,17 @@ from tar_gateway.names import BadName, check_name, decode_text, shown
 PREFIX = "TAR_GATEWAY_"
 
 # Headers that the gateway itself sets on its way to the upstream.
-_OWN_HEADERS = HOP_BY_HOP | {"host", "range", "content-length", "accept-encoding"}
+_OWN_HEADERS = HOP_BY_HOP | {
+    "accept-encoding",
+    "content-length",
+    "host",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "range",
+}
 
 
 def _check_base_url(url: str) -> str:
@@ -136,7 +146,7 @@ class Settings:
     """Bytes a second that an upstream must give while it is waited for; 0 lets it drip."""
 
     write_timeout: Seconds = 60
-    """Seconds that a client may take no byte before it is cut off (under gunicorn)."""
+    """Seconds that a client may take for one block, of 128 KiB at most, before it is cut off."""
 
     max_members: Annotated[int, Field(ge=1)] = 10_000
     """Members of one bundle: each costs the upstream a question and the process a kilobyte."""
@@ -144,8 +154,8 @@ class Settings:
     max_bytes: Annotated[Size, Field(ge=1)] | None = None
     """Bytes of one archive; no limit without it, for nothing here grows with an archive."""
 
-    max_body: Size = ByteSize(8 * 1024 * 1024)
-    """Bytes of a POST's body: ten thousand long names fit."""
+    max_body: Size = ByteSize(2 * 1024 * 1024)
+    """Bytes of a POST's body or a manifest: ten thousand long names fit."""
 
     spool_limit: Size = ByteSize(1024 * 1024 * 1024)
     """Bytes on the temporary disk, of all downloads of a process, for members of untold size."""

@@ -34,6 +34,7 @@ class Spool:
                 self._take(len(block))
                 spooled.size += len(block)
                 file.write(block)
+            file.flush()
         except OSError as error:
             spooled.close()
             raise SourceError("its size is not told, and the disk has no room for it") from error
@@ -65,28 +66,39 @@ class Spooled:
     def __init__(self, spool: Spool, file: IO[bytes]) -> None:
         self._spool = spool
         self._file = file
+        self._closed = False
         self.size = 0
 
     def open(self, start: int, stop: int) -> Content:
         """Open a slice. One is read at a time."""
-        self._file.seek(start)
-        return _Slice(self._file, stop - start)
+        return _Slice(self._file, start, stop)
 
     def close(self) -> None:
         """Delete the file and give its room back. May be called again."""
-        if not self._file.closed:
+        if self._closed:
+            return
+        self._closed = True
+        try:
             self._file.close()
+        except OSError:
+            pass  # what a full disk did not take is not wanted any more
+        finally:
             self._spool.give_back(self.size)
 
 
 class _Slice:
-    def __init__(self, file: IO[bytes], length: int) -> None:
+    def __init__(self, file: IO[bytes], start: int, stop: int) -> None:
         self._file = file
-        self._left = length
+        self._position = start
+        self._stop = stop
 
     def read(self, limit: int) -> bytes:
-        block = self._file.read(min(limit, self._left))
-        self._left -= len(block)
+        try:
+            self._file.seek(self._position)
+            block = self._file.read(min(limit, self._stop - self._position))
+        except OSError as error:
+            raise SourceError("what was set aside can't be read back") from error
+        self._position += len(block)
         return block
 
     def stop(self) -> None:

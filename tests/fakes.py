@@ -1,6 +1,7 @@
 """Sources and contents in memory that do what a test tells them, and remember what was done."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
@@ -131,5 +132,7 @@ def missing() -> SourceError:
 def record_pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Let no retry wait, and list how long each would have."""
     pauses: list[float] = []
-    monkeypatch.setattr("tar_gateway.retry.time", SimpleNamespace(sleep=pauses.append))
+    monkeypatch.setattr(
+        "tar_gateway.retry.time", SimpleNamespace(sleep=pauses.append, monotonic=time.monotonic)
+    )
     return pauses

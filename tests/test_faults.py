@@ -15,6 +15,8 @@ SIZE = 70_000  # more than a socket's first segments and a read's buffer
 OFFSETS = (0, 1, 511, 512, 513, SIZE // 2, SIZE - 1)
 FIRST = Version(b"first" * 100, "strong etag")
 SLOW = {"stalls", "drips"}
+# Garbage and an end that comes too early may be accidents, so they are asked again.
+BREAKING = sorted(set(WRONG) - {"ignores Range", "garbage", "shorter without length"})
 
 number = count()
 
@@ -66,12 +68,12 @@ def test_a_wrong_answer_never_makes_a_wrong_archive(upstream, proof, kind, offse
     assert outcome(upstream, proof, Planned(kind, 1, offset)) != "CORRUPT"
 
 
-@pytest.mark.parametrize("kind", sorted(set(WRONG) - {"ignores Range"}))
+@pytest.mark.parametrize("kind", BREAKING)
 def test_a_wrong_answer_after_the_first_byte_breaks_the_archive_off(upstream, kind):
     assert outcome(upstream, "strong etag", Planned(kind, 1, 0)) == "broken"
 
 
-@pytest.mark.parametrize("kind", sorted(set(WRONG) - {"ignores Range", "garbage"}))
+@pytest.mark.parametrize("kind", BREAKING)
 @pytest.mark.parametrize("offset", [1, SIZE // 2])
 def test_a_wrong_answer_to_a_resumed_fetch_breaks_the_archive_off(upstream, kind, offset):
     faults = [Planned("closes", 1, offset), Planned(kind, 2, 0)]

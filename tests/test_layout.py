@@ -184,7 +184,11 @@ def test_no_members_make_an_empty_archive():
 
 
 def test_an_archive_is_as_new_as_its_newest_member():
-    assert Layout([Member("a", 1, 5), Member("b", 1, 7), Member("c", 1)]).mtime == 7
+    assert Layout([Member("a", 1, 5), Member("b", 1, 7), Member("c", 1, 6)]).mtime == 7
+
+
+def test_an_archive_with_a_member_of_unknown_date_has_none():
+    assert Layout([Member("a", 1, 5), Member("b", 1)]).mtime == 0
 
 
 # --- the entity tag ---------------------------------------------------------------------------

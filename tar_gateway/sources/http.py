@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Protocol
 
 from tar_gateway.errors import MemberChanged, SourceError
+from tar_gateway.headers import VALUE
 from tar_gateway.sources import Caller, Content, Stat, Unsized
 from tar_gateway.validators import Validator, read_date, read_validator
 
@@ -22,8 +23,11 @@ _LENGTH = re.compile(r"[0-9]{1,19}")
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)", re.IGNORECASE)
 _EMPTY_RANGE = re.compile(r"bytes \*/0+", re.IGNORECASE)
 
-# Neither is another's doing: the file is not what was asked for, or it is not shown.
-_PASSING = frozenset({500, 502, 503, 504})
+# What a server answers when it could not do now what it may do later.
+_PASSING = frozenset({408, 429, 500, 502, 503, 504})
+
+# Bytes that are worth reading for the sake of a connection.
+_SHORT = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +101,19 @@ class HttpMembers:
         HEAD's word is taken only for a size of 1 or more: servers that know HEAD badly
         answer it with an error, or with a length of 0. What GET says is what counts.
         """
-        answer = self._exchange("HEAD", path, _headers(), caller)
-        with closing(answer.content):
-            if answer.status == 200 and not answer.encoded() and (size := answer.length()):
-                return answer.stat(size)
+        head = self._exchange("HEAD", path, _headers(), caller)
+        with closing(head.content):
+            if head.status == 200 and not head.encoded() and (size := head.length()):
+                return head.stat(size)
         answer = self._exchange("GET", path, _headers(("Range", "bytes=0-0")), caller)
         if answer.status in {206, 416}:
             with closing(answer.content):
                 size = _told_by_range(answer)
                 if size is not None:
                     _drain(answer.content)
-                    return answer.stat(size)
+                    # An empty file is told of by an error, whose own date and tag mean nothing.
+                    told = head if answer.status == 416 and head.status == 200 else answer
+                    return told.stat(size)
             answer = self._exchange("GET", path, _headers(), caller)
         return _stat_by_get(answer)
 
@@ -134,7 +140,7 @@ class HttpMembers:
             skip, ends = _check_slice(answer, start, stop, stat, ranged=not whole)
             content = _Promised(answer.content, stop - start, ends=ends)
             _skip(answer.content, skip)
-        except SourceError:
+        except BaseException:
             answer.content.close()
             raise
         return content
@@ -148,7 +154,7 @@ def _headers(*more: tuple[str, str]) -> Headers:
 def _drain(content: Content) -> None:
     """Read a short answer to its end, so that its connection can be used again."""
     for _ in range(2):  # what there is, and the end of it
-        content.read(4096)
+        content.read(_SHORT)
 
 
 def _told_by_range(answer: Answer) -> int | None:
@@ -165,11 +171,13 @@ def _told_by_range(answer: Answer) -> int | None:
 def _stat_by_get(answer: Answer) -> Stat | Unsized:
     try:
         if answer.status != 200:
+            if (answer.length() or 0) < _SHORT:
+                _drain(answer.content)
             raise fault_of(answer)
         if answer.encoded():
             raise SourceError("the answer is encoded, though the plain file was asked for")
         size = answer.length()
-    except SourceError:
+    except BaseException:
         answer.content.close()
         raise
     if size is None:
@@ -259,7 +267,8 @@ def fault_of(answer: Answer) -> SourceError:
     """Make an error of an answer whose status says that the member can't be had."""
     status = answer.status
     if status == 401:
-        challenge = ", ".join(answer.all("www-authenticate")) or None
+        given = [value for value in answer.all("www-authenticate") if VALUE.fullmatch(value)]
+        challenge = ", ".join(given) or None
         return SourceError("it needs credentials", status=401, challenge=challenge)
     if status == 403:
         return SourceError("access to it is denied", status=403)

@@ -9,6 +9,7 @@ from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPSConnectionPool, T
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
+    InvalidHeader,
     LocationParseError,
     NewConnectionError,
     ReadTimeoutError,
@@ -21,7 +22,12 @@ from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Content, Stat, Unsized
 from tar_gateway.sources.http import Answer, Headers, HttpMembers
 
-USER_AGENT: Final = "tar_gateway"
+# Sent unless the request has its own. urllib3 would ask for compressed files otherwise.
+_OWN_HEADERS: Final = {"User-Agent": "tar_gateway", "Accept-Encoding": "identity"}
+
+# Idle connections that are kept. urllib3 warns of each that it can't keep, so there is room for
+# what many downloads give back at once.
+_KEPT: Final = 256
 
 
 class Upstream:
@@ -39,19 +45,19 @@ class Upstream:
         parts = urlsplit(self.url)
         assert parts.hostname is not None
         timeout = Timeout(connect=settings.connect_timeout, read=settings.read_timeout)
-        # Without `block` a pool has as many connections as are needed and keeps `maxsize` of
-        # them: nothing waits for one, and none that is lost leaves a hole.
+        # Without `block` a pool opens as many connections as are needed: nothing waits for one,
+        # and none that is lost leaves a hole.
         if parts.scheme == "https":
             self._pool: HTTPConnectionPool = HTTPSConnectionPool(
                 parts.hostname,
                 parts.port,
                 timeout=timeout,
-                maxsize=settings.fetch_parallel,
+                maxsize=_KEPT,
                 ssl_context=_tls(settings),
             )
         else:
             self._pool = HTTPConnectionPool(
-                parts.hostname, parts.port, timeout=timeout, maxsize=settings.fetch_parallel
+                parts.hostname, parts.port, timeout=timeout, maxsize=_KEPT
             )
         self._base = parts.path
         self._members = HttpMembers(self._ask)
@@ -80,8 +86,9 @@ class Upstream:
         try:
             parts = urlsplit(url)
             base = urlsplit(self.url)
-            here = not parts.netloc or (
-                parts.scheme in {"", base.scheme}
+            here = (not parts.netloc and not parts.scheme) or (
+                parts.netloc != ""
+                and parts.scheme in {"", base.scheme}
                 and (parts.hostname, parts.port or _PORTS[base.scheme])
                 == (base.hostname, base.port or _PORTS[base.scheme])
             )
@@ -90,7 +97,7 @@ class Upstream:
         if not here or not parts.path.startswith(self._base):
             return None
         below = parts.path.removeprefix(self._base)
-        if below.startswith("/"):
+        if below.startswith(("/", "\\")):
             return None  # behind another slash it would name a host
         return parts._replace(scheme="", netloc="", path=below).geturl()
 
@@ -106,7 +113,8 @@ class Upstream:
         return self._request(method, self._target(path), [*headers, *caller.headers])
 
     def _request(self, method: str, target: str, headers: Headers) -> Answer:
-        sent = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
+        given = {name.lower() for name, _ in headers}
+        sent = {name: value for name, value in _OWN_HEADERS.items() if name.lower() not in given}
         sent.update(headers)
         try:
             response = self._pool.urlopen(
@@ -150,7 +158,7 @@ class _Content:
 
     def stop(self) -> None:
         # It may have ended meanwhile, and its connection be released: then nothing waits.
-        with suppress(RuntimeError, ValueError, OSError):
+        with suppress(RuntimeError, ValueError, TypeError, OSError):
             self._response.shutdown()
 
     def close(self) -> None:
@@ -171,6 +179,8 @@ def _fault(error: Exception) -> SourceError:
             return SourceError("the upstream took too long", status=504, transient=True)
         case SSLError():
             return SourceError("the upstream's TLS certificate or connection is not right")
+        case InvalidHeader():
+            return SourceError("the answer's Content-Length is not a length")
         case LocationParseError() | ValueError():
             return SourceError("the upstream's address is not right")
         case _:
