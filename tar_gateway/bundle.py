@@ -6,24 +6,34 @@ was wrong. Pure: text and bytes in, values out; no request object, no source.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from tar_gateway.errors import BadRequest, ContentTooLarge
-from tar_gateway.names import BadName, check_name, decode_once, shown
+from tar_gateway.names import BadName, check_apart, check_name, decode_once, shown, url_path
 
 DEFAULT_FILENAME = "bundle.tar"
-_NUL = "\0"
 
 
 @dataclass(frozen=True, slots=True)
 class Requested:
-    """One member as asked for: ``path`` below the source's base, ``name`` in the archive."""
+    """One member as asked for.
+
+    ``path`` is where it is below the source's base, with ``query`` behind it where there is
+    one; ``name`` what it is called in the archive. ``size`` in bytes is there when whoever
+    named the member gave it, so that nobody has to be asked.
+    """
 
     path: str
     name: str
+    query: str = ""
+    size: int | None = None
+
+    @property
+    def reference(self) -> str:
+        """The path as a URL writes it, without a leading slash, and the query."""
+        return url_path(self.path) + ("?" + self.query if self.query else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,28 +162,20 @@ def _bundle(members: Sequence[tuple[str, str]], filename: str | None, directory:
         for text in dict.fromkeys((path, name)):
             _check("member", text)
         requested.append(Requested(directory + path, name))
-    _check_apart([name for _, name in members])
-    if filename is None:
-        last = directory.rstrip("/").rpartition("/")[2]
-        short = 0 < len(last.encode()) <= _LONGEST_FILENAME - len(".tar")
-        filename = f"{last}.tar" if short else DEFAULT_FILENAME
-    else:
+    try:
+        check_apart([name for _, name in members])
+    except BadName as error:
+        raise BadRequest(str(error)) from error
+    if filename is not None:
         _check_filename(filename)
-    return Bundle(tuple(requested), filename)
+    return Bundle(tuple(requested), filename or default_filename(directory))
 
 
-def _check_apart(names: Sequence[str]) -> None:
-    """Refuse what could not be unpacked side by side: a name twice, or as file and directory."""
-    # NUL is in no name and sorts before everything: a directory comes right before what is in it.
-    ordered = sorted(name.replace("/", _NUL) for name in names)
-    for before, after in pairwise(ordered):
-        if after == before:
-            raise BadRequest(f"the member {shown(after.replace(_NUL, '/'))} is named twice")
-        if after.startswith(before + _NUL):
-            raise BadRequest(
-                f"the member {shown(before.replace(_NUL, '/'))} would have to be "
-                f"the directory of {shown(after.replace(_NUL, '/'))}"
-            )
+def default_filename(directory: str) -> str:
+    """Name an archive after the directory that it is of, given as ``""`` or ``"a/b/"``."""
+    last = directory.rstrip("/").rpartition("/")[2]
+    short = 0 < len(last.encode()) <= _LONGEST_FILENAME - len(".tar")
+    return f"{last}.tar" if short else DEFAULT_FILENAME
 
 
 def _check_filename(filename: str) -> None:

@@ -3,16 +3,19 @@
 Both faces, the gateway and the middleware, answer bundles with this and nothing else.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
 from wsgiref.types import StartResponse, WSGIEnvironment
 
+from tar_gateway.archive_files import kept_headers, passed_names, read_list
 from tar_gateway.body import Body
 from tar_gateway.bundle import (
     Bundle,
     Listed,
+    Requested,
+    default_filename,
     is_bundle,
     json_bundle,
     list_bundle,
@@ -21,15 +24,17 @@ from tar_gateway.bundle import (
     read_query,
 )
 from tar_gateway.client import Delivery
-from tar_gateway.conditions import Conditions, Decision, decide
-from tar_gateway.environ import caller_of, conditions_of, path_of, query_of, read_body
+from tar_gateway.conditions import Decision, decide
+from tar_gateway.environ import caller_of, conditions_of, mount_of, path_of, query_of, read_body
 from tar_gateway.errors import (
     BadRequest,
+    ContentTooLarge,
     MembersChanged,
     MethodNotAllowed,
     PreconditionFailed,
     RangeNotSatisfiable,
     UnsupportedMediaType,
+    UpstreamFailed,
 )
 from tar_gateway.headers import attachment
 from tar_gateway.layout import Layout
@@ -38,6 +43,7 @@ from tar_gateway.planner import Plan, Planner
 from tar_gateway.retry import Retry
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Source
+from tar_gateway.validators import Validator
 
 METHODS = ("GET", "HEAD", "POST")
 
@@ -48,17 +54,30 @@ LONGEST_LINK = 2048
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """Of which version, and for whom, a request wants what part of an archive."""
+    """What a request wants: of which bundle and version, for whom, and under which conditions.
 
-    method: str
+    ``kept`` are headers of an application's that go along with the archive, for one that it
+    has listed itself.
+    """
+
+    environ: WSGIEnvironment
+    bundle: Bundle
     caller: Caller
-    conditions: Conditions
     version: str | None
+    kept: Sequence[tuple[str, str]] | None = None
+
+    @property
+    def method(self) -> str:
+        return str(self.environ["REQUEST_METHOD"])
 
     def decide(self, layout: Layout) -> Decision:
         """Decide what to answer. Raises `PreconditionFailed` or `RangeNotSatisfiable`."""
         decision = decide(
-            self.method, self.conditions, etag=layout.etag, mtime=layout.mtime, size=layout.size
+            self.method,
+            conditions_of(self.environ),
+            etag=layout.etag,
+            mtime=layout.mtime,
+            size=layout.size,
         )
         if decision.status == 412 or self.version not in {None, layout.etag.opaque}:
             raise PreconditionFailed("the bundle is not the version that the request is about")
@@ -88,20 +107,47 @@ class Endpoint:
         directory = _directory_of(environ)
         listed = self._listed(environ)
         bundle = self._bundle(environ, method, listed, directory, caller)
-        wanted = _Wanted(method, caller, conditions_of(environ), listed.version)
+        return self._answer(_Wanted(environ, bundle, caller, listed.version), start_response)
+
+    def answer_list(
+        self,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+        body: bytes,
+        headers: Sequence[tuple[str, str]],
+    ) -> Iterable[bytes]:
+        """Answer a request with the archive that an application's list of files describes.
+
+        ``body`` is the list and ``headers`` are its own; see `tar_gateway.archive_files`.
+        Raises `Refusal` before anything was said.
+        """
+        if len(body) > self._settings.max_body:
+            raise UpstreamFailed(
+                f"the list of files is larger than {self._settings.max_body} bytes", status=502
+            )
+        members = read_list(body, mount_of(environ))
+        if len(members) > self._settings.max_members:
+            raise ContentTooLarge(
+                f"the list names more than the {self._settings.max_members} members allowed"
+            )
+        bundle = Bundle(members, default_filename(_directory_of(environ)))
+        names = dict.fromkeys([*self._settings.forward_headers, *passed_names(headers)])
+        wanted = _Wanted(environ, bundle, caller_of(environ, names), None, kept_headers(headers))
+        return self._answer(wanted, start_response)
+
+    def _answer(self, wanted: _Wanted, start_response: StartResponse) -> Iterable[bytes]:
+        """Plan, decide and deliver."""
         try:
-            plan, decision, body = self._prepare(bundle, wanted)
+            plan, decision, body = self._prepare(wanted)
         except MembersChanged:
             # Nothing was said yet, so the plan can be made anew.
-            plan, decision, body = self._prepare(bundle, wanted)
+            plan, decision, body = self._prepare(wanted)
         try:
-            headers = self._headers(plan, decision, method)
-            if method != "POST" and (link := _pinned_link(environ, plan)):
-                headers.append(("Link", link))
+            headers = self._headers(plan, decision, wanted)
             start_response(f"{decision.status} {HTTPStatus(decision.status).phrase}", headers)
             if body is None:
                 return ()
-            return Delivery(body, environ, self._settings.write_timeout, measured=True)
+            return Delivery(body, wanted.environ, self._settings.write_timeout, measured=True)
         except BaseException:
             if body is not None:
                 body.close()
@@ -138,7 +184,7 @@ class Endpoint:
             return list_bundle(listed, directory)
         manifest = read_manifest(
             self._source,
-            directory + listed.manifest,
+            Requested(directory + listed.manifest, listed.manifest),
             caller,
             limit=settings.max_body,
             retry=Retry.from_settings(settings),
@@ -160,13 +206,13 @@ class Endpoint:
             "a list of members is sent as application/x-www-form-urlencoded or application/json"
         )
 
-    def _prepare(self, bundle: Bundle, wanted: _Wanted) -> tuple[Plan, Decision, Body | None]:
+    def _prepare(self, wanted: _Wanted) -> tuple[Plan, Decision, Body | None]:
         """Plan, decide what to answer, and open the first member that the answer needs.
 
         There is no body where the headers say all. Raises `MembersChanged` where that member
         has changed since it was asked about.
         """
-        plan = self._planner.plan(bundle, wanted.caller)
+        plan = self._planner.plan(wanted.bundle, wanted.caller)
         try:
             decision = wanted.decide(plan.layout)
             if wanted.method == "HEAD" or decision.status == 304:
@@ -179,9 +225,9 @@ class Endpoint:
             raise
         return plan, decision, body
 
-    def _headers(self, plan: Plan, decision: Decision, method: str) -> list[tuple[str, str]]:
+    def _headers(self, plan: Plan, decision: Decision, wanted: _Wanted) -> list[tuple[str, str]]:
         layout = plan.layout
-        ranges = method != "POST" and layout.etag.strong
+        ranges = wanted.method != "POST" and layout.etag.strong
         headers = [
             ("ETag", layout.etag.text),
             ("Cache-Control", "private, no-transform"),
@@ -191,16 +237,21 @@ class Endpoint:
             headers.append(("Last-Modified", formatdate(layout.mtime, usegmt=True)))
         if self._settings.forward_headers:
             headers.append(("Vary", ", ".join(self._settings.forward_headers)))
+        if wanted.kept is not None:
+            headers.extend(wanted.kept)
+        elif ranges and (link := _pinned_link(wanted.environ, layout.etag)):
+            headers.append(("Link", link))
         if decision.status == 304:
             return headers
         if decision.status == 206:
             span = f"bytes {decision.start}-{decision.stop - 1}/{layout.size}"
             headers.append(("Content-Range", span))
+        if not any(name.lower() == "content-disposition" for name, _ in headers):
+            headers.append(("Content-Disposition", attachment(plan.bundle.filename)))
         return [
             *headers,
             ("Content-Type", "application/x-tar"),
             ("Content-Length", str(decision.stop - decision.start)),
-            ("Content-Disposition", attachment(plan.bundle.filename)),
             ("X-Content-Type-Options", "nosniff"),
             # nginx would otherwise keep blocks back, and the rest of a large archive on disk.
             ("X-Accel-Buffering", "no"),
@@ -213,14 +264,11 @@ def _directory_of(environ: WSGIEnvironment) -> str:
     return path if path.endswith("/") or not path else path + "/"
 
 
-def _pinned_link(environ: WSGIEnvironment, plan: Plan) -> str | None:
+def _pinned_link(environ: WSGIEnvironment, etag: Validator) -> str | None:
     """Give a link to this very version of the archive, for clients that resume blindly.
 
     A client that sends a Range without If-Range would put parts of two versions together;
-    at this URL it gets 412 instead. Left out where a proxy might refuse so long a header, and
-    where there are no ranges anyway.
+    at this URL it gets 412 instead. Left out where a proxy might refuse so long a header.
     """
-    if not plan.layout.etag.strong:
-        return None
-    link = f'<?{pinned_query(query_of(environ), plan.layout.etag.opaque)}>; rel="bookmark"'
+    link = f'<?{pinned_query(query_of(environ), etag.opaque)}>; rel="bookmark"'
     return link if len(link) <= LONGEST_LINK else None

@@ -14,6 +14,17 @@ from tar_gateway.sources import Caller
 # About the message's own body or connection: a GET that is passed on has another of each.
 _NOT_PASSED = frozenset({"host", "content-length", "content-type", "expect"})
 
+_CONDITIONS = frozenset(
+    {
+        "if-match",
+        "if-modified-since",
+        "if-none-match",
+        "if-range",
+        "if-unmodified-since",
+        "range",
+    }
+)
+
 # One that begins no escape stands for itself; a client library would encode all others anew.
 _STRAY_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
@@ -33,6 +44,11 @@ def path_of(environ: WSGIEnvironment) -> str:
     return path
 
 
+def mount_of(environ: WSGIEnvironment) -> str:
+    """Give the path that the application is mounted at, as a URL writes it."""
+    return quote(environ.get("SCRIPT_NAME", "").encode("latin-1", "replace"))
+
+
 def query_of(environ: WSGIEnvironment) -> str:
     """Give the raw query string, with anything that a URL can't hold encoded."""
     raw = environ.get("QUERY_STRING", "").encode("latin-1", "replace")
@@ -43,7 +59,7 @@ def query_of(environ: WSGIEnvironment) -> str:
 def caller_of(environ: WSGIEnvironment, forwarded: Iterable[str]) -> Caller:
     """Give the caller's credentials: those headers that go along with every member."""
     pairs = ((name, _header(environ, name)) for name in forwarded)
-    return Caller(tuple((name, value) for name, value in pairs if value is not None))
+    return Caller(tuple((name, value) for name, value in pairs if value is not None), environ)
 
 
 def conditions_of(environ: WSGIEnvironment) -> Conditions:
@@ -58,14 +74,24 @@ def conditions_of(environ: WSGIEnvironment) -> Conditions:
     )
 
 
-def passed_headers(environ: WSGIEnvironment) -> list[tuple[str, str]]:
-    """Give the request's end-to-end headers, as they go on to the upstream."""
+def wants_part(environ: WSGIEnvironment) -> bool:
+    """Tell whether a request wants less than a whole answer: its headers, a part, if changed."""
+    method = environ["REQUEST_METHOD"]
+    return method == "HEAD" or (method == "GET" and conditions_of(environ) != Conditions())
+
+
+def passed_headers(environ: WSGIEnvironment, *, conditions: bool) -> list[tuple[str, str]]:
+    """Give the request's end-to-end headers, as they go on to the upstream.
+
+    ``conditions`` says whether the range and the preconditions are among them.
+    """
+    left_out = _NOT_PASSED if conditions else _NOT_PASSED | _CONDITIONS
     received = (
         (key.removeprefix("HTTP_").replace("_", "-").title(), value)
         for key, value in environ.items()
         if key.startswith("HTTP_")
     )
-    return [pair for pair in end_to_end(received) if pair[0].lower() not in _NOT_PASSED]
+    return [pair for pair in end_to_end(received) if pair[0].lower() not in left_out]
 
 
 def read_body(environ: WSGIEnvironment, limit: int) -> bytes:

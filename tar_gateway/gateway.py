@@ -6,8 +6,8 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 from tar_gateway.endpoint import Endpoint
 from tar_gateway.errors import InternalError, MethodNotAllowed, NotFound, Refusal
-from tar_gateway.passthrough import pass_through
-from tar_gateway.problem import problem
+from tar_gateway.passthrough import PassThrough
+from tar_gateway.problem import refuse
 from tar_gateway.settings import Settings
 from tar_gateway.sources.upstream import Upstream
 
@@ -25,9 +25,11 @@ class Gateway:
         self._settings = settings or Settings()
         self._upstream = upstream
         self._bundles = Endpoint(upstream, self._settings)
+        self._plain = PassThrough(upstream, self._bundles, self._settings)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
+        refusal: Refusal
         try:
             if self._bundles.takes(environ):
                 return self._bundles(environ, start_response)
@@ -35,24 +37,16 @@ class Gateway:
                 raise NotFound("only bundles are served here: see ?" + self._settings.parameter)
             if environ["REQUEST_METHOD"] not in {"GET", "HEAD"}:
                 raise MethodNotAllowed(("GET", "HEAD"))
-            return pass_through(self._upstream, environ, start_response, self._settings)
-        except Refusal as refusal:
-            return self._refuse(refusal, environ, start_response)
+            return self._plain(environ, start_response)
+        except Refusal as error:
+            refusal = error
         except Exception:
             # A defect of ours. An OSError that left here would give the client silence.
             log.exception("a defect in answering %r", environ.get("PATH_INFO"))
-            return self._refuse(InternalError(), environ, start_response)
+            refusal = InternalError()
+        return refuse(refusal, environ, start_response, vary=self._settings.forward_headers)
 
     def close(self) -> None:
         """End the threads and close the idle connections."""
         self._bundles.close()
         self._upstream.close()
-
-    def _refuse(
-        self, refusal: Refusal, environ: WSGIEnvironment, start_response: StartResponse
-    ) -> Iterable[bytes]:
-        status, headers, body = problem(
-            refusal, environ.get("HTTP_ACCEPT"), vary=self._settings.forward_headers
-        )
-        start_response(f"{status} {status.phrase}", headers)
-        return () if environ["REQUEST_METHOD"] == "HEAD" else (body,)

@@ -8,7 +8,7 @@ import hashlib
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from tar_gateway import tarformat
@@ -17,19 +17,30 @@ from tar_gateway.validators import Validator
 # Part of every ETag. Raise it whenever the same members would give other bytes.
 LAYOUT_VERSION = 1
 
+# Begins every ETag's opaque text, so that a condition on an archive is known as one.
+ETAG_PREFIX = "tar-"
+
 
 @dataclass(frozen=True, slots=True)
 class Member:
     """One file of an archive.
 
-    ``name`` is what it is called there; ``size`` in bytes; ``mtime`` in seconds since 1970
-    (0 where unknown); ``validator`` proves two fetches of it to be of one version.
+    ``name`` is what it is called there, with a slash at the end of a directory's; ``size`` in
+    bytes; ``mtime`` in seconds since 1970 (0 where unknown). ``data`` is what a `TarStream`
+    gives as its bytes and means nothing to the layout; ``validator`` proves two fetches of the
+    member to be of one version.
     """
 
     name: str
     size: int
     mtime: int = 0
+    data: object = field(default=None, repr=False)
     validator: Validator | None = None
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether this is a directory, which has no bytes and is always the same."""
+        return self.name.endswith("/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +96,18 @@ class Layout:
         strong = True
         for member in self.members:
             validator = member.validator
-            strong = strong and validator is not None and validator.strong
-            for field in (
+            strong = strong and (
+                member.is_directory or (validator is not None and validator.strong)
+            )
+            for text in (
                 member.name,
                 str(member.size),
                 str(member.mtime),
                 validator.text if validator else "",
             ):
-                raw = field.encode("utf-8")
+                raw = text.encode("utf-8")
                 digest.update(b"%d:" % len(raw) + raw)
-        return Validator.etag(digest.hexdigest()[:40], strong=strong)
+        return Validator.etag(ETAG_PREFIX + digest.hexdigest()[:40], strong=strong)
 
     @property
     def mtime(self) -> int:
@@ -102,7 +115,7 @@ class Layout:
 
         Of a member without a date nobody can say that it has not changed since some other.
         """
-        dates = [member.mtime for member in self.members]
+        dates = [member.mtime for member in self.members if not member.is_directory]
         return max(dates) if dates and all(dates) else 0
 
     def slice(self, start: int, stop: int) -> Iterator[Segment]:

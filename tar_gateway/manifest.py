@@ -2,28 +2,31 @@
 
 from contextlib import closing
 
-from tar_gateway.errors import ContentTooLarge, MemberFault, MembersFailed, SourceError
+from tar_gateway.bundle import Requested
+from tar_gateway.errors import ContentTooLarge, MembersFailed, SourceError
+from tar_gateway.planner import member_fault
 from tar_gateway.retry import Retry
 from tar_gateway.sources import Caller, Content, Source, Unsized
 
 _READ_SIZE = 64 * 1024
 
 
-def read_manifest(source: Source, path: str, caller: Caller, *, limit: int, retry: Retry) -> bytes:
+def read_manifest(
+    source: Source, manifest: Requested, caller: Caller, *, limit: int, retry: Retry
+) -> bytes:
     """Read a manifest of at most ``limit`` bytes, as any member and with the caller's rights.
 
     Raises `MembersFailed` where it can't be had, `ContentTooLarge` where it is too long.
     """
 
     def read() -> bytes:
-        with closing(_open(source, path, caller, limit)) as content:
+        with closing(_open(source, manifest.reference, caller, limit)) as content:
             return _read_all(content, limit)
 
     try:
         return retry.call(read)
     except SourceError as error:
-        fault = MemberFault(path, error.status, error.reason, error.challenge)
-        raise MembersFailed([fault]) from error
+        raise MembersFailed([member_fault(manifest, error)]) from error
 
 
 def _open(source: Source, path: str, caller: Caller, limit: int) -> Content:

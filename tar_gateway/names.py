@@ -6,7 +6,11 @@ is made from what was checked. Pure text: this file knows of no request and no a
 
 import re
 import unicodedata
+from collections.abc import Sequence
+from itertools import pairwise
 from urllib.parse import quote, unquote_to_bytes
+
+_NUL = "\0"
 
 MAX_NAME_BYTES = 4096  # PATH_MAX: nothing longer can be unpacked
 
@@ -29,6 +33,23 @@ def check_name(name: str) -> None:
             raise BadName(f"{error} when it is decoded once more") from error
 
 
+def check_apart(names: Sequence[str]) -> None:
+    """Refuse what can't be unpacked side by side: a name twice, or as file and directory.
+
+    A directory's own name ends with a slash. Raises `BadName` with a whole sentence.
+    """
+    # NUL is in no name and sorts before everything: a directory comes right before what is in it.
+    ordered = sorted(name.replace("/", _NUL) for name in names)
+    for before, after in pairwise(ordered):
+        if after.rstrip(_NUL) == before.rstrip(_NUL):
+            raise BadName(f"the member {shown(after.replace(_NUL, '/'))} is named twice")
+        if not before.endswith(_NUL) and after.startswith(before + _NUL):
+            raise BadName(
+                f"the member {shown(before.replace(_NUL, '/'))} would have to be "
+                f"the directory of {shown(after.replace(_NUL, '/'))}"
+            )
+
+
 def decode_once(quoted: str) -> str:
     """Undo the encoding of a query's or form's part, where ``+`` is a space.
 
@@ -40,6 +61,11 @@ def decode_once(quoted: str) -> str:
 def url_path(name: str) -> str:
     """Write a checked name as a URL's path, every segment quoted, without a leading slash."""
     return "/".join(quote(segment, safe="") for segment in name.split("/"))
+
+
+def decode_path(quoted: str) -> str:
+    """Undo the encoding of a URL's path. Raises `BadName` for what is not UTF-8."""
+    return decode_text(unquote_to_bytes(quoted))
 
 
 def decode_text(raw: bytes) -> str:

@@ -2,13 +2,22 @@
 
 import logging
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from http import HTTPStatus
-from urllib.parse import quote
 from wsgiref.types import StartResponse, WSGIEnvironment
 
+from tar_gateway.archive_files import concerns_archive, is_list, join_list
 from tar_gateway.body import READ_SIZE
 from tar_gateway.client import Delivery
-from tar_gateway.environ import passed_headers, path_of, query_of
+from tar_gateway.endpoint import Endpoint
+from tar_gateway.environ import (
+    conditions_of,
+    mount_of,
+    passed_headers,
+    path_of,
+    query_of,
+    wants_part,
+)
 from tar_gateway.errors import BrokenOff, SourceError, UpstreamFailed
 from tar_gateway.headers import end_to_end
 from tar_gateway.retry import Retry
@@ -20,36 +29,70 @@ from tar_gateway.sources.upstream import Upstream
 log = logging.getLogger(__name__)
 
 
-def pass_through(
-    upstream: Upstream,
-    environ: WSGIEnvironment,
-    start_response: StartResponse,
-    settings: Settings,
-) -> Iterable[bytes]:
-    """Answer a GET or HEAD with what the upstream answers to it.
+class PassThrough:
+    """Answers GET and HEAD with what the upstream answers to them.
 
-    Raises `UpstreamFailed` where that can't be had, before anything was said.
+    An answer that is a list of files becomes the archive that it lists. Raises `Refusal`,
+    before anything was said, where the upstream's answer can't be had.
     """
-    method, path = environ["REQUEST_METHOD"], path_of(environ)
-    retry = Retry.from_settings(settings)
-    try:
-        headers = passed_headers(environ)
-        answer = retry.call(lambda: upstream.forward(method, path, query_of(environ), headers))
-        received, length = _headers(answer, upstream, _mount(environ))
-    except SourceError as error:
-        raise UpstreamFailed(error.reason, status=error.status) from error
-    try:
-        start_response(f"{answer.status} {_phrase(answer.status)}", received)
-        passed = _Passed(answer.content, path)
-        return Delivery(passed, environ, settings.write_timeout, measured=length is not None)
-    except BaseException:
-        answer.content.close()
-        raise
 
+    def __init__(self, upstream: Upstream, bundles: Endpoint, settings: Settings) -> None:
+        self._upstream = upstream
+        self._bundles = bundles
+        self._settings = settings
 
-def _mount(environ: WSGIEnvironment) -> str:
-    """Give the path that the application is mounted at, as a URL writes it."""
-    return quote(environ.get("SCRIPT_NAME", "").encode("latin-1", "replace"))
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request (PEP 3333)."""
+        partly = wants_part(environ)
+        if partly and concerns_archive(conditions_of(environ)):
+            listed = self._ask(environ, "GET", conditions=False)
+            if is_list(listed.headers):
+                return self._archive(listed, environ, start_response)
+            listed.content.close()
+        answer = self._ask(environ, environ["REQUEST_METHOD"], conditions=True)
+        if not is_list(answer.headers) or not (partly or answer.status == 200):
+            return self._pass_on(answer, environ, start_response)
+        if partly:
+            # It answered to what is the archive's, so it is asked for the list itself.
+            answer.content.close()
+            answer = self._ask(environ, "GET", conditions=False)
+        return self._archive(answer, environ, start_response)
+
+    def _ask(self, environ: WSGIEnvironment, method: str, *, conditions: bool) -> Answer:
+        path, query = path_of(environ), query_of(environ)
+        headers = passed_headers(environ, conditions=conditions)
+        retry = Retry.from_settings(self._settings)
+        try:
+            return retry.call(lambda: self._upstream.forward(method, path, query, headers))
+        except SourceError as error:
+            raise UpstreamFailed(error.reason, status=error.status) from error
+
+    def _pass_on(
+        self, answer: Answer, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        try:
+            headers, length = _headers(answer, self._upstream, mount_of(environ))
+            start_response(f"{answer.status} {_phrase(answer.status)}", headers)
+            passed = _Passed(answer.content, path_of(environ))
+            timeout = self._settings.write_timeout
+            return Delivery(passed, environ, timeout, measured=length is not None)
+        except SourceError as error:
+            answer.content.close()
+            raise UpstreamFailed(error.reason, status=error.status) from error
+        except BaseException:
+            answer.content.close()
+            raise
+
+    def _archive(
+        self, answer: Answer, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        with closing(answer.content):
+            blocks = iter(lambda: answer.content.read(READ_SIZE), b"")
+            try:
+                body = join_list(blocks, self._settings.max_body)
+            except SourceError as error:
+                raise UpstreamFailed(error.reason, status=error.status) from error
+        return self._bundles.answer_list(environ, start_response, body, answer.headers)
 
 
 class _Passed:
@@ -88,11 +131,7 @@ def _headers(
     answer: Answer, upstream: Upstream, mount: str
 ) -> tuple[list[tuple[str, str]], int | None]:
     """Give the headers that go back to the client, and the content's length where it is told."""
-    try:
-        length = answer.length()
-    except SourceError:
-        answer.content.close()
-        raise
+    length = answer.length()
     headers = []
     for name, value in end_to_end(answer.headers):
         match name.lower():

@@ -41,7 +41,7 @@ class Plan:
         self.bundle = bundle
         self.layout = Layout(
             [
-                Member(requested.name, stat.size, stat.mtime, stat.validator)
+                Member(requested.name, stat.size, stat.mtime, validator=stat.validator)
                 for requested, stat in zip(bundle.members, stats, strict=True)
             ]
         )
@@ -50,7 +50,7 @@ class Plan:
         """Open bytes ``start`` to ``stop`` of a member. Raises `SourceError`."""
         if index in self._spooled:
             return self._spooled[index].open(start, stop)
-        path = self.bundle.members[index].path
+        path = self.bundle.members[index].reference
         return self._source.open(path, start, stop, self._stats[index], self._caller)
 
     def is_proved(self, index: int) -> bool:
@@ -83,7 +83,10 @@ class Planner:
         """
         survey = _Survey(self, bundle.members, caller)
         try:
-            survey.run(min(self._settings.fetch_parallel, len(bundle.members)))
+            if self._source.is_concurrent(caller):
+                survey.run(min(self._settings.fetch_parallel, len(bundle.members)))
+            else:
+                survey.run_alone()
             stats = survey.stats()
             limit = self._settings.max_bytes or _LARGEST
             # Before the layout, whose offsets have 64 bits.
@@ -110,11 +113,15 @@ class Planner:
         """Seconds that a survey may take."""
         return self._settings.plan_timeout
 
-    def ask(self, path: str, caller: Caller, deadline: float) -> tuple[Stat, Spooled | None]:
+    def ask(
+        self, member: Requested, caller: Caller, deadline: float
+    ) -> tuple[Stat, Spooled | None]:
         """Ask about one member, and set it aside where that is the only way to its size."""
+        if member.size is not None:
+            return Stat(member.size, 0, None), None
 
         def ask() -> tuple[Stat, Spooled | None]:
-            stat = self._source.stat(path, caller)
+            stat = self._source.stat(member.reference, caller)
             if isinstance(stat, Unsized):
                 spooled = self._spool.hold(stat.content, deadline)
                 return Stat(spooled.size, stat.mtime, None), spooled
@@ -147,6 +154,15 @@ class _Survey:
         if not self._done.wait(self._planner.timeout):
             with self._lock:
                 self._abandoned = self._left > 0
+
+    def run_alone(self) -> None:
+        """Work the questions off in this thread, for a source that bears no other."""
+        for index in self._next:
+            if time.monotonic() > self._deadline:
+                with self._lock:
+                    self._abandoned = True
+                return
+            self._ask(index)
 
     def turn(self) -> None:
         """Ask about some members, then stand at the end of the queue again."""
@@ -194,9 +210,7 @@ class _Survey:
         found: Stat | SourceError | None = None
         spooled: Spooled | None = None
         try:
-            found, spooled = self._planner.ask(
-                self._members[index].path, self._caller, self._deadline
-            )
+            found, spooled = self._planner.ask(self._members[index], self._caller, self._deadline)
         except SourceError as error:
             found = error
         except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits

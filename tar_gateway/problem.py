@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from http import HTTPStatus
 from typing import Any
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 from webob.acceptparse import create_accept_header
 
@@ -44,6 +45,19 @@ def problem(
         *refusal.headers,
     ]
     return refusal.status, headers, body
+
+
+def refuse(
+    refusal: Refusal,
+    environ: WSGIEnvironment,
+    start_response: StartResponse,
+    *,
+    vary: Sequence[str] = (),
+) -> Iterable[bytes]:
+    """Answer a request with a refusal (PEP 3333)."""
+    status, headers, body = problem(refusal, environ.get("HTTP_ACCEPT"), vary=vary)
+    start_response(f"{status} {status.phrase}", headers)
+    return () if environ["REQUEST_METHOD"] == "HEAD" else (body,)
 
 
 def _wants_page(accept: str | None) -> bool:

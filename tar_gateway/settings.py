@@ -75,6 +75,13 @@ def _split_commas(value: object) -> object:
     return value
 
 
+def _read_size(value: object) -> int:
+    try:
+        return int(_BYTES.validate_python(value))
+    except ValidationError as error:
+        raise ValueError(error.errors()[0]["msg"]) from error
+
+
 def _check_header_name(name: str) -> str:
     if not TOKEN.fullmatch(name):
         raise ValueError(f"'{name}' is not the name of a header")
@@ -91,10 +98,12 @@ def _check_parameter(name: str) -> str:
     return name
 
 
+_BYTES = TypeAdapter(ByteSize)  # understands 64KiB
+
 BaseUrl = Annotated[str, AfterValidator(_check_base_url)]
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
 Pause = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)]
-Size = Annotated[ByteSize, Field(ge=0)]
+Size = Annotated[int, BeforeValidator(_read_size), Field(ge=0)]
 HeaderNames = Annotated[
     tuple[Annotated[str, AfterValidator(_check_header_name)], ...], BeforeValidator(_split_commas)
 ]
@@ -142,7 +151,7 @@ class Settings:
     retry_after_limit: Pause = 5
     """Seconds that an upstream's Retry-After is obeyed for at most: the client is waiting."""
 
-    min_read_rate: Size = ByteSize(1024)
+    min_read_rate: Size = 1024
     """Bytes a second that an upstream must give while it is waited for; 0 lets it drip."""
 
     write_timeout: Seconds = 60
@@ -154,10 +163,10 @@ class Settings:
     max_bytes: Annotated[Size, Field(ge=1)] | None = None
     """Bytes of one archive; no limit without it, for nothing here grows with an archive."""
 
-    max_body: Size = ByteSize(2 * 1024 * 1024)
+    max_body: Size = 2 * 1024 * 1024
     """Bytes of a POST's body or a manifest: ten thousand long names fit."""
 
-    spool_limit: Size = ByteSize(1024 * 1024 * 1024)
+    spool_limit: Size = 1024 * 1024 * 1024
     """Bytes on the temporary disk, of all downloads of a process, for members of untold size."""
 
     fetch_parallel: Annotated[int, Field(ge=1, le=1024)] = 32

@@ -9,7 +9,7 @@ import tarfile
 
 BLOCK = 512
 RECORD = 20 * BLOCK
-MODE = 0o644
+FILE_MODE, DIRECTORY_MODE = 0o644, 0o755
 
 # Fields of the ustar header block: NAME is 100 bytes; SIZE and MTIME are 11 octal digits.
 _USTAR_NAME = 100
@@ -17,7 +17,7 @@ _USTAR_NUMBER = 8**11
 
 
 def header(name: str, size: int, mtime: int) -> bytes:
-    """Make the header blocks of a regular file.
+    """Make the header blocks of a regular file, or of a directory if its name ends with a slash.
 
     ``size`` in bytes, ``mtime`` in seconds since 1970; both are 0 or more. The result is a
     whole number of 512-byte blocks.
@@ -25,7 +25,10 @@ def header(name: str, size: int, mtime: int) -> bytes:
     info = tarfile.TarInfo(name)
     info.size = size
     info.mtime = mtime
-    info.mode = MODE
+    info.mode = FILE_MODE
+    if name.endswith("/"):
+        info.type = tarfile.DIRTYPE
+        info.mode = DIRECTORY_MODE
     try:
         return info.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
     except ValueError:  # too long, too large or not ASCII for ustar

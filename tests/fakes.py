@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
+from urllib.parse import unquote
 
 import pytest
 
@@ -75,7 +76,11 @@ class MemorySource:
         self.opened: list[tuple[str, int, int]] = []
         self.contents: list[Steps] = []
 
+    def is_concurrent(self, caller: Caller) -> bool:
+        return True
+
     def stat(self, path: str, caller: Caller) -> Stat | Unsized:
+        path = unquote(path)
         with self._lock:
             self.asked.append(path)
             self.callers.append(caller)
@@ -90,6 +95,7 @@ class MemorySource:
         return Stat(len(self.files[path]), 0, self.validator)
 
     def open(self, path: str, start: int, stop: int, stat: Stat, caller: Caller) -> Content:
+        path = unquote(path)
         assert stat == self.stat_of(path)
         self.callers.append(caller)
         self.opened.append((path, start, stop))

@@ -319,7 +319,7 @@ class Trial:
 def _layout(versions: Sequence[Version]) -> Layout:
     return Layout(
         [
-            Member(str(index), len(version.data), version.mtime, version.validator)
+            Member(str(index), len(version.data), version.mtime, validator=version.validator)
             for index, version in enumerate(versions)
         ]
     )

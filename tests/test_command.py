@@ -45,6 +45,17 @@ def processes_of(marker: str) -> list[str]:
     return found
 
 
+def answers(url: str) -> bool:
+    """Tell whether somebody answers, whatever it is: a port listens before a worker is there."""
+    try:
+        urllib.request.urlopen(url).close()
+    except urllib.error.HTTPError as error:
+        error.close()
+    except OSError:
+        return False
+    return True
+
+
 @contextmanager
 def serving(upstream: str) -> Iterator[tuple[str, subprocess.Popen]]:
     port = free_port()
@@ -55,7 +66,7 @@ def serving(upstream: str) -> Iterator[tuple[str, subprocess.Popen]]:
         env=ENVIRONMENT | {"WEB_CONCURRENCY": "1"},
     )
     try:
-        wait_until(lambda: listens(port), "the gateway")
+        wait_until(lambda: answers(f"http://127.0.0.1:{port}/"), "the gateway's worker")
         yield f"http://127.0.0.1:{port}/", process
     finally:
         process.send_signal(signal.SIGINT)

@@ -36,6 +36,9 @@ class Asked:
         self.most = 0
         self.paths: list[str] = []
 
+    def is_concurrent(self, caller: Caller) -> bool:
+        return True
+
     def stat(self, path: str, caller: Caller) -> Stat | Unsized:
         assert caller is NOBODY
         with self._lock:
@@ -262,6 +265,9 @@ class Spooling:
     def __init__(self) -> None:
         self.contents: list[Steps] = []
         self.release = threading.Event()
+
+    def is_concurrent(self, caller: Caller) -> bool:
+        return True
 
     def stat(self, path: str, caller: Caller) -> Stat | Unsized:
         assert caller is NOBODY

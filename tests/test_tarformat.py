@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tar_gateway.tarformat import (
     BLOCK,
-    MODE,
+    FILE_MODE,
     RECORD,
     header,
     header_size,
@@ -85,7 +85,7 @@ def test_a_header_names_no_owner_and_a_readable_plain_file():
     info, _ = read_header("a.txt", 5, 1_600_000_000)
     assert (info.name, info.size, info.mtime) == ("a.txt", 5, 1_600_000_000)
     assert (info.uid, info.gid, info.uname, info.gname) == (0, 0, "", "")
-    assert info.mode == MODE == 0o644
+    assert info.mode == FILE_MODE == 0o644
     assert info.isreg()
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tar_gateway.bundle import Requested
 from tar_gateway.errors import SettingsError, SourceError
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Content, Stat, Unsized
@@ -87,7 +88,7 @@ def open_whole(upstream: Upstream, size: int, validator: bool = True) -> Content
 def test_a_path_is_sent_quoted_once_and_not_normalised(path: str, target: str):
     with serving(base="base/") as (server, upstream):
         with pytest.raises(SourceError, match="does not exist"):
-            upstream.stat(path, NOBODY)
+            upstream.stat(Requested(path, path).reference, NOBODY)
         assert {request.target for request in server.requests} == {target}
 
 

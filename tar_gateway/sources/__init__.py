@@ -4,20 +4,24 @@ A source knows nothing of archives, bundles or the client; it is asked for one m
 time, from many threads at once.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from tar_gateway.validators import Validator
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """On whose behalf a member is asked for: the headers that go along.
+    """On whose behalf a member is asked for.
 
-    They are credentials, so they never show in a `repr`.
+    ``headers`` go along with every request for a member; ``environ`` is the WSGI request that
+    asked for the bundle, for a source that makes others of it. They hold credentials, so they
+    never show in a `repr`.
     """
 
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    environ: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 class Content(Protocol):
@@ -63,7 +67,15 @@ class Unsized:
 
 
 class Source(Protocol):
-    """Where members come from. ``path`` is a checked name below the source's base."""
+    """Where members come from.
+
+    ``path`` is a reference below the source's base: a checked name, percent-encoded segment by
+    segment, without a leading slash, and the query behind it where there is one.
+    """
+
+    def is_concurrent(self, caller: Caller) -> bool:
+        """Tell whether other threads than the caller's may ask, several of them at once."""
+        ...
 
     def stat(self, path: str, caller: Caller) -> Stat | Unsized:
         """Learn a member's size, date and validator. Raises `SourceError`."""

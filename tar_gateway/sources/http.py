@@ -90,7 +90,7 @@ class Exchange(Protocol):
 
 
 class HttpMembers:
-    """A `Source` over an `Exchange`."""
+    """A `Source` over an `Exchange`: of a server, which is asked for what it knows at once."""
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
@@ -138,7 +138,7 @@ class HttpMembers:
         answer = self._exchange("GET", path, _headers(*asked), caller)
         try:
             skip, ends = _check_slice(answer, start, stop, stat, ranged=not whole)
-            content = _Promised(answer.content, stop - start, ends=ends)
+            content = Promised(answer.content, stop - start, ends=ends)
             _skip(answer.content, skip)
         except BaseException:
             answer.content.close()
@@ -232,7 +232,7 @@ def _skip(content: Content, count: int) -> None:
         count -= len(block)
 
 
-class _Promised:
+class Promised:
     """A content held to its length: never longer, never shorter, whatever the headers said."""
 
     def __init__(self, content: Content, length: int, *, ends: bool) -> None:
@@ -241,6 +241,7 @@ class _Promised:
         self._ends = ends
 
     def read(self, limit: int) -> bytes:
+        """Give what is there; raises `SourceError` where it is not what was promised."""
         if not self._left:
             if self._ends and self._content.read(1):
                 raise MemberChanged("it is longer by now than was promised")
@@ -252,9 +253,11 @@ class _Promised:
         return block
 
     def stop(self) -> None:
+        """Pass the wish on."""
         self._content.stop()
 
     def close(self) -> None:
+        """Close the content itself."""
         self._content.close()
 
 

@@ -65,6 +65,11 @@ class Upstream:
     def __repr__(self) -> str:
         return f"Upstream({self.url!r})"
 
+    def is_concurrent(self, caller: Caller) -> bool:
+        """Say yes: connections are enough for everybody."""
+        del caller
+        return True
+
     def stat(self, path: str, caller: Caller) -> Stat | Unsized:
         """Learn a member's size, date and validator. Raises `SourceError`."""
         return self._members.stat(path, caller)
@@ -78,8 +83,8 @@ class Upstream:
 
         ``path`` is a checked name, or a directory's with a slash at its end, or empty.
         """
-        target = self._target(path) + ("?" + query if query else "")
-        return self._request(method, target, headers)
+        target = url_path(path.removesuffix("/")) + ("/" if path.endswith("/") else "")
+        return self._request(method, self._base + target + ("?" + query if query else ""), headers)
 
     def location(self, url: str) -> str | None:
         """Give the path below the base that a ``Location`` points to, `None` if elsewhere."""
@@ -105,12 +110,8 @@ class Upstream:
         """Close the connections that are not in use."""
         self._pool.close()
 
-    def _target(self, path: str) -> str:
-        directory = path.endswith("/")
-        return self._base + url_path(path.removesuffix("/")) + ("/" if directory else "")
-
     def _ask(self, method: str, path: str, headers: Headers, caller: Caller) -> Answer:
-        return self._request(method, self._target(path), [*headers, *caller.headers])
+        return self._request(method, self._base + path, [*headers, *caller.headers])
 
     def _request(self, method: str, target: str, headers: Headers) -> Answer:
         given = {name.lower() for name, _ in headers}

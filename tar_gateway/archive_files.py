@@ -1,0 +1,154 @@
+"""Lists of files that an application answers with, in the format that nginx's mod_zip reads.
+
+An answer with ``X-Archive-Files: tar`` is no answer to the client but a list, a line a file:
+``crc32-or-dash size /location[?args] name``. Pure: headers and bytes in, members out.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from tar_gateway.bundle import Requested
+from tar_gateway.conditions import Conditions
+from tar_gateway.errors import UpstreamFailed
+from tar_gateway.headers import TOKEN, end_to_end
+from tar_gateway.layout import ETAG_PREFIX
+from tar_gateway.names import BadName, check_apart, check_name, decode_path, shown
+
+Headers = Sequence[tuple[str, str]]
+
+_DIRECTORY = "@directory"
+_CHECKSUM = re.compile(r"-|[0-9A-Fa-f]{1,8}")
+_SIZE = re.compile(r"-|[0-9]{1,18}")
+
+# Of the list itself, and not of the archive that takes its place.
+_OF_THE_LIST = frozenset(
+    {
+        "accept-ranges",
+        "cache-control",
+        "content-encoding",
+        "content-length",
+        "content-range",
+        "content-type",
+        "date",
+        "etag",
+        "last-modified",
+        "server",
+    }
+)
+
+
+def is_list(headers: Headers) -> bool:
+    """Tell whether an answer's headers make it a list of files for a tar."""
+    return any(
+        name.lower() == "x-archive-files" and value.strip().lower() == "tar"
+        for name, value in headers
+    )
+
+
+def concerns_archive(conditions: Conditions) -> bool:
+    """Tell whether a request's conditions name an archive of ours, so that a list is asked for."""
+    texts = (conditions.if_match, conditions.if_none_match, conditions.if_range)
+    return any(text is not None and ETAG_PREFIX in text for text in texts)
+
+
+def join_list(blocks: Iterable[bytes], limit: int) -> bytes:
+    """Join a list's blocks, as far as shows whether it is longer than ``limit`` bytes."""
+    parts, length = [], 0
+    for block in blocks:
+        parts.append(block)
+        length += len(block)
+        if length > limit:
+            break
+    return b"".join(parts)
+
+
+def kept_headers(headers: Headers) -> list[tuple[str, str]]:
+    """Give those of a list's headers that go along with the archive."""
+    return [
+        (name, value)
+        for name, value in end_to_end(headers)
+        if name.lower() not in _OF_THE_LIST and not name.lower().startswith("x-archive-")
+    ]
+
+
+def passed_names(headers: Headers) -> list[str]:
+    """Give the request headers that a list wants to go along with every member.
+
+    ``X-Archive-Pass-Headers`` names them, separated by colons.
+    """
+    return [
+        part.strip()
+        for name, value in headers
+        if name.lower() == "x-archive-pass-headers"
+        for part in value.split(":")
+        if TOKEN.fullmatch(part.strip())
+    ]
+
+
+def read_list(body: bytes, mount: str) -> tuple[Requested, ...]:
+    """Read a list's lines. A size of ``-`` is to be asked for.
+
+    ``mount`` is the path that the application is mounted at: locations are whole paths, as
+    clients see them. Raises `UpstreamFailed`, which quotes a bad line's number.
+    """
+    members = []
+    for number, line in _lines(body):
+        try:
+            members.append(_read_line(line, mount))
+        except BadName as error:
+            raise _bad(f"line {number} of the list of files: {error}") from error
+    if not members:
+        raise _bad("the list of files is empty")
+    try:
+        check_apart([member.name for member in members])
+    except BadName as error:
+        raise _bad(f"the list of files: {error}") from error
+    return tuple(members)
+
+
+def _lines(body: bytes) -> Iterator[tuple[int, str]]:
+    for number, raw in enumerate(body.split(b"\n"), start=1):
+        try:
+            line = raw.removesuffix(b"\r").decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise _bad(f"line {number} of the list of files is not valid UTF-8") from error
+        if line:
+            yield number, line
+
+
+def _read_line(line: str, mount: str) -> Requested:
+    fields: Iterable[str] = line.split(" ", 3)
+    try:
+        checksum, size, location, name = fields
+    except ValueError as error:
+        raise BadName("it is not 'crc32-or-dash size /location name'") from error
+    if not _CHECKSUM.fullmatch(checksum):
+        raise BadName(f"the checksum {shown(checksum)} is none")
+    if not _SIZE.fullmatch(size):
+        raise BadName(f"the size {shown(size)} is none")
+    if location == _DIRECTORY:
+        name = name.removesuffix("/")
+        _check("name", name)
+        return Requested("", name + "/", size=0)
+    _check("name", name)
+    place, _, query = location.partition("?")
+    if mount and place.startswith(mount + "/"):
+        place = place.removeprefix(mount)
+    if not place.startswith("/"):
+        raise BadName(f"the location {shown(location)} does not start with a slash")
+    path = decode_path(place.removeprefix("/"))
+    _check("location", path)
+    if not re.fullmatch(r"[!-~]*", query):
+        raise BadName(f"the location {shown(location)} is not percent-encoded")
+    return Requested(path, name, query, None if size == "-" else int(size))
+
+
+def _check(what: str, name: str) -> None:
+    try:
+        check_name(name)
+    except BadName as error:
+        raise BadName(f"the {what} {shown(name)} {error}") from error
+
+
+def _bad(detail: str) -> UpstreamFailed:
+    return UpstreamFailed(detail, status=502)

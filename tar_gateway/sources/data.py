@@ -1,0 +1,125 @@
+"""Members whose bytes are at hand: the source behind `TarStream`."""
+
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import BinaryIO, TypeAlias, cast
+
+from tar_gateway.errors import SourceError
+from tar_gateway.layout import Member
+from tar_gateway.names import url_path
+from tar_gateway.sources import Caller, Content, Stat
+
+Data: TypeAlias = bytes | Iterable[bytes] | BinaryIO
+"""What a member's bytes come as."""
+
+DataAt: TypeAlias = Callable[[int], Data]
+"""Gives a member's bytes from an offset on, so that a slice needs nothing before it."""
+
+_READ_SIZE = 128 * 1024
+
+
+class DataMembers:
+    """A `Source` of members that hold their own data; ``path`` is a member's name as a URL's.
+
+    Whatever has a ``close`` is closed when its member is done, or when the source is closed.
+    """
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        self._members = {url_path(member.name): member for member in members}
+
+    def is_concurrent(self, caller: Caller) -> bool:
+        """Say no: there is nothing to wait for."""
+        del caller
+        return False
+
+    def stat(self, path: str, caller: Caller) -> Stat:
+        """Give what was promised of a member."""
+        del caller  # nobody is asked on anybody's behalf
+        member = self._members[path]
+        return Stat(member.size, member.mtime, member.validator)
+
+    def open(self, path: str, start: int, stop: int, stat: Stat, caller: Caller) -> Content:
+        """Begin a member at an offset. Raises `SourceError` when its data can't be."""
+        del caller
+        data = self._members[path].data
+        # What comes up to the end is not cut there: more than was promised has to be seen.
+        length = None if stop == stat.size else stop - start
+        try:
+            blocks = _blocks(data(start), 0) if callable(data) else _blocks(data, start)
+        except Exception as error:
+            raise SourceError(f"its data raised {type(error).__name__}") from error
+        return _DataContent(blocks, length)
+
+    def close(self) -> None:
+        """Close the data of all members."""
+        for member in self._members.values():
+            _close(member.data)
+
+
+class _DataContent:
+    def __init__(self, blocks: Iterator[bytes], length: int | None) -> None:
+        self._blocks = blocks
+        self._left = length
+        self._rest = b""
+
+    def read(self, limit: int) -> bytes:
+        if self._left is not None:
+            limit = min(limit, self._left)
+        if not limit:
+            return b""
+        try:
+            while not self._rest:
+                block = next(self._blocks, None)
+                if block is None:
+                    return b""
+                self._rest = bytes(memoryview(block))
+        except Exception as error:  # an OSError, say, which servers would blame on the client
+            raise SourceError(f"its data raised {type(error).__name__}") from error
+        block, self._rest = self._rest[:limit], self._rest[limit:]
+        if self._left is not None:
+            self._left -= len(block)
+        return block
+
+    def stop(self) -> None:
+        """Do nothing: there is nobody that is waited for."""
+
+    def close(self) -> None:
+        _close(self._blocks)
+
+
+def _blocks(data: object, skip: int) -> Iterator[bytes]:
+    """Give data block by block, from an offset on, and close it at the end."""
+    try:
+        if isinstance(data, bytes | bytearray | memoryview):
+            yield bytes(memoryview(data)[skip:])
+        elif hasattr(data, "read"):
+            yield from _file_blocks(cast(BinaryIO, data), skip)
+        elif isinstance(data, Iterable) and not isinstance(data, str):
+            for block in data:
+                if skip < len(block):
+                    yield block[skip:] if skip else block
+                skip = max(0, skip - len(block))
+        else:
+            raise TypeError(f"data must be bytes, a file or blocks, not {type(data).__name__}")
+    finally:
+        _close(data)
+
+
+def _file_blocks(file: BinaryIO, skip: int) -> Iterator[bytes]:
+    if skip:
+        try:
+            file.seek(skip, io.SEEK_CUR)
+        except (OSError, AttributeError):  # a pipe, say
+            while skip and (block := file.read(min(skip, _READ_SIZE))):
+                skip -= len(block)
+    read = getattr(file, "read1", file.read)
+    while block := read(_READ_SIZE):
+        yield block
+
+
+def _close(data: object) -> None:
+    close = getattr(data, "close", None)
+    if close is not None:
+        with suppress(Exception):  # the bytes are right all the same
+            close()

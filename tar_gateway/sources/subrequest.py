@@ -1,0 +1,214 @@
+"""Members from a wrapped WSGI application: sub-requests with all that the caller has.
+
+The application sees each member as a request of its own by the same caller, so its own rules
+decide who may have what.
+"""
+
+import io
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from email.utils import formatdate
+from types import TracebackType
+from typing import Any
+from urllib.parse import unquote_to_bytes
+from wsgiref.types import WSGIApplication, WSGIEnvironment
+
+from tar_gateway.errors import SourceError
+from tar_gateway.sources import Caller, Content, Stat, Unsized
+from tar_gateway.sources.http import Answer, Headers, HttpMembers, Promised, fault_of
+
+# What `sys.exc_info` gives: PEP 3333's way of telling that an error came up late.
+OptExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
+
+log = logging.getLogger(__name__)
+
+# What belongs to the outer request's message and not to its caller.
+_OUTER = frozenset(
+    {
+        "CONTENT_LENGTH",
+        "CONTENT_TYPE",
+        "HTTP_ACCEPT_ENCODING",
+        "HTTP_CONTENT_LENGTH",
+        "HTTP_CONTENT_TYPE",
+        "HTTP_EXPECT",
+        "HTTP_IF_MATCH",
+        "HTTP_IF_MODIFIED_SINCE",
+        "HTTP_IF_NONE_MATCH",
+        "HTTP_IF_RANGE",
+        "HTTP_IF_UNMODIFIED_SINCE",
+        "HTTP_RANGE",
+        "HTTP_TRANSFER_ENCODING",
+        # A server's shortcuts to its own socket or files.
+        "gunicorn.socket",
+        "wsgi.file_wrapper",
+        "wsgi.input_terminated",
+    }
+)
+# Where frameworks keep what they have parsed of the request at hand.
+_PARSED = ("webob.", "werkzeug.", "bottle.", "flask.")
+
+
+class Subrequests:
+    """A `Source` whose members are the answers of a WSGI application to GET.
+
+    Asked from several threads at once only where the server says that the application may be.
+    """
+
+    def __init__(self, app: WSGIApplication) -> None:
+        self._app = app
+        self._members = HttpMembers(self._ask)
+
+    def is_concurrent(self, caller: Caller) -> bool:
+        """Tell what the server told the application of itself."""
+        return bool(caller.environ.get("wsgi.multithread", False))
+
+    def stat(self, path: str, caller: Caller) -> Stat | Unsized:
+        """Ask once by GET: an application may know no HEAD, and may make its answer anew.
+
+        With a validator and a length the answer is let go and asked for again when its bytes
+        are wanted. Without, the one answer is kept, as a second might be another.
+        """
+        answer = self._ask("GET", path, [("Accept-Encoding", "identity")], caller)
+        try:
+            if 300 <= answer.status < 400:
+                raise SourceError("it is not shown: a login is asked for instead", status=403)
+            if answer.status != 200:
+                raise fault_of(answer)
+            if answer.encoded():
+                raise SourceError("the answer is encoded, though the plain file was asked for")
+            size = answer.length()
+        except BaseException:
+            answer.content.close()
+            raise
+        if size is not None and answer.validator() is not None:
+            answer.content.close()
+            return answer.stat(size)
+        content = answer.content if size is None else Promised(answer.content, size, ends=True)
+        return Unsized(answer.mtime(), content)
+
+    def open(self, path: str, start: int, stop: int, stat: Stat, caller: Caller) -> Content:
+        """Ask for the member again, and check that it is the same. Raises `SourceError`."""
+        return self._members.open(path, start, stop, stat, caller)
+
+    def _ask(self, method: str, path: str, headers: Headers, caller: Caller) -> Answer:
+        called = AppAnswer(self._app, subrequest(caller.environ, method, path, headers))
+        received = called.headers
+        if not any(name.lower() == "date" for name, _ in received):
+            # Servers add it, and it tells a date that proves something from one that doesn't.
+            received = [*received, ("Date", formatdate(time.time(), usegmt=True))]
+        return Answer(called.status, received, called)
+
+
+def subrequest(
+    environ: Mapping[str, Any], method: str, path: str, headers: Headers
+) -> WSGIEnvironment:
+    """Make a request of another: the same caller and mount point, another path, no body."""
+    place, _, query = path.partition("?")
+    made = plain_get(environ)
+    made["REQUEST_METHOD"] = method
+    made["PATH_INFO"] = "/" + unquote_to_bytes(place).decode("latin-1")
+    made["QUERY_STRING"] = query
+    for raw in ("RAW_URI", "REQUEST_URI"):
+        if raw in made:
+            made[raw] = f"{made.get('SCRIPT_NAME', '')}/{path}"
+    for name, value in headers:
+        made["HTTP_" + name.upper().replace("-", "_")] = value
+    return made
+
+
+def plain_get(environ: Mapping[str, Any]) -> WSGIEnvironment:
+    """Make a request of another: the same, but by GET, unconditional and without a body."""
+    made = {
+        key: value
+        for key, value in environ.items()
+        if key not in _OUTER and not key.startswith(_PARSED)
+    }
+    made["REQUEST_METHOD"] = "GET"
+    made["wsgi.input"] = io.BytesIO()
+    return made
+
+
+class AppAnswer:
+    """One call of an application: its status and headers, and its content.
+
+    The call is made, and its first blocks are drawn, until ``start_response`` was called.
+    Raises `SourceError` when that never happens; what the application raised is logged.
+    """
+
+    def __init__(self, app: WSGIApplication, environ: WSGIEnvironment) -> None:
+        self._path = environ["PATH_INFO"]
+        self._blocks: deque[bytes] = deque()  # what was drawn or written, and not yet read
+        self._started: tuple[str, list[tuple[str, str]]] | None = None
+        self._committed = False
+        self._closed = False
+        self._iterable: Iterable[bytes] = ()
+        with self._failing():
+            self._iterable = app(environ, self._start_response)
+            self._iterator = iter(self._iterable)
+        while (started := self._started) is None:
+            if not self._draw():
+                self.close()
+                raise SourceError("the application gave no answer")
+        self._committed = True
+        self.status: int = int(started[0][:3])
+        self.headers: list[tuple[str, str]] = started[1]
+
+    def read(self, limit: int) -> bytes:
+        """Give what is there, as `Content.read` does."""
+        while not self._blocks:
+            if not self._draw():
+                return b""
+        block = self._blocks.popleft()
+        if len(block) > limit:
+            self._blocks.appendleft(block[limit:])
+            block = block[:limit]
+        return block
+
+    def stop(self) -> None:
+        """Do nothing: an application that is under way can't be interrupted."""
+
+    def close(self) -> None:
+        """Close the application's iterable, once."""
+        if not self._closed:
+            self._closed = True
+            close = getattr(self._iterable, "close", None)
+            if close is not None:
+                try:
+                    close()
+                except Exception:  # the bytes are right all the same
+                    log.exception("the application failed to close the member %r", self._path)
+
+    def _start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: OptExcInfo | None = None, /
+    ) -> Callable[[bytes], object]:
+        if exc_info is not None and exc_info[1] is not None and self._committed:
+            raise exc_info[1].with_traceback(exc_info[2])
+        if exc_info is None and self._started is not None:
+            raise AssertionError("start_response was called twice without exc_info")
+        self._started = (status, list(headers))
+        return self._write
+
+    def _write(self, block: bytes) -> None:
+        if block:
+            self._blocks.append(block)
+
+    def _draw(self) -> bool:
+        """Take the application's next block; tells whether there was one, be it empty."""
+        with self._failing():
+            block = next(self._iterator, None)
+            if block:
+                self._blocks.append(block)
+            return block is not None
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Let what the application raises become an error of this source."""
+        try:
+            yield
+        except Exception as error:
+            log.exception("the application failed at the member %r", self._path)
+            self.close()
+            raise SourceError("the application failed") from error

@@ -1,0 +1,79 @@
+"""An archive of data at hand, for a view of any framework: no upstream, no request."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+
+from tar_gateway.body import Body
+from tar_gateway.bundle import Bundle, Requested
+from tar_gateway.layout import Layout, Member
+from tar_gateway.names import check_apart, check_name
+from tar_gateway.planner import Plan
+from tar_gateway.settings import Settings
+from tar_gateway.sources import Caller
+from tar_gateway.sources.data import DataMembers
+
+# Data is as fast as it is: nobody else would give it faster.
+_SETTINGS = Settings(min_read_rate=0, retries=0)
+
+
+class TarStream:
+    """An archive as an iterable of bytes: a WSGI body, or what a framework streams.
+
+    ``members`` are `Member` objects in order, or tuples of name, size, date (seconds since 1970
+    or a `datetime`) and data.
+    A member's data is bytes, an iterable of bytes, a binary file, or a callable that is given
+    an offset and returns one of those from there on; it is closed with the stream. ``start``
+    and ``stop`` choose a slice of the archive in bytes, for an answer to a range.
+
+    Raises `ValueError` for a name that no archive may hold, a name twice, and a slice outside
+    the archive. While iterated, raises `BrokenOff` when a member's data is longer or shorter
+    than its size, or fails: a server then cuts the connection.
+    """
+
+    def __init__(
+        self,
+        members: Iterable[Member | tuple[str, int, float | datetime, object]],
+        *,
+        start: int = 0,
+        stop: int | None = None,
+    ) -> None:
+        listed = [each if isinstance(each, Member) else _member(*each) for each in members]
+        check_apart([member.name for member in listed])
+        for member in listed:
+            check_name(member.name)
+            if member.size < 0 or member.mtime < 0:
+                raise ValueError(f"the size or date of {member.name!r} is below 0")
+        self._source = DataMembers(listed)
+        caller = Caller()
+        bundle = Bundle(tuple(Requested(member.name, member.name) for member in listed), "")
+        stats = [self._source.stat(requested.reference, caller) for requested in bundle.members]
+        plan = Plan(self._source, caller, bundle, stats, {})
+        stop = plan.layout.size if stop is None else stop
+        if not 0 <= start <= stop <= plan.layout.size:
+            raise ValueError(f"{start}-{stop} is outside an archive of {plan.layout.size} bytes")
+        self.size = stop - start
+        """How many bytes the stream gives: its exact Content-Length."""
+        self._body = Body(plan, start, stop, _SETTINGS)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        return next(self._body)
+
+    def close(self) -> None:
+        """Close the data of all members. May be called again, and before the end."""
+        self._body.close()
+        self._source.close()
+
+
+def _member(name: str, size: int, date: float | datetime, data: object) -> Member:
+    if isinstance(date, datetime):
+        # Without a zone it counts as UTC: the same archive on every machine.
+        date = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    return Member(name, size, int(date), data)
+
+
+def tar_size(members: Sequence[tuple[str, int] | tuple[str, int, int]]) -> int:
+    """Predict the length in bytes of an archive of (name, size) or (name, size, mtime)."""
+    return Layout([Member(*member) for member in members]).size
