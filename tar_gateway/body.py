@@ -5,9 +5,11 @@ raises, and then the server cuts the connection.
 """
 
 import logging
+import time
 from collections.abc import Generator, Iterator
 from itertools import islice
 
+from tar_gateway.ahead import Ahead, Slot
 from tar_gateway.errors import (
     BrokenOff,
     MemberChanged,
@@ -16,13 +18,15 @@ from tar_gateway.errors import (
     SourceError,
 )
 from tar_gateway.fetch import Fetch, Pace
+from tar_gateway.fetchers import Fetchers
 from tar_gateway.layout import Borrowed, Literal, Segment
 from tar_gateway.planner import Plan, member_fault
+from tar_gateway.read_size import ReadSize
 from tar_gateway.retry import Retry
 from tar_gateway.settings import Settings
 
-# Large enough that a read's fixed costs don't show, small enough for many downloads at once.
-READ_SIZE = 128 * 1024
+# Bytes; small pieces that are there at once leave together, up to about so many.
+JOINED = 64 * 1024
 
 log = logging.getLogger(__name__)
 
@@ -30,13 +34,25 @@ log = logging.getLogger(__name__)
 class Body:
     """Bytes ``start`` to ``stop`` of the archive; owns the plan and closes it."""
 
-    def __init__(self, plan: Plan, start: int, stop: int, settings: Settings) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        start: int,
+        stop: int,
+        settings: Settings,
+        fetchers: Fetchers | None = None,
+    ) -> None:
         self._plan = plan
         self._retry = Retry.from_settings(settings)
         self._pace = Pace.from_settings(settings)
         self._segments = plan.layout.slice(start, stop)
+        self._ahead: Ahead | None = None
+        if fetchers is not None and plan.is_concurrent:
+            limit = settings.fetch_ahead
+            self._ahead = Ahead(self._segments, fetchers, self._fetch_of, limit)
         self._waiting: list[Segment] = []
         self._fetch: Fetch | None = None
+        self._read_size = ReadSize()
         self._left = stop - start
         self._blocks = self._walk()
         self._stopped = False
@@ -76,9 +92,11 @@ class Body:
     def stop(self) -> None:
         """Let the client's thread, which may be waiting for the source, break off."""
         self._stopped = True
-        fetch = self._fetch
+        fetch, ahead = self._fetch, self._ahead
         if fetch is not None:
             fetch.stop()
+        if ahead is not None:
+            ahead.stop()
 
     def close(self) -> None:
         """Give back everything that is held. May be called again."""
@@ -88,6 +106,8 @@ class Body:
                 self._blocks.close()
                 if self._fetch is not None:
                     self._fetch.close()
+                if self._ahead is not None:
+                    self._ahead.close()
             finally:
                 self._plan.close()
 
@@ -96,40 +116,90 @@ class Body:
             raise BrokenOff("the client has left")
 
     def _walk(self) -> Generator[bytes, None, None]:
-        for segment in self._in_order():
-            match segment:
-                case Literal():
-                    self._left -= len(segment)
-                    yield segment.data
-                case Borrowed():
-                    yield from self._borrow(segment)
+        """Give the pieces; small ones that are there at once leave together."""
+        ready: list[bytes] = []
+        count = 0
+        for piece in self._pieces():
+            if piece is not None:
+                ready.append(piece)
+                count += len(piece)
+            if ready and (piece is None or count >= JOINED):
+                self._left -= count
+                yield ready[0] if len(ready) == 1 else b"".join(ready)
+                ready, count = [], 0
+        if ready:
+            self._left -= count
+            yield b"".join(ready)
         if self._left:
             # The layout and the fetches are held to their lengths, so this can't be; if it is,
             # a broken connection is still better than a short archive that ends cleanly.
             raise BrokenOff(f"{self._left} bytes are missing at the end")
 
-    def _in_order(self) -> Iterator[Segment]:
-        yield from self._waiting
-        self._waiting.clear()
-        yield from self._segments
+    def _pieces(self) -> Iterator[bytes | None]:
+        """Give the bytes in order, and `None` before anything that may have to be waited for."""
+        for segment, slot in self._in_order():
+            if isinstance(segment, Literal):
+                yield segment.data
+                continue
+            try:
+                if slot is None:
+                    yield from self._fetched(self._fetch or self._open(segment))
+                else:
+                    yield from self._fetched_ahead(slot)
+            except SourceError as error:
+                self._check_wanted()
+                path = self._plan.bundle.members[segment.index].path
+                log.warning("broken off at the member %r: %s", path, error.reason)
+                raise BrokenOff(f"the member {path!r} failed: {error.reason}") from error
 
-    def _borrow(self, segment: Borrowed) -> Iterator[bytes]:
-        try:
-            fetch = self._fetch or self._open(segment)
-            while block := fetch.read(READ_SIZE):
-                self._left -= len(block)
-                yield block
-        except SourceError as error:
-            self._check_wanted()
-            path = self._plan.bundle.members[segment.index].path
-            log.warning("broken off at the member %r: %s", path, error.reason)
-            raise BrokenOff(f"the member {path!r} failed: {error.reason}") from error
+    def _in_order(self) -> Iterator[tuple[Segment, Slot | None]]:
+        for segment in self._waiting:
+            yield segment, None
+        self._waiting.clear()
+        if self._ahead is not None:
+            yield from self._ahead
+        else:
+            for segment in self._segments:
+                yield segment, None
+
+    def _fetched(self, fetch: Fetch) -> Iterator[bytes | None]:
+        """Fetch a member in this thread, each block on its way before the next is read."""
+        self._fetch = fetch
+        yield None
+        while block := fetch.read(self._read_size.now):
+            yield block
+            before = time.monotonic()
+            yield None
+            self._read_size.sent(len(block), time.monotonic() - before)
         fetch.close()
         self._fetch = None
 
+    def _fetched_ahead(self, slot: Slot) -> Iterator[bytes | None]:
+        """Give what a thread has fetched of a member, or fetch it here if none is at it."""
+        assert self._ahead is not None
+        try:
+            if self._ahead.claim(slot):
+                yield from self._fetched(slot.fetch)
+                return
+            while True:
+                if self._ahead.would_wait(slot):
+                    yield None
+                blocks = self._ahead.take(slot)
+                if not blocks:
+                    return
+                yield from blocks
+        finally:
+            self._ahead.release(slot)
+
     def _open(self, segment: Borrowed) -> Fetch:
         """Make the fetch of a segment, known to `stop` before it waits for anything."""
-        self._fetch = Fetch(
+        self._fetch = self._fetch_of(segment)
+        if self._stopped:
+            self._fetch.stop()
+        return self._fetch
+
+    def _fetch_of(self, segment: Borrowed) -> Fetch:
+        return Fetch(
             self._plan,
             segment.index,
             segment.start,
@@ -137,6 +207,3 @@ class Body:
             retry=self._retry,
             pace=self._pace,
         )
-        if self._stopped:
-            self._fetch.stop()
-        return self._fetch

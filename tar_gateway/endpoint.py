@@ -36,6 +36,7 @@ from tar_gateway.errors import (
     UnsupportedMediaType,
     UpstreamFailed,
 )
+from tar_gateway.fetchers import Fetchers
 from tar_gateway.headers import attachment
 from tar_gateway.layout import Layout
 from tar_gateway.manifest import read_manifest
@@ -92,7 +93,8 @@ class Endpoint:
     def __init__(self, source: Source, settings: Settings) -> None:
         self._source = source
         self._settings = settings
-        self._planner = Planner(source, settings)
+        self._fetchers = Fetchers(settings.fetch_parallel, settings.fetch_ahead_total)
+        self._planner = Planner(source, settings, self._fetchers)
 
     def takes(self, environ: WSGIEnvironment) -> bool:
         """Tell whether a request asks for a bundle, whatever its method."""
@@ -155,7 +157,7 @@ class Endpoint:
 
     def close(self) -> None:
         """End the threads."""
-        self._planner.close()
+        self._fetchers.close()
 
     def _listed(self, environ: WSGIEnvironment) -> Listed:
         settings = self._settings
@@ -218,7 +220,7 @@ class Endpoint:
             if wanted.method == "HEAD" or decision.status == 304:
                 plan.close()
                 return plan, decision, None
-            body = Body(plan, decision.start, decision.stop, self._settings)
+            body = Body(plan, decision.start, decision.stop, self._settings, self._fetchers)
             body.prime()
         except BaseException:
             plan.close()

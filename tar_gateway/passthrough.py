@@ -7,7 +7,6 @@ from http import HTTPStatus
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from tar_gateway.archive_files import concerns_archive, is_list, join_list
-from tar_gateway.body import READ_SIZE
 from tar_gateway.client import Delivery
 from tar_gateway.endpoint import Endpoint
 from tar_gateway.environ import (
@@ -25,6 +24,8 @@ from tar_gateway.settings import Settings
 from tar_gateway.sources import Content
 from tar_gateway.sources.http import Answer
 from tar_gateway.sources.upstream import Upstream
+
+_READ_SIZE = 128 * 1024
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ class PassThrough:
         self, answer: Answer, environ: WSGIEnvironment, start_response: StartResponse
     ) -> Iterable[bytes]:
         with closing(answer.content):
-            blocks = iter(lambda: answer.content.read(READ_SIZE), b"")
+            blocks = iter(lambda: answer.content.read(_READ_SIZE), b"")
             try:
                 body = join_list(blocks, self._settings.max_body)
             except SourceError as error:
@@ -108,7 +109,7 @@ class _Passed:
 
     def __next__(self) -> bytes:
         try:
-            block = self._content.read(READ_SIZE)
+            block = self._content.read(_READ_SIZE)
         except SourceError as error:
             if not self._stopped:
                 log.warning("broken off in the plain file %r: %s", self._path, error.reason)

@@ -6,18 +6,15 @@ is wrong is found before anything is said to the client.
 
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 from tar_gateway.bundle import Bundle, Requested
 from tar_gateway.errors import ContentTooLarge, MemberFault, MembersFailed, SourceError
+from tar_gateway.fetchers import Fetchers
 from tar_gateway.layout import Layout, Member
 from tar_gateway.retry import Retry
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Content, Source, Stat, Unsized
 from tar_gateway.spool import Spool, Spooled
-
-# Members that one thread asks about before it lets another plan have its turn.
-_TURN = 8
 
 # Bytes: half of what fits into signed 64 bits, more than any disk and any client can hold.
 _LARGEST = 2**62
@@ -37,6 +34,8 @@ class Plan:
         self._source = source
         self._caller = caller
         self._stats = stats
+        self.is_concurrent = source.is_concurrent(caller)
+        """Whether several members may be opened at once, from any thread."""
         self._spooled = spooled
         self.bundle = bundle
         self.layout = Layout(
@@ -65,16 +64,14 @@ class Plan:
 
 
 class Planner:
-    """Makes plans for one source. Its threads start when they are first needed."""
+    """Makes plans for one source."""
 
-    def __init__(self, source: Source, settings: Settings) -> None:
+    def __init__(self, source: Source, settings: Settings, fetchers: Fetchers) -> None:
         self._source = source
         self._settings = settings
+        self._fetchers = fetchers
         self._spool = Spool(settings.spool_limit)
         self._retry = Retry.from_settings(settings)
-        self._threads = ThreadPoolExecutor(
-            settings.fetch_parallel, thread_name_prefix="tar-gateway-stat"
-        )
 
     def plan(self, bundle: Bundle, caller: Caller) -> Plan:
         """Ask about every member.
@@ -84,7 +81,7 @@ class Planner:
         survey = _Survey(self, bundle.members, caller)
         try:
             if self._source.is_concurrent(caller):
-                survey.run(min(self._settings.fetch_parallel, len(bundle.members)))
+                survey.run(self._fetchers)
             else:
                 survey.run_alone()
             stats = survey.stats()
@@ -99,14 +96,6 @@ class Planner:
             survey.abandon()
             raise
         return plan
-
-    def close(self) -> None:
-        """End the threads, once they have nothing under way."""
-        self._threads.shutdown()
-
-    def submit(self, survey: "_Survey") -> None:
-        """Let a survey have a turn of a thread. Raises `RuntimeError` once closed."""
-        self._threads.submit(survey.turn)
 
     @property
     def timeout(self) -> float:
@@ -147,10 +136,11 @@ class _Survey:
         self._abandoned = False
         self.spooled: dict[int, Spooled] = {}
 
-    def run(self, threads: int) -> None:
-        """Work the questions off on so many threads, and wait for that or the deadline."""
+    def run(self, fetchers: Fetchers) -> None:
+        """Let threads work the questions off, and wait for that or the deadline."""
+        threads = min(fetchers.threads, len(self._members))
         for _ in range(threads):
-            self._planner.submit(self)
+            fetchers.work(self._step)
         if not self._done.wait(self._planner.timeout):
             with self._lock:
                 self._abandoned = self._left > 0
@@ -164,20 +154,14 @@ class _Survey:
                 return
             self._ask(index)
 
-    def turn(self) -> None:
-        """Ask about some members, then stand at the end of the queue again."""
-        for _ in range(_TURN):
-            with self._lock:
-                index = None if self._abandoned else next(self._next, None)
-            if index is None:
-                return
-            self._ask(index)
-        try:
-            self._planner.submit(self)
-        except RuntimeError:  # closed: nobody asks the rest, so nobody waits for it either
-            with self._lock:
-                self._abandoned = self._left > 0
-            self._done.set()
+    def _step(self) -> bool:
+        """Ask about the next member in some thread; tells whether there was any."""
+        with self._lock:
+            index = None if self._abandoned else next(self._next, None)
+        if index is None:
+            return False
+        self._ask(index)
+        return True
 
     def stats(self) -> list[Stat]:
         """Give the stats in order, or raise `MembersFailed` for all that have none."""

@@ -170,7 +170,13 @@ class Settings:
     """Bytes on the temporary disk, of all downloads of a process, for members of untold size."""
 
     fetch_parallel: Annotated[int, Field(ge=1, le=1024)] = 32
-    """Requests to the upstream that one process has under way to learn sizes."""
+    """Requests to the upstream that one process has under way ahead of need."""
+
+    fetch_ahead: Size = 4 * 1024 * 1024
+    """Bytes of small members that a download fetches before their turn; 0 fetches none."""
+
+    fetch_ahead_total: Size = 64 * 1024 * 1024
+    """The same, for all downloads of a process together; without room one fetches none ahead."""
 
     parameter: Annotated[str, AfterValidator(_check_parameter)] = "bundle"
     """The query parameter that asks for a bundle."""

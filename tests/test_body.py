@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tar_gateway.body import READ_SIZE, Body
+from tar_gateway.body import Body
 from tar_gateway.errors import (
     BrokenOff,
     MemberChanged,
@@ -18,6 +18,7 @@ from tar_gateway.errors import (
     SourceError,
 )
 from tar_gateway.planner import Plan
+from tar_gateway.read_size import SMALLEST
 from tar_gateway.settings import Settings
 from tests.fakes import STRONG, MemorySource, Step, broken, missing, plan_of, record_pauses
 
@@ -106,8 +107,8 @@ def test_blocks_are_given_as_they_come():
 
 
 def test_no_block_of_a_member_is_longer_than_one_read():
-    body = body_of(MemorySource({"a": b"x" * (3 * READ_SIZE + 1)}))
-    assert max(len(block) for block in body) == READ_SIZE
+    body = body_of(MemorySource({"a": b"x" * (3 * SMALLEST + 1)}))
+    assert max(len(block) for block in body) == SMALLEST
     body.close()
 
 

@@ -103,7 +103,8 @@ def test_a_part_has_the_headers_of_the_whole_but_for_its_place(app, whole):
 def test_only_what_a_range_touches_is_asked_for(app, upstream, whole, *, start, stop, expected):
     part = app.get(URL, headers={"Range": f"bytes={start}-{stop - 1}"}, status=206)
     assert part.body == whole.body[start:stop]
-    assert fetches(upstream) == expected
+    # Small members are fetched ahead, so their order is nobody's to rely on.
+    assert sorted(fetches(upstream), key=str) == sorted(expected, key=str)
 
 
 def test_an_archive_in_pieces_is_the_archive_even_from_different_gateways(upstream, app, whole):

@@ -26,7 +26,10 @@ ROOMS = {
         "sources.subrequest",
         "sources.data",
     },
-    "delivery": {"spool", "retry", "planner", "manifest", "fetch", "body"},
+    "delivery": {
+        *("spool", "retry", "fetchers", "planner", "manifest", "fetch", "ahead"),
+        *("read_size", "body"),
+    },
 }
 FACES = "faces"
 ORDER = [*ROOMS, FACES]

@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 import pytest
 
 from tar_gateway.errors import Blame, ContentTooLarge, MembersFailed, SourceError
+from tar_gateway.fetchers import Fetchers
 from tar_gateway.planner import Plan, Planner
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Stat, Unsized
@@ -54,8 +55,9 @@ class Asked:
 
 @contextmanager
 def planner_of(source: MemorySource | Asked, **settings: object) -> Iterator[Planner]:
-    with closing(Planner(source, Settings(**settings))) as planner:
-        yield planner
+    chosen = Settings(**settings)
+    with closing(Fetchers(chosen.fetch_parallel, memory=0)) as fetchers:
+        yield Planner(source, chosen, fetchers)
 
 
 def plan(source: MemorySource | Asked, *paths: str, **settings: object) -> Plan:

@@ -1,0 +1,195 @@
+"""The small members that come after the one being sent, fetched before their turn.
+
+Order is kept by the body, which takes them one by one. What is fetched ahead is bounded in
+bytes, for each download and for the process; large members are never opened ahead, since
+their connections would wait unused until the upstream closes them.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from tar_gateway.fetch import Fetch
+from tar_gateway.fetchers import Fetchers
+from tar_gateway.layout import Borrowed, Segment
+
+# Bytes; larger ones keep the wire full by themselves.
+SMALL = 256 * 1024
+
+# Segments that are looked at ahead, at the most: their headers are made by then.
+_WINDOW = 512
+
+# Threads that a download begins with; twice as many each time that it has to wait.
+_FIRST_WORKERS = 2
+
+_READ_SIZE = 64 * 1024
+
+
+class Slot:
+    """One small member of the window, with the state of its fetching."""
+
+    __slots__ = ("abandoned", "blocks", "ended", "error", "fetch", "reserved", "segment", "taken")
+
+    def __init__(self, segment: Borrowed, fetch: Fetch) -> None:
+        self.segment = segment
+        self.fetch = fetch
+        self.reserved = len(segment)  # bytes of the process's memory
+        self.taken = False  # somebody fetches it, or has
+        self.abandoned = False  # nobody wants it any more
+        self.blocks: list[bytes] = []  # what came and was not given yet
+        self.ended = False  # nothing more comes: that was all, or there is an error
+        self.error: BaseException | None = None
+
+
+class Ahead:
+    """A download's segments in order, the small members among them fetched ahead.
+
+    ``limit`` is in bytes. Iterated by one thread, gives each segment with its slot, or with
+    `None` where the body has to fetch it itself.
+    """
+
+    def __init__(
+        self,
+        segments: Iterator[Segment],
+        fetchers: Fetchers,
+        make_fetch: Callable[[Borrowed], Fetch],
+        limit: int,
+    ) -> None:
+        self._segments = segments
+        self._fetchers = fetchers
+        self._make_fetch = make_fetch
+        self._limit = limit
+        self._window: deque[tuple[Segment, Slot | None]] = deque()
+        self._todo: deque[Slot] = deque()
+        self._held = 0
+        self._workers = 0
+        self._wanted = _FIRST_WORKERS
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def __iter__(self) -> Iterator[tuple[Segment, Slot | None]]:
+        while True:
+            self._fill()
+            if not self._window:
+                return
+            yield self._window[0]
+            # Only now: what is closed in between is still in the window.
+            with self._changed:
+                if self._window:
+                    self._window.popleft()
+
+    def claim(self, slot: Slot) -> bool:
+        """Tell whether no thread has begun with a slot; it is the body's to fetch then."""
+        with self._changed:
+            mine = not slot.taken
+            slot.taken = True
+        return mine
+
+    def would_wait(self, slot: Slot) -> bool:
+        """Tell whether nothing of a slot is there that was not given yet."""
+        return not (slot.blocks or slot.ended)
+
+    def take(self, slot: Slot) -> list[bytes]:
+        """Give what has come of a slot, waiting for it; nothing at its end.
+
+        Raises what fetching raised.
+        """
+        with self._changed:
+            if self.would_wait(slot):
+                # The body is faster than what comes: more threads may hide more of the wait.
+                self._wanted = min(self._fetchers.threads, self._wanted * 2)
+                self._set_to_work()
+                self._changed.wait_for(lambda: not self.would_wait(slot))
+            blocks, slot.blocks = slot.blocks, []
+            if not blocks and slot.error is not None:
+                raise slot.error
+        return blocks
+
+    def release(self, slot: Slot) -> None:
+        """Give a slot's memory back, once its bytes are on their way. May be called again."""
+        with self._changed:
+            reserved, slot.reserved = slot.reserved, 0
+            self._held -= reserved
+        if reserved:
+            self._fetchers.give_back(reserved)
+
+    def stop(self) -> None:
+        """Let threads that wait for the source give up, and start no other."""
+        with self._changed:
+            self._closed = True
+            self._todo.clear()
+            slots = [slot for _, slot in self._window if slot is not None]
+        for slot in slots:
+            slot.fetch.stop()
+
+    def close(self) -> None:
+        """Fetch nothing more. What is under way is given back as it ends."""
+        self.stop()
+        with self._changed:
+            window, self._window = self._window, deque()
+            # Whoever is still at one releases it at its end.
+            slots = [slot for _, slot in window if slot is not None]
+            for slot in slots:
+                slot.abandoned = True
+            idle = [slot for slot in slots if slot.ended or not slot.taken]
+        for slot in idle:
+            self.release(slot)
+
+    def _fill(self) -> None:
+        """Look further ahead, as far as the bounds allow, and put threads to work."""
+        if len(self._window) > _WINDOW // 2 or self._closed:
+            return  # several at once cost less than one each time
+        with self._changed:
+            while len(self._window) < _WINDOW and self._held < self._limit:
+                segment = next(self._segments, None)
+                if segment is None:
+                    break
+                self._window.append((segment, self._slot(segment)))
+            self._set_to_work()
+
+    def _slot(self, segment: Segment) -> Slot | None:
+        if not isinstance(segment, Borrowed) or len(segment) > SMALL:
+            return None
+        if not self._fetchers.take(len(segment)):
+            return None
+        self._held += len(segment)
+        slot = Slot(segment, self._make_fetch(segment))
+        self._todo.append(slot)
+        return slot
+
+    def _set_to_work(self) -> None:
+        while self._workers < min(self._wanted, len(self._todo)) and not self._closed:
+            try:
+                self._fetchers.work(self._step)
+            except RuntimeError:  # the process is ending; the body fetches the rest itself
+                return
+            self._workers += 1
+
+    def _step(self) -> bool:
+        """Fetch the next slot in some thread; tells whether there was any."""
+        with self._changed:
+            while self._todo and self._todo[0].taken:
+                self._todo.popleft()
+            if not self._todo:
+                self._workers -= 1
+                return False
+            slot = self._todo.popleft()
+            slot.taken = True
+        error: BaseException | None = None
+        try:
+            while block := slot.fetch.read(_READ_SIZE):
+                with self._changed:
+                    slot.blocks.append(block)
+                    self._changed.notify_all()
+        except BaseException as raised:  # noqa: BLE001 - raised again by the body
+            error = raised
+        finally:
+            slot.fetch.close()
+        with self._changed:
+            slot.error = error
+            slot.ended = True
+            self._changed.notify_all()
+            abandoned = slot.abandoned
+        if abandoned:
+            self.release(slot)
+        return True

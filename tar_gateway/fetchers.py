@@ -1,0 +1,56 @@
+"""The threads that ask the source ahead of need, and the memory they may fill.
+
+One set for a process's downloads. Work is done a turn at a time, and whoever has more to do
+stands at the end of the queue again, so that no download waits for all of another's.
+"""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+# Pieces of work in one turn: enough that a thread's hand-over costs little beside them.
+TURN = 8
+
+
+class Fetchers:
+    """``threads`` threads, and ``memory`` bytes for what they bring. Threads start when needed."""
+
+    def __init__(self, threads: int, memory: int) -> None:
+        self.threads = threads
+        self._memory = memory
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="tar-gateway-fetch")
+
+    def work(self, step: Callable[[], bool]) -> None:
+        """Call ``step`` in some thread, again and again until it says that nothing is left.
+
+        Raises `RuntimeError` once closed.
+        """
+        self._pool.submit(self._turn, step)
+
+    def take(self, count: int) -> bool:
+        """Reserve memory; tells whether there was any left. Never waits."""
+        with self._lock:
+            if count > self._memory:
+                return False
+            self._memory -= count
+            return True
+
+    def give_back(self, count: int) -> None:
+        """Give memory back."""
+        with self._lock:
+            self._memory += count
+
+    def close(self) -> None:
+        """End the threads, once they have nothing under way."""
+        self._pool.shutdown()
+
+    def _turn(self, step: Callable[[], bool]) -> None:
+        for _ in range(TURN):
+            if not step():
+                return
+        try:
+            self.work(step)
+        except RuntimeError:  # it is closing: what has begun is finished here
+            while step():
+                pass
