@@ -69,7 +69,7 @@ class Ahead:
 
     def __iter__(self) -> Iterator[tuple[Segment, Slot | None]]:
         while True:
-            self._fill()
+            self.fill()
             if not self._window:
                 return
             yield self._window[0]
@@ -135,7 +135,7 @@ class Ahead:
         for slot in idle:
             self.release(slot)
 
-    def _fill(self) -> None:
+    def fill(self) -> None:
         """Look further ahead, as far as the bounds allow, and put threads to work."""
         if len(self._window) > _WINDOW // 2 or self._closed:
             return  # several at once cost less than one each time

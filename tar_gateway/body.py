@@ -148,11 +148,14 @@ class Body:
                     yield from self._fetched_ahead(slot)
             except SourceError as error:
                 self._check_wanted()
+                yield None  # what was right up to here is worth having: it can be resumed
                 path = self._plan.bundle.members[segment.index].path
                 log.warning("broken off at the member %r: %s", path, error.reason)
                 raise BrokenOff(f"the member {path!r} failed: {error.reason}") from error
 
     def _in_order(self) -> Iterator[tuple[Segment, Slot | None]]:
+        if self._ahead is not None:
+            self._ahead.fill()
         for segment in self._waiting:
             yield segment, None
         self._waiting.clear()

@@ -1,0 +1,199 @@
+"""Small members are fetched before their turn: in order, within bounds, and given back."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from tar_gateway.ahead import SMALL
+from tar_gateway.body import Body
+from tar_gateway.errors import BrokenOff
+from tar_gateway.fetchers import Fetchers
+from tar_gateway.settings import Settings
+from tests.fakes import MemorySource, missing, plan_of
+from tests.scripted import wait_until
+
+PATIENCE = 10
+MEMORY = 1_000_000
+FILES = {f"{number:03}": b"%03d" % number * 100 for number in range(200)}
+
+
+@pytest.fixture
+def fetchers() -> Iterator[Fetchers]:
+    with closing(Fetchers(4, MEMORY)) as fetchers:
+        yield fetchers
+
+
+def body_of(source: MemorySource, fetchers: Fetchers | None, **settings) -> Body:
+    plan = plan_of(source)
+    return Body(plan, 0, plan.layout.size, Settings(retry_pause=0, **settings), fetchers)
+
+
+def whole(source: MemorySource, fetchers: Fetchers | None, **settings) -> bytes:
+    with closing(body_of(source, fetchers, **settings)) as body:
+        return b"".join(body)
+
+
+def all_given_back(source: MemorySource, fetchers: Fetchers) -> bool:
+    """Tell whether no content is open and all memory can be taken, and give it back."""
+    if not fetchers.take(MEMORY):
+        return False
+    fetchers.give_back(MEMORY)
+    return not source.held
+
+
+class Gated(MemorySource):
+    """Opens some members only when the test lets it."""
+
+    def __init__(self, files: dict[str, bytes], *gated: str) -> None:
+        super().__init__(files)
+        self.gated = gated
+        self.gate = threading.Event()
+
+    def open(self, path, *rest):
+        content = super().open(path, *rest)
+        if path in self.gated:
+            assert self.gate.wait(PATIENCE)
+        return content
+
+
+def test_an_archive_fetched_ahead_is_the_same(fetchers: Fetchers):
+    assert whole(MemorySource(FILES), fetchers) == whole(MemorySource(FILES), None)
+
+
+@pytest.mark.parametrize("limit", [1, 299, 300, 301, 5_000])
+def test_it_is_the_same_whatever_the_bound(fetchers: Fetchers, limit: int):
+    source = MemorySource(FILES)
+    assert whole(source, fetchers, fetch_ahead=limit) == whole(MemorySource(FILES), None)
+    assert all_given_back(source, fetchers)
+
+
+def test_every_member_is_opened_once(fetchers: Fetchers):
+    source = MemorySource(FILES)
+    whole(source, fetchers)
+    assert sorted(path for path, _, _ in source.opened) == sorted(FILES)
+
+
+def test_nothing_is_opened_before_the_first_block_is_wanted(fetchers: Fetchers):
+    source = MemorySource(FILES)
+    with closing(body_of(source, fetchers)) as body:
+        body.prime()
+        assert [path for path, _, _ in source.opened] == ["000"]
+
+
+def test_members_are_fetched_while_another_is_sent(fetchers: Fetchers):
+    source = MemorySource(FILES)
+    with closing(body_of(source, fetchers)) as body:
+        next(body)
+        assert wait_until(lambda: len(source.opened) > 10)
+
+
+def test_no_more_is_fetched_ahead_than_allowed(fetchers: Fetchers):
+    source = MemorySource(FILES)
+    with closing(body_of(source, fetchers, fetch_ahead=900)) as body:
+        next(body)
+        # Looked at are those that fit, and the first that does not any more.
+        assert wait_until(lambda: len(source.opened) >= 3)
+        assert len(source.opened) <= 4
+
+
+def test_without_memory_left_every_member_is_fetched_in_its_turn(fetchers: Fetchers):
+    fetchers.take(MEMORY)
+    source = MemorySource(FILES)
+    assert whole(source, fetchers) == whole(MemorySource(FILES), None)
+    assert [path for path, _, _ in source.opened] == list(FILES)
+    fetchers.give_back(MEMORY)
+
+
+def test_a_large_member_is_not_opened_ahead(fetchers: Fetchers):
+    files = {"a": b"a", "large": b"l" * (SMALL + 1), "z": b"z"}
+    source = MemorySource(files)
+    with closing(body_of(source, fetchers)) as body:
+        next(body)
+        assert wait_until(lambda: "z" in {path for path, _, _ in source.opened})
+        assert "large" not in {path for path, _, _ in source.opened}
+        for _ in body:
+            pass
+    assert "large" in {path for path, _, _ in source.opened}
+
+
+def test_a_member_that_no_thread_has_begun_with_is_not_waited_for(fetchers: Fetchers):
+    gates = [threading.Event() for _ in range(4)]
+    for gate in gates:  # all threads are busy with something else
+        fetchers.work(lambda gate=gate: not gate.wait(PATIENCE))
+    source = MemorySource(FILES)
+    assert whole(source, fetchers) == whole(MemorySource(FILES), None)
+    for gate in gates:
+        gate.set()
+
+
+def test_small_members_that_are_there_leave_together(fetchers: Fetchers):
+    source = MemorySource(FILES)
+    with closing(body_of(source, fetchers)) as body:
+        next(body)
+        assert wait_until(lambda: len(source.opened) > 50)
+        blocks = list(body)
+    assert len(blocks) < len(FILES)
+
+
+def test_a_member_that_fails_ahead_breaks_the_archive_off_in_its_turn(fetchers: Fetchers):
+    source = MemorySource(FILES, given={"100": [missing()]})
+    received = []
+    with (
+        closing(body_of(source, fetchers)) as body,
+        pytest.raises(BrokenOff, match="'100' failed: it does not exist"),
+    ):
+        received.extend(body)
+    assert b"".join(received) == whole(MemorySource(FILES), None)[: 100 * 1024 + 512]
+    assert wait_until(lambda: all_given_back(source, fetchers))
+
+
+@pytest.mark.parametrize("taken", [0, 1, 2, 10])
+def test_a_body_that_is_closed_early_gives_everything_back(fetchers: Fetchers, taken: int):
+    source = MemorySource(FILES)
+    body = body_of(source, fetchers, fetch_ahead=20_000)
+    for _ in range(taken):
+        next(body)
+    body.close()
+    assert wait_until(lambda: all_given_back(source, fetchers))
+
+
+def test_what_is_under_way_at_the_close_is_given_back_as_it_ends(fetchers: Fetchers):
+    source = Gated(FILES, "001", "002")
+    body = body_of(source, fetchers)
+    body.prime()
+    next(body)
+    assert wait_until(lambda: len(source.opened) >= 3)
+    body.close()
+    assert not all_given_back(source, fetchers)
+    source.gate.set()
+    assert wait_until(lambda: all_given_back(source, fetchers))
+
+
+def test_a_stop_ends_what_is_under_way(fetchers: Fetchers):
+    source = Gated(FILES, "001")
+    with closing(body_of(source, fetchers)) as body:
+        body.prime()
+        next(body)
+        body.stop()
+        source.gate.set()
+        with pytest.raises(BrokenOff, match="has left"):
+            for _ in body:
+                pass
+    assert wait_until(lambda: all_given_back(source, fetchers))
+
+
+def test_many_downloads_at_once_are_all_right(fetchers: Fetchers):
+    expected = whole(MemorySource(FILES), None)
+    results: list[bool] = []
+
+    def download() -> None:
+        results.append(whole(MemorySource(FILES), fetchers, fetch_ahead=3000) == expected)
+
+    threads = [threading.Thread(target=download) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert results == [True] * 16
