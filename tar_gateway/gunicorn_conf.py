@@ -6,9 +6,12 @@ directory whose ``gunicorn.conf.py`` takes them over. Options on the command lin
 """
 
 import os
+import signal
 
 from tar_gateway.errors import SettingsError
 from tar_gateway.settings import Settings
+
+_STOPS = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
 
 # Read before a worker starts, so that what is wrong is one line and not a worker's traceback.
 try:
@@ -48,3 +51,23 @@ forwarder_headers = ""
 control_socket_disable = True
 
 accesslog = "-"
+
+
+def on_starting(_server: object) -> None:
+    """Let a stop be heard by a worker that is just being started.
+
+    Between its fork and the moment it sets its own handlers a worker has the master's, which
+    write a signal down where nobody reads it. A stop in between would be lost on it, and the
+    master would wait the whole `graceful_timeout`.
+    """
+    os.register_at_fork(
+        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS),
+        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS),
+        after_in_child=_stop_by_default,
+    )
+
+
+def _stop_by_default() -> None:
+    for each in _STOPS:
+        signal.signal(each, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)

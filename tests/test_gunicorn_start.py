@@ -1,13 +1,14 @@
 """Starting under gunicorn: plain `gunicorn` runs the gateway, and a wrong setting is one line."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.servers import PATIENCE
+from tests.servers import PATIENCE, wait_until
 
 ROOT = Path(__file__).parent.parent
 CLEAN = {k: v for k, v in os.environ.items() if not k.startswith("TAR_GATEWAY_")}
@@ -77,3 +78,28 @@ def test_a_default_of_gunicorn_that_hurts_is_changed(name: str, value: str):
 def test_a_missing_or_wrong_setting_stops_the_start_with_one_line(environment, line):
     done = gunicorn("--bind", "127.0.0.1:0", **environment)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_a_stop_while_a_worker_is_being_started_is_not_lost(how, tmp_path: Path):
+    forked = tmp_path / "forked"
+    config = tmp_path / "slow.py"
+    config.write_text(
+        "import time\n"
+        "from pathlib import Path\n"
+        "from tar_gateway.gunicorn_conf import *\n"
+        "def post_fork(server, worker):\n"
+        f"    Path({str(forked)!r}).touch()\n"
+        f"    time.sleep({PATIENCE})\n"
+    )
+    environment = CLEAN | {"TAR_GATEWAY_UPSTREAM": "http://127.0.0.1:9/", "WEB_CONCURRENCY": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gunicorn", "--config", str(config), "--bind", "127.0.0.1:0"],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_until(forked.exists, "the worker's fork")
+    process.send_signal(how)
+    assert process.wait(PATIENCE / 2) is not None
