@@ -93,9 +93,9 @@ def test_no_more_is_fetched_ahead_than_allowed(fetchers: Fetchers):
     source = MemorySource(FILES)
     with closing(body_of(source, fetchers, fetch_ahead=900)) as body:
         next(body)
-        # Looked at are those that fit, and the first that does not any more.
-        assert wait_until(lambda: len(source.opened) >= 3)
-        assert len(source.opened) <= 4
+        # Three fit; the first of them may be the body's own to fetch.
+        assert wait_until(lambda: len(source.opened) >= 2)
+        assert len(source.opened) <= 3
 
 
 def test_without_memory_left_every_member_is_fetched_in_its_turn(fetchers: Fetchers):
