@@ -6,11 +6,12 @@ An answer with ``X-Archive-Files: tar`` is no answer to the client but a list, a
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from urllib.parse import quote, unquote_to_bytes
 
 from tar_gateway.bundle import Requested
 from tar_gateway.conditions import Conditions
 from tar_gateway.errors import UpstreamFailed
-from tar_gateway.headers import TOKEN, end_to_end
+from tar_gateway.headers import HOP_BY_HOP, TOKEN, end_to_end
 from tar_gateway.layout import ETAG_PREFIX
 from tar_gateway.names import BadName, check_apart, check_name, decode_path, shown
 
@@ -20,21 +21,49 @@ _DIRECTORY = "@directory"
 _CHECKSUM = re.compile(r"-|[0-9A-Fa-f]{1,8}")
 _SIZE = re.compile(r"-|[0-9]{1,18}")
 
+# Only this is how an archive's tag looks: an application may have others with such a beginning.
+_TAG = re.compile(f'"{ETAG_PREFIX}[0-9a-f]{{40}}"')
+
+# What an application answers to conditions and ranges, which are the archive's.
+_PARTLY = frozenset({206, 304, 412, 416})
+
 # Of the list itself, and not of the archive that takes its place.
 _OF_THE_LIST = frozenset(
     {
         "accept-ranges",
+        "age",
         "cache-control",
+        "content-digest",
         "content-encoding",
         "content-length",
+        "content-md5",
         "content-range",
         "content-type",
         "date",
+        "digest",
         "etag",
+        "expires",
         "last-modified",
+        "repr-digest",
         "server",
     }
 )
+
+# About the request for the archive: one for a member has its own, or none.
+_OF_THE_REQUEST = HOP_BY_HOP | {
+    "accept-encoding",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "range",
+}
 
 
 def is_list(headers: Headers) -> bool:
@@ -45,10 +74,15 @@ def is_list(headers: Headers) -> bool:
     )
 
 
+def may_list(status: int, *, partly: bool) -> bool:
+    """Tell whether a list may come with this status; ``partly``: to a condition or a range."""
+    return status == 200 or (partly and status in _PARTLY)
+
+
 def concerns_archive(conditions: Conditions) -> bool:
     """Tell whether a request's conditions name an archive of ours, so that a list is asked for."""
     texts = (conditions.if_match, conditions.if_none_match, conditions.if_range)
-    return any(text is not None and ETAG_PREFIX in text for text in texts)
+    return any(text is not None and _TAG.search(text) for text in texts)
 
 
 def join_list(blocks: Iterable[bytes], limit: int) -> bytes:
@@ -74,14 +108,15 @@ def kept_headers(headers: Headers) -> list[tuple[str, str]]:
 def passed_names(headers: Headers) -> list[str]:
     """Give the request headers that a list wants to go along with every member.
 
-    ``X-Archive-Pass-Headers`` names them, separated by colons.
+    ``X-Archive-Pass-Headers`` names them, separated by colons. Those that would spoil the
+    request for a member, such as Range, are left out.
     """
     return [
         part.strip()
         for name, value in headers
         if name.lower() == "x-archive-pass-headers"
         for part in value.split(":")
-        if TOKEN.fullmatch(part.strip())
+        if TOKEN.fullmatch(part.strip()) and part.strip().lower() not in _OF_THE_REQUEST
     ]
 
 
@@ -132,12 +167,17 @@ def _read_line(line: str, mount: str) -> Requested:
         return Requested("", name + "/", size=0)
     _check("name", name)
     place, _, query = location.partition("?")
+    place = quote(unquote_to_bytes(place))  # as the mount point is written
     if mount and place.startswith(mount + "/"):
         place = place.removeprefix(mount)
     if not place.startswith("/"):
         raise BadName(f"the location {shown(location)} does not start with a slash")
-    path = decode_path(place.removeprefix("/"))
-    _check("location", path)
+    try:
+        path = decode_path(place.removeprefix("/"))
+    except BadName as error:
+        raise BadName(f"the location {shown(location)} {error}") from error
+    if path:  # an application may answer at its root, or where there is a slash at the end
+        _check("location", path.removesuffix("/"))
     if not re.fullmatch(r"[!-~]*", query):
         raise BadName(f"the location {shown(location)} is not percent-encoded")
     return Requested(path, name, query, None if size == "-" else int(size))

@@ -1,13 +1,14 @@
 """A wrapper around a WSGI application that exists: bundles of its answers, all else untouched."""
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from itertools import chain
 from typing import cast
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from tar_gateway.archive_files import concerns_archive, is_list, join_list
+from tar_gateway.archive_files import concerns_archive, is_list, join_list, may_list
 from tar_gateway.endpoint import METHODS, Endpoint
 from tar_gateway.environ import conditions_of, wants_part
 from tar_gateway.errors import InternalError, Refusal, SourceError, UpstreamFailed
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 _Headers = list[tuple[str, str]]
 _Answer = Callable[[], Iterable[bytes]]
 _Write = Callable[[bytes], object]
+
+_NONE = object()  # an application may give `None` for a block, which is its server's to judge
 
 
 class BundleMiddleware:
@@ -40,11 +43,13 @@ class BundleMiddleware:
     ) -> None:
         self._app = app
         self._settings = settings or Settings()
-        self._bundles = Endpoint(source or Subrequests(app), self._settings)
+        self._bundles = Endpoint(
+            source or Subrequests(app, self._settings.spool_limit), self._settings
+        )
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
-        request = _Request(environ, start_response)
+        request = _Request(environ, start_response, self._settings.max_body)
         if environ["REQUEST_METHOD"] in METHODS and self._bundles.takes(environ):
             return self._guard(request, lambda: self._bundles(environ, start_response))
         if request.wants_part and concerns_archive(conditions_of(environ)):
@@ -52,44 +57,48 @@ class BundleMiddleware:
             if archive is not None:
                 return archive
         iterable = self._app(environ, request.start_response)
-        if request.listed is not None:
-            return self.replace(request, iterable)
-        return iterable if request.started else _Late(self, request, iterable)
+        if request.started and request.listed is None:
+            return iterable
+        if request.listed is None:
+            return _Late(self, request, iterable)
+        return self.replace(request, iterable, lambda: _close(iterable))
 
     def close(self) -> None:
         """End the threads."""
         self._bundles.close()
 
-    def replace(self, request: "_Request", iterable: Iterable[bytes]) -> Iterable[bytes]:
-        """Answer with the archive that an application's answer lists, and close that answer."""
+    def replace(
+        self, request: "_Request", blocks: Iterable[bytes], close: Callable[[], None]
+    ) -> Iterable[bytes]:
+        """Answer with the archive that an application's answer lists, once that is closed.
+
+        It may hold what the application needs for its next answer, such as a lock.
+        """
+        headers = request.listed or []
         try:
-            if not request.wants_part:
-                blocks = chain(request.written, iterable)
-                return self._from_list(request, blocks, request.listed or [])
-            # It answered to what is the archive's, so it is asked for the list itself.
-            archive = self._from_new_list(request)
+            body = b"" if request.wants_part else request.read_list(blocks)
         finally:
-            _close(iterable)
-        if archive is None:
-            return self._guard(request, _not_listed_again)
-        return archive
+            close()
+        if not request.wants_part:
+            return self._from_list(request, body, headers)
+        # It answered to what is the archive's, so it is asked for the list itself.
+        archive = self._from_new_list(request)
+        return self._guard(request, _not_listed_again) if archive is None else archive
 
     def _from_new_list(self, request: "_Request") -> Iterable[bytes] | None:
         """Ask the application by a plain GET; `None` if what it answers is no list."""
+        settings = self._settings
         try:
-            answer = AppAnswer(self._app, plain_get(request.environ))
+            environ = plain_get(request.environ)
+            with closing(AppAnswer(self._app, environ, settings.spool_limit)) as answer:
+                if not (is_list(answer.headers) and may_list(answer.status, partly=False)):
+                    return None
+                body = join_list(iter(lambda: answer.read(65536), b""), settings.max_body)
         except SourceError:  # it stands in the log; what the application makes of it is its own
             return None
-        with closing(answer):
-            if not is_list(answer.headers):
-                return None
-            return self._from_list(request, iter(lambda: answer.read(65536), b""), answer.headers)
+        return self._from_list(request, body, answer.headers)
 
-    def _from_list(
-        self, request: "_Request", blocks: Iterable[bytes], headers: _Headers
-    ) -> Iterable[bytes]:
-        # Outside the guard: what an application raises while it gives its list is its own.
-        body = join_list(blocks, self._settings.max_body)
+    def _from_list(self, request: "_Request", body: bytes, headers: _Headers) -> Iterable[bytes]:
         return self._guard(
             request,
             lambda: self._bundles.answer_list(request.environ, request.answer_by, body, headers),
@@ -110,33 +119,68 @@ class BundleMiddleware:
 
 
 def _not_listed_again() -> Iterable[bytes]:
-    raise UpstreamFailed("the application lists its files only once", status=502)
+    raise UpstreamFailed("the application lists no files to a plain GET", status=502)
 
 
 class _Request:
     """One request to the application, whose ``start_response`` is listened to."""
 
-    def __init__(self, environ: WSGIEnvironment, start_response: StartResponse) -> None:
+    def __init__(
+        self, environ: WSGIEnvironment, start_response: StartResponse, max_list: int
+    ) -> None:
         self.environ = environ
         self.answer_by = start_response
         self.wants_part = wants_part(environ)
         self.started = False
         self.listed: _Headers | None = None
-        self.written: list[bytes] = []
+        self._max_list = max_list
+        self._reads_list = False
+        self._written: list[bytes] = []
+        self._length = 0
 
-    def start_response(self, status: str, headers: _Headers, *exc_info: object) -> _Write:
+    def start_response(
+        self, status: str, headers: _Headers, *exc_info: object, **named: object
+    ) -> _Write:
         """Pass on what the application says, unless it is a list of files."""
+        if self._reads_list:
+            # Part of what it said is taken for said, so that this is too late (PEP 3333).
+            raise _error_of(*exc_info, *named.values())
         self.started = True
-        # To a condition or a range, which are the archive's, a list may be answered otherwise.
-        if is_list(headers) and (status.startswith("200") or self.wants_part):
+        if is_list(headers) and may_list(_code(status), partly=self.wants_part):
             self.listed = headers
-            return self.written.append
+            return self._write
         self.listed = None
-        return cast(Callable[..., _Write], self.answer_by)(status, headers, *exc_info)
+        return cast(Callable[..., _Write], self.answer_by)(status, headers, *exc_info, **named)
+
+    def read_list(self, blocks: Iterable[bytes]) -> bytes:
+        """Join what the application writes and what it yields, in that order."""
+        self._reads_list = True
+        return join_list(self._in_order(blocks), self._max_list)
+
+    def _in_order(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
+        for block in chain(blocks, (b"",)):
+            yield from self._written
+            self._written.clear()
+            yield block
+
+    def _write(self, block: bytes) -> None:
+        if self._length <= self._max_list:  # otherwise it is too long already
+            self._length += len(block)
+            self._written.append(block)
+
+
+def _code(status: str) -> int:
+    return int(status[:3]) if re.match(r"[0-9]{3}", status) else 0
+
+
+def _error_of(exc_info: object = None, *_: object) -> BaseException:
+    if isinstance(exc_info, tuple) and isinstance(exc_info[1], BaseException):
+        return exc_info[1]
+    return AssertionError("start_response was called twice without exc_info")
 
 
 class _Late:
-    """The iterable of an application that says nothing before it is iterated."""
+    """The iterable of an application that may turn out to list files while it is iterated."""
 
     def __init__(
         self, middleware: BundleMiddleware, request: _Request, iterable: Iterable[bytes]
@@ -144,28 +188,35 @@ class _Late:
         self._middleware = middleware
         self._request = request
         self._iterable = iterable
-        self._blocks = iter(iterable)
+        self._closed = False
+        self._blocks: Iterator[bytes] | None = None
         self._archive: Iterable[bytes] | None = None
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        if self._archive is None:
-            block = next(self._blocks, None)
-            if self._request.listed is None:
-                if block is None:
-                    raise StopIteration
-                return block
-            drawn = () if block is None else (block,)
-            self._archive = self._middleware.replace(self._request, chain(drawn, self._blocks))
-            self._blocks = iter(self._archive)
+        if self._blocks is None:
+            self._blocks = iter(self._iterable)
+        drawn = next(self._blocks, _NONE)
+        if self._archive is not None or self._request.listed is None:
+            if drawn is _NONE:
+                raise StopIteration
+            return cast(bytes, drawn)
+        blocks = self._blocks if drawn is _NONE else chain((cast(bytes, drawn),), self._blocks)
+        self._archive = self._middleware.replace(self._request, blocks, self._close_answer)
+        self._blocks = iter(self._archive)
         return next(self._blocks)
 
     def close(self) -> None:
         try:
             _close(self._archive)
         finally:
+            self._close_answer()
+
+    def _close_answer(self) -> None:
+        if not self._closed:
+            self._closed = True
             _close(self._iterable)
 
 

@@ -16,6 +16,11 @@ from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Content, Source, Stat, Unsized
 from tar_gateway.spool import Spool, Spooled
 
+# Threads that a plan begins with, and the seconds that an answer takes from an upstream whose
+# latency is worth more of them.
+_FIRST_WORKERS = 8
+_LATE = 0.01
+
 # Bytes: half of what fits into signed 64 bits, more than any disk and any client can hold.
 _LARGEST = 2**62
 
@@ -134,13 +139,14 @@ class _Survey:
         self._left = len(members)
         self._done = threading.Event()
         self._abandoned = False
+        self._fetchers: Fetchers | None = None
+        self._workers = 0
         self.spooled: dict[int, Spooled] = {}
 
     def run(self, fetchers: Fetchers) -> None:
         """Let threads work the questions off, and wait for that or the deadline."""
-        threads = min(fetchers.threads, len(self._members))
-        for _ in range(threads):
-            fetchers.work(self._step)
+        self._fetchers = fetchers
+        self._set_to_work(_FIRST_WORKERS)
         if not self._done.wait(self._planner.timeout):
             with self._lock:
                 self._abandoned = self._left > 0
@@ -154,13 +160,27 @@ class _Survey:
                 return
             self._ask(index)
 
+    def _set_to_work(self, more: int) -> None:
+        """Let so many more threads work, as far as there are threads and questions."""
+        assert self._fetchers is not None
+        with self._lock:
+            more = min(more, self._fetchers.threads - self._workers, self._left)
+            self._workers += more
+        for _ in range(more):
+            self._fetchers.work(self._step)
+
     def _step(self) -> bool:
         """Ask about the next member in some thread; tells whether there was any."""
         with self._lock:
             index = None if self._abandoned else next(self._next, None)
         if index is None:
             return False
+        before = time.monotonic()
         self._ask(index)
+        if time.monotonic() - before > _LATE:
+            # What takes long is waiting, and more can wait at once; where nothing waits, more
+            # threads would only be in each other's way.
+            self._set_to_work(self._workers)
         return True
 
     def stats(self) -> list[Stat]:

@@ -1,10 +1,12 @@
 """An archive of data at hand, for a view of any framework: no upstream, no request."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 
 from tar_gateway.body import Body
 from tar_gateway.bundle import Bundle, Requested
+from tar_gateway.errors import BrokenOff, SourceError
 from tar_gateway.layout import Layout, Member
 from tar_gateway.names import check_apart, check_name
 from tar_gateway.planner import Plan
@@ -14,6 +16,7 @@ from tar_gateway.sources.data import DataMembers
 
 # Data is as fast as it is: nobody else would give it faster.
 _SETTINGS = Settings(min_read_rate=0, retries=0)
+_NOBODY = Caller()
 
 
 class TarStream:
@@ -44,27 +47,42 @@ class TarStream:
             if member.size < 0 or member.mtime < 0:
                 raise ValueError(f"the size or date of {member.name!r} is below 0")
         self._source = DataMembers(listed)
-        caller = Caller()
         bundle = Bundle(tuple(Requested(member.name, member.name) for member in listed), "")
-        stats = [self._source.stat(requested.reference, caller) for requested in bundle.members]
-        plan = Plan(self._source, caller, bundle, stats, {})
+        stats = [self._source.stat(requested.reference, _NOBODY) for requested in bundle.members]
+        plan = Plan(self._source, _NOBODY, bundle, stats, {})
         stop = plan.layout.size if stop is None else stop
         if not 0 <= start <= stop <= plan.layout.size:
             raise ValueError(f"{start}-{stop} is outside an archive of {plan.layout.size} bytes")
         self.size = stop - start
         """How many bytes the stream gives: its exact Content-Length."""
         self._body = Body(plan, start, stop, _SETTINGS)
+        # No byte of theirs is ever fetched, so they are looked at before all others.
+        empty = (each.name for each in listed if not each.size and each.data is not None)
+        self._unchecked = iter([Requested(name, name) for name in empty])
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
+        for requested in self._unchecked:
+            self._check_empty(requested)
         return next(self._body)
 
     def close(self) -> None:
         """Close the data of all members. May be called again, and before the end."""
-        self._body.close()
-        self._source.close()
+        try:
+            self._body.close()
+        finally:
+            self._source.close()
+
+    def _check_empty(self, requested: Requested) -> None:
+        stat = self._source.stat(requested.reference, _NOBODY)
+        try:
+            with closing(self._source.open(requested.reference, 0, 0, stat, _NOBODY)) as content:
+                if content.read(1):
+                    raise SourceError("it is longer than was promised")
+        except SourceError as error:
+            raise BrokenOff(f"the member {requested.path!r} failed: {error.reason}") from error
 
 
 def _member(name: str, size: int, date: float | datetime, data: object) -> Member:

@@ -1,8 +1,9 @@
 """Members whose bytes are at hand: the source behind `TarStream`."""
 
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import BinaryIO, TypeAlias, cast
 
 from tar_gateway.errors import SourceError
@@ -22,11 +23,12 @@ _READ_SIZE = 128 * 1024
 class DataMembers:
     """A `Source` of members that hold their own data; ``path`` is a member's name as a URL's.
 
-    Whatever has a ``close`` is closed when its member is done, or when the source is closed.
+    Whatever has a ``close`` is closed once: when its member is done, or with the source.
     """
 
     def __init__(self, members: Sequence[Member]) -> None:
         self._members = {url_path(member.name): member for member in members}
+        self._unclosed = {path: member.data for path, member in self._members.items()}
 
     def is_concurrent(self, caller: Caller) -> bool:
         """Say no: there is nothing to wait for."""
@@ -45,23 +47,35 @@ class DataMembers:
         data = self._members[path].data
         # What comes up to the end is not cut there: more than was promised has to be seen.
         length = None if stop == stat.size else stop - start
+        if not callable(data):
+            return _DataContent(_blocks(data, start), length, partial(self._close_data, path))
         try:
-            blocks = _blocks(data(start), 0) if callable(data) else _blocks(data, start)
+            given = data(start)
         except Exception as error:
             raise SourceError(f"its data raised {type(error).__name__}") from error
-        return _DataContent(blocks, length)
+        return _DataContent(_blocks(given, 0), length, partial(_close, given))
 
     def close(self) -> None:
-        """Close the data of all members."""
-        for member in self._members.values():
-            _close(member.data)
+        """Close the data of all members. May be called again."""
+        for path in list(self._unclosed):
+            self._close_data(path)
+
+    def _close_data(self, path: str) -> None:
+        _close(self._unclosed.pop(path, None))
 
 
 class _DataContent:
-    def __init__(self, blocks: Iterator[bytes], length: int | None) -> None:
+    def __init__(
+        self,
+        blocks: Generator[memoryview, None, None],
+        length: int | None,
+        close: Callable[[], None],
+    ) -> None:
         self._blocks = blocks
         self._left = length
-        self._rest = b""
+        self._close = close
+        self._closed = False
+        self._rest = memoryview(b"")
 
     def read(self, limit: int) -> bytes:
         if self._left is not None:
@@ -73,53 +87,57 @@ class _DataContent:
                 block = next(self._blocks, None)
                 if block is None:
                     return b""
-                self._rest = bytes(memoryview(block))
+                self._rest = block
         except Exception as error:  # an OSError, say, which servers would blame on the client
             raise SourceError(f"its data raised {type(error).__name__}") from error
-        block, self._rest = self._rest[:limit], self._rest[limit:]
+        given, self._rest = self._rest[:limit], self._rest[limit:]
         if self._left is not None:
-            self._left -= len(block)
-        return block
+            self._left -= len(given)
+        return bytes(given)
 
     def stop(self) -> None:
         """Do nothing: there is nobody that is waited for."""
 
     def close(self) -> None:
-        _close(self._blocks)
+        if not self._closed:
+            self._closed = True
+            self._blocks.close()
+            self._close()
 
 
-def _blocks(data: object, skip: int) -> Iterator[bytes]:
-    """Give data block by block, from an offset on, and close it at the end."""
-    try:
-        if isinstance(data, bytes | bytearray | memoryview):
-            yield bytes(memoryview(data)[skip:])
-        elif hasattr(data, "read"):
-            yield from _file_blocks(cast(BinaryIO, data), skip)
-        elif isinstance(data, Iterable) and not isinstance(data, str):
-            for block in data:
-                if skip < len(block):
-                    yield block[skip:] if skip else block
-                skip = max(0, skip - len(block))
-        else:
-            raise TypeError(f"data must be bytes, a file or blocks, not {type(data).__name__}")
-    finally:
-        _close(data)
+def _blocks(data: object, skip: int) -> Generator[memoryview, None, None]:
+    """Give data block by block, from an offset on."""
+    if isinstance(data, bytes | bytearray | memoryview):
+        yield _view(data)[skip:]
+    elif hasattr(data, "read"):
+        yield from _file_blocks(cast(BinaryIO, data), skip)
+    elif isinstance(data, Iterable) and not isinstance(data, str):
+        for given in data:
+            block = _view(given)
+            yield block[skip:]
+            skip = max(0, skip - len(block))
+    else:
+        raise TypeError(f"data must be bytes, a file or blocks, not {type(data).__name__}")
 
 
-def _file_blocks(file: BinaryIO, skip: int) -> Iterator[bytes]:
+def _view(block: bytes | bytearray | memoryview) -> memoryview:
+    return memoryview(block).cast("B")  # counts in bytes, whatever it is an array of
+
+
+def _file_blocks(file: BinaryIO, skip: int) -> Iterator[memoryview]:
     if skip:
         try:
             file.seek(skip, io.SEEK_CUR)
-        except (OSError, AttributeError):  # a pipe, say
+        except (OSError, AttributeError, NotImplementedError):  # a pipe, say
             while skip and (block := file.read(min(skip, _READ_SIZE))):
                 skip -= len(block)
     read = getattr(file, "read1", file.read)
     while block := read(_READ_SIZE):
-        yield block
+        yield _view(block)
 
 
 def _close(data: object) -> None:
-    close = getattr(data, "close", None)
-    if close is not None:
-        with suppress(Exception):  # the bytes are right all the same
+    with suppress(Exception):  # the bytes are right all the same
+        close = getattr(data, "close", None)
+        if close is not None:
             close()

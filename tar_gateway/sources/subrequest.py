@@ -6,14 +6,14 @@ decide who may have what.
 
 import io
 import logging
+import tempfile
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from email.utils import formatdate
 from types import TracebackType
-from typing import Any
-from urllib.parse import unquote_to_bytes
+from typing import IO, Any
+from urllib.parse import quote, unquote_to_bytes
 from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 from tar_gateway.errors import SourceError
@@ -31,6 +31,7 @@ _OUTER = frozenset(
         "CONTENT_LENGTH",
         "CONTENT_TYPE",
         "HTTP_ACCEPT_ENCODING",
+        "HTTP_CONTENT_ENCODING",
         "HTTP_CONTENT_LENGTH",
         "HTTP_CONTENT_TYPE",
         "HTTP_EXPECT",
@@ -41,6 +42,10 @@ _OUTER = frozenset(
         "HTTP_IF_UNMODIFIED_SINCE",
         "HTTP_RANGE",
         "HTTP_TRANSFER_ENCODING",
+        # Would make another method of a member's GET.
+        "HTTP_X_HTTP_METHOD",
+        "HTTP_X_HTTP_METHOD_OVERRIDE",
+        "HTTP_X_METHOD_OVERRIDE",
         # A server's shortcuts to its own socket or files.
         "gunicorn.socket",
         "wsgi.file_wrapper",
@@ -50,15 +55,34 @@ _OUTER = frozenset(
 # Where frameworks keep what they have parsed of the request at hand.
 _PARSED = ("webob.", "werkzeug.", "bottle.", "flask.")
 
+# Answers that a server in front puts others in the place of. What they hold is none of the
+# caller's: an empty text mostly, or a list of places that only that server should know.
+_FOR_A_SERVER = frozenset(
+    {
+        "x-accel-redirect",
+        "x-archive-files",
+        "x-lighttpd-send-file",
+        "x-litespeed-location",
+        "x-reproxy-file",
+        "x-reproxy-url",
+        "x-sendfile",
+    }
+)
+
+# Bytes that an application may have written before anything is put on the disk.
+_IN_MEMORY = 64 * 1024
+
 
 class Subrequests:
     """A `Source` whose members are the answers of a WSGI application to GET.
 
     Asked from several threads at once only where the server says that the application may be.
+    ``spool_limit`` is how many bytes of one answer may be set aside on the temporary disk.
     """
 
-    def __init__(self, app: WSGIApplication) -> None:
+    def __init__(self, app: WSGIApplication, spool_limit: int = 1024**3) -> None:
         self._app = app
+        self._spool_limit = spool_limit
         self._members = HttpMembers(self._ask)
 
     def is_concurrent(self, caller: Caller) -> bool:
@@ -83,7 +107,9 @@ class Subrequests:
         except BaseException:
             answer.content.close()
             raise
-        if size is not None and answer.validator() is not None:
+        validator = answer.validator()
+        # A weak date is of an answer that was made this very moment, as the next one would be.
+        if size is not None and validator is not None and (validator.is_etag or validator.strong):
             answer.content.close()
             return answer.stat(size)
         content = answer.content if size is None else Promised(answer.content, size, ends=True)
@@ -94,8 +120,12 @@ class Subrequests:
         return self._members.open(path, start, stop, stat, caller)
 
     def _ask(self, method: str, path: str, headers: Headers, caller: Caller) -> Answer:
-        called = AppAnswer(self._app, subrequest(caller.environ, method, path, headers))
+        environ = subrequest(caller.environ, method, path, headers)
+        called = AppAnswer(self._app, environ, self._spool_limit)
         received = called.headers
+        if any(name.lower() in _FOR_A_SERVER for name, _ in received):
+            called.close()
+            raise SourceError("the application leaves its bytes to a server in front")
         if not any(name.lower() == "date" for name, _ in received):
             # Servers add it, and it tells a date that proves something from one that doesn't.
             received = [*received, ("Date", formatdate(time.time(), usegmt=True))]
@@ -113,7 +143,8 @@ def subrequest(
     made["QUERY_STRING"] = query
     for raw in ("RAW_URI", "REQUEST_URI"):
         if raw in made:
-            made[raw] = f"{made.get('SCRIPT_NAME', '')}/{path}"
+            mount = quote(made.get("SCRIPT_NAME", "").encode("latin-1", "replace"))
+            made[raw] = f"{mount}/{path}"
     for name, value in headers:
         made["HTTP_" + name.upper().replace("-", "_")] = value
     return made
@@ -135,12 +166,14 @@ class AppAnswer:
     """One call of an application: its status and headers, and its content.
 
     The call is made, and its first blocks are drawn, until ``start_response`` was called.
-    Raises `SourceError` when that never happens; what the application raised is logged.
+    Of what the application writes, ``spool_limit`` bytes are kept until they are read.
+    Raises `SourceError` when it gives no answer; what it raised itself is logged.
     """
 
-    def __init__(self, app: WSGIApplication, environ: WSGIEnvironment) -> None:
+    def __init__(self, app: WSGIApplication, environ: WSGIEnvironment, spool_limit: int) -> None:
         self._path = environ["PATH_INFO"]
-        self._blocks: deque[bytes] = deque()  # what was drawn or written, and not yet read
+        self._written = _Written(spool_limit)
+        self._rest = memoryview(b"")  # of the block that was drawn last
         self._started: tuple[str, list[tuple[str, str]]] | None = None
         self._committed = False
         self._closed = False
@@ -148,24 +181,23 @@ class AppAnswer:
         with self._failing():
             self._iterable = app(environ, self._start_response)
             self._iterator = iter(self._iterable)
-        while (started := self._started) is None:
-            if not self._draw():
-                self.close()
-                raise SourceError("the application gave no answer")
-        self._committed = True
-        self.status: int = int(started[0][:3])
+            while (started := self._started) is None:
+                if not self._draw():
+                    raise SourceError("the application gave no answer")
+            self._committed = True
+            self.status: int = int(started[0][:3])
         self.headers: list[tuple[str, str]] = started[1]
 
     def read(self, limit: int) -> bytes:
         """Give what is there, as `Content.read` does."""
-        while not self._blocks:
-            if not self._draw():
-                return b""
-        block = self._blocks.popleft()
-        if len(block) > limit:
-            self._blocks.appendleft(block[limit:])
-            block = block[:limit]
-        return block
+        with self._failing():
+            while not self._written and not self._rest:
+                if not self._draw() and not self._written:
+                    return b""
+            if self._written:  # before the block that came with it
+                return self._written.read(limit)
+        block, self._rest = self._rest[:limit], self._rest[limit:]
+        return bytes(block)
 
     def stop(self) -> None:
         """Do nothing: an application that is under way can't be interrupted."""
@@ -175,40 +207,90 @@ class AppAnswer:
         if not self._closed:
             self._closed = True
             close = getattr(self._iterable, "close", None)
-            if close is not None:
-                try:
+            try:
+                if close is not None:
                     close()
-                except Exception:  # the bytes are right all the same
-                    log.exception("the application failed to close the member %r", self._path)
+            except Exception:  # the bytes are right all the same
+                log.exception("the application failed to close the member %r", self._path)
+            finally:
+                self._written.close()
 
     def _start_response(
-        self, status: str, headers: list[tuple[str, str]], exc_info: OptExcInfo | None = None, /
+        self, status: str, headers: list[tuple[str, str]], exc_info: OptExcInfo | None = None
     ) -> Callable[[bytes], object]:
         if exc_info is not None and exc_info[1] is not None and self._committed:
             raise exc_info[1].with_traceback(exc_info[2])
         if exc_info is None and self._started is not None:
             raise AssertionError("start_response was called twice without exc_info")
         self._started = (status, list(headers))
-        return self._write
-
-    def _write(self, block: bytes) -> None:
-        if block:
-            self._blocks.append(block)
+        return self._written.add
 
     def _draw(self) -> bool:
         """Take the application's next block; tells whether there was one, be it empty."""
-        with self._failing():
-            block = next(self._iterator, None)
-            if block:
-                self._blocks.append(block)
-            return block is not None
+        try:
+            block = next(self._iterator)
+        except StopIteration:
+            return False
+        self._rest = memoryview(_checked(block))
+        return True
 
     @contextmanager
     def _failing(self) -> Iterator[None]:
         """Let what the application raises become an error of this source."""
         try:
             yield
+        except SourceError:
+            self.close()
+            raise
         except Exception as error:
             log.exception("the application failed at the member %r", self._path)
             self.close()
             raise SourceError("the application failed") from error
+        except BaseException:  # a server that ends its worker
+            self.close()
+            raise
+
+
+class _Written:
+    """What an application has written and nobody has read yet: on the disk where it is much."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._file: IO[bytes] | None = None
+        self._end = self._position = 0
+
+    def __bool__(self) -> bool:
+        return self._position < self._end
+
+    def add(self, block: bytes) -> None:
+        """Be the application's ``write``."""
+        if self._end + len(_checked(block)) > self._limit:
+            raise SourceError(f"more than the {self._limit} bytes set aside for it were written")
+        if self._file is None:
+            self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115
+        self._file.seek(self._end)
+        self._file.write(block)
+        self._end += len(block)
+
+    def read(self, limit: int) -> bytes:
+        assert self._file is not None
+        self._file.seek(self._position)
+        block = self._file.read(min(limit, self._end - self._position))
+        self._position += len(block)
+        if not self:
+            self._file.seek(0)
+            self._file.truncate()
+            self._end = self._position = 0
+        return block
+
+    def close(self) -> None:
+        file, self._file = self._file, None
+        self._end = self._position = 0
+        if file is not None:
+            file.close()
+
+
+def _checked(block: object) -> bytes:
+    if not isinstance(block, bytes):
+        raise TypeError(f"the application gave {type(block).__name__} in place of bytes")
+    return block
