@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote_to_bytes
 from tar_gateway.bundle import Requested
 from tar_gateway.conditions import Conditions
 from tar_gateway.errors import UpstreamFailed
-from tar_gateway.headers import HOP_BY_HOP, TOKEN, end_to_end
+from tar_gateway.headers import OF_ONE_REQUEST, TOKEN, end_to_end
 from tar_gateway.layout import ETAG_PREFIX
 from tar_gateway.names import BadName, check_apart, check_name, decode_path, shown
 
@@ -48,22 +48,6 @@ _OF_THE_LIST = frozenset(
         "server",
     }
 )
-
-# About the request for the archive: one for a member has its own, or none.
-_OF_THE_REQUEST = HOP_BY_HOP | {
-    "accept-encoding",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "expect",
-    "host",
-    "if-match",
-    "if-modified-since",
-    "if-none-match",
-    "if-range",
-    "if-unmodified-since",
-    "range",
-}
 
 
 def is_list(headers: Headers) -> bool:
@@ -116,7 +100,7 @@ def passed_names(headers: Headers) -> list[str]:
         for name, value in headers
         if name.lower() == "x-archive-pass-headers"
         for part in value.split(":")
-        if TOKEN.fullmatch(part.strip()) and part.strip().lower() not in _OF_THE_REQUEST
+        if TOKEN.fullmatch(part.strip()) and part.strip().lower() not in OF_ONE_REQUEST
     ]
 
 

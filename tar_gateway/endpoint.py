@@ -12,6 +12,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 from tar_gateway.archive_files import kept_headers, passed_names, read_list
 from tar_gateway.body import Body
 from tar_gateway.bundle import (
+    DEFAULT_FILENAME,
     Bundle,
     Listed,
     Requested,
@@ -57,14 +58,15 @@ LONGEST_LINK = 2048
 class _Wanted:
     """What a request wants: of which bundle and version, for whom, and under which conditions.
 
-    ``kept`` are headers of an application's that go along with the archive, for one that it
-    has listed itself.
+    ``vary`` names the headers that decide who may have what; ``kept`` are headers of an
+    application's that go along with the archive, for one that it has listed itself.
     """
 
     environ: WSGIEnvironment
     bundle: Bundle
     caller: Caller
-    version: str | None
+    vary: tuple[str, ...]
+    version: str | None = None
     kept: Sequence[tuple[str, str]] | None = None
 
     @property
@@ -109,7 +111,9 @@ class Endpoint:
         directory = _directory_of(environ)
         listed = self._listed(environ)
         bundle = self._bundle(environ, method, listed, directory, caller)
-        return self._answer(_Wanted(environ, bundle, caller, listed.version), start_response)
+        vary = self._settings.forward_headers
+        wanted = _Wanted(environ, bundle, caller, vary=vary, version=listed.version)
+        return self._answer(wanted, start_response)
 
     def answer_list(
         self,
@@ -132,9 +136,19 @@ class Endpoint:
             raise ContentTooLarge(
                 f"the list names more than the {self._settings.max_members} members allowed"
             )
-        bundle = Bundle(members, default_filename(_directory_of(environ)))
+        try:
+            filename = default_filename(_directory_of(environ))
+        except BadRequest:  # a path that means something to the application
+            filename = DEFAULT_FILENAME
+        bundle = Bundle(members, filename)
         names = dict.fromkeys([*self._settings.forward_headers, *passed_names(headers)])
-        wanted = _Wanted(environ, bundle, caller_of(environ, names), None, kept_headers(headers))
+        wanted = _Wanted(
+            environ,
+            bundle,
+            caller_of(environ, names),
+            vary=tuple(names),
+            kept=kept_headers(headers),
+        )
         return self._answer(wanted, start_response)
 
     def _answer(self, wanted: _Wanted, start_response: StartResponse) -> Iterable[bytes]:
@@ -237,8 +251,8 @@ class Endpoint:
         ]
         if layout.mtime:
             headers.append(("Last-Modified", formatdate(layout.mtime, usegmt=True)))
-        if self._settings.forward_headers:
-            headers.append(("Vary", ", ".join(self._settings.forward_headers)))
+        if wanted.vary:
+            headers.append(("Vary", ", ".join(wanted.vary)))
         if wanted.kept is not None:
             headers.extend(wanted.kept)
         elif ranges and (link := _pinned_link(wanted.environ, layout.etag)):

@@ -7,23 +7,12 @@ from wsgiref.types import WSGIEnvironment
 
 from tar_gateway.conditions import Conditions
 from tar_gateway.errors import BadRequest, ContentTooLarge
-from tar_gateway.headers import end_to_end
+from tar_gateway.headers import CONDITIONAL, end_to_end
 from tar_gateway.names import BadName, check_name, decode_text
 from tar_gateway.sources import Caller
 
 # About the message's own body or connection: a GET that is passed on has another of each.
 _NOT_PASSED = frozenset({"host", "content-length", "content-type", "expect"})
-
-_CONDITIONS = frozenset(
-    {
-        "if-match",
-        "if-modified-since",
-        "if-none-match",
-        "if-range",
-        "if-unmodified-since",
-        "range",
-    }
-)
 
 # One that begins no escape stands for itself; a client library would encode all others anew.
 _STRAY_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
@@ -85,7 +74,7 @@ def passed_headers(environ: WSGIEnvironment, *, conditions: bool) -> list[tuple[
 
     ``conditions`` says whether the range and the preconditions are among them.
     """
-    left_out = _NOT_PASSED if conditions else _NOT_PASSED | _CONDITIONS
+    left_out = _NOT_PASSED if conditions else _NOT_PASSED | CONDITIONAL
     received = (
         (key.removeprefix("HTTP_").replace("_", "-").title(), value)
         for key, value in environ.items()

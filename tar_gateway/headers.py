@@ -28,6 +28,32 @@ HOP_BY_HOP = frozenset(
     }
 )
 
+# What makes a request ask for less than a plain answer (RFC 9110 13, 14).
+CONDITIONAL = frozenset(
+    {
+        "if-match",
+        "if-modified-since",
+        "if-none-match",
+        "if-range",
+        "if-unmodified-since",
+        "range",
+    }
+)
+
+# About one request's message or connection, and not about who asks.
+OF_ONE_REQUEST = (
+    HOP_BY_HOP
+    | CONDITIONAL
+    | {
+        "accept-encoding",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+    }
+)
+
 
 def end_to_end(headers: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     """Leave out what belongs to one connection only, what ``Connection`` names, and garbage.

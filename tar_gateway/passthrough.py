@@ -6,7 +6,7 @@ from contextlib import closing
 from http import HTTPStatus
 from wsgiref.types import StartResponse, WSGIEnvironment
 
-from tar_gateway.archive_files import concerns_archive, is_list, join_list
+from tar_gateway.archive_files import concerns_archive, is_list, join_list, may_list
 from tar_gateway.client import Delivery
 from tar_gateway.endpoint import Endpoint
 from tar_gateway.environ import (
@@ -47,16 +47,19 @@ class PassThrough:
         partly = wants_part(environ)
         if partly and concerns_archive(conditions_of(environ)):
             listed = self._ask(environ, "GET", conditions=False)
-            if is_list(listed.headers):
+            if is_list(listed.headers) and may_list(listed.status, partly=False):
                 return self._archive(listed, environ, start_response)
             listed.content.close()
         answer = self._ask(environ, environ["REQUEST_METHOD"], conditions=True)
-        if not is_list(answer.headers) or not (partly or answer.status == 200):
+        if not (is_list(answer.headers) and may_list(answer.status, partly=partly)):
             return self._pass_on(answer, environ, start_response)
         if partly:
             # It answered to what is the archive's, so it is asked for the list itself.
             answer.content.close()
             answer = self._ask(environ, "GET", conditions=False)
+            if not (is_list(answer.headers) and may_list(answer.status, partly=False)):
+                answer.content.close()
+                raise UpstreamFailed("the upstream lists its files only once", status=502)
         return self._archive(answer, environ, start_response)
 
     def _ask(self, environ: WSGIEnvironment, method: str, *, conditions: bool) -> Answer:

@@ -24,23 +24,10 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from tar_gateway.errors import SettingsError
-from tar_gateway.headers import HOP_BY_HOP, TOKEN
+from tar_gateway.headers import OF_ONE_REQUEST, TOKEN
 from tar_gateway.names import BadName, check_name, decode_text, shown
 
 PREFIX = "TAR_GATEWAY_"
-
-# Headers that the gateway itself sets on its way to the upstream.
-_OWN_HEADERS = HOP_BY_HOP | {
-    "accept-encoding",
-    "content-length",
-    "host",
-    "if-match",
-    "if-modified-since",
-    "if-none-match",
-    "if-range",
-    "if-unmodified-since",
-    "range",
-}
 
 
 def _check_base_url(url: str) -> str:
@@ -85,7 +72,7 @@ def _read_size(value: object) -> int:
 def _check_header_name(name: str) -> str:
     if not TOKEN.fullmatch(name):
         raise ValueError(f"'{name}' is not the name of a header")
-    if name.lower() in _OWN_HEADERS:
+    if name.lower() in OF_ONE_REQUEST:
         raise ValueError(f"{name} belongs to one connection or to the gateway: it can't be passed")
     return name
 

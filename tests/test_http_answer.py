@@ -3,7 +3,8 @@
 import pytest
 
 from tar_gateway.errors import SourceError
-from tar_gateway.sources.http import Answer, Headers
+from tar_gateway.sources import Caller
+from tar_gateway.sources.http import Answer, Headers, HttpMembers
 from tests.fakes import Steps
 
 
@@ -31,3 +32,14 @@ def test_two_different_lengths_are_refused():
     answer = Answer(200, [("Content-Length", "1"), ("Content-Length", "2")], Steps())
     with pytest.raises(SourceError, match="not a length"):
         answer.length()
+
+
+@pytest.mark.parametrize("name", ["X-Accel-Redirect", "X-Sendfile", "x-archive-files"])
+@pytest.mark.parametrize("status", [200, 206])
+def test_an_answer_that_a_server_in_front_would_replace_is_no_member(name: str, status: int):
+    content = Steps(b"/secret/place")
+    answered = Answer(status, [(name, "/secret/place"), ("Content-Length", "13")], content)
+    members = HttpMembers(lambda *_: answered)
+    with pytest.raises(SourceError, match="left to a server in front"):
+        members.stat("a", Caller())
+    assert content.closed

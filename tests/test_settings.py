@@ -221,6 +221,8 @@ WRONG = [
     *(("RETRIES", text) for text in ("-1", "101", "1.5", "x", "yes")),
     *(("MAX_MEMBERS", text) for text in ("0", "-1", "1.5", "10k")),
     *(("FETCH_PARALLEL", text) for text in ("0", "1025", "x")),
+    *(("FETCH_AHEAD", text) for text in ("-1", "much")),
+    *(("FETCH_AHEAD_TOTAL", text) for text in ("-1", "much")),
     *(("PASS_THROUGH", text) for text in ("maybe", "2", "-1", " ")),
     *(("FORWARD_HEADERS", text) for text in ("a b", "é", "X-A:", "X-A,Host", "a;b")),
     *(("PARAMETER", text) for text in ("a b", "é", "a&b", "-", "a.b", "filename", "v", "manifest")),

@@ -30,6 +30,21 @@ _PASSING = frozenset({408, 429, 500, 502, 503, 504})
 _SHORT = 4096
 
 
+# Answers that a server in front puts others in the place of. What they hold is none of the
+# caller's: an empty text mostly, or a list of places that only that server should know.
+_FOR_A_SERVER = frozenset(
+    {
+        "x-accel-redirect",
+        "x-archive-files",
+        "x-lighttpd-send-file",
+        "x-litespeed-location",
+        "x-reproxy-file",
+        "x-reproxy-url",
+        "x-sendfile",
+    }
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A response's status, its headers in order, and its content, which is open."""
@@ -95,17 +110,26 @@ class HttpMembers:
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
 
+    def ask(self, method: str, path: str, headers: Headers, caller: Caller) -> Answer:
+        """Ask, and refuse an answer that is only there for a server in front to replace."""
+        answer = self._exchange(method, path, headers, caller)
+        replaced = any(name.lower() in _FOR_A_SERVER for name, _ in answer.headers)
+        if replaced and answer.status in {200, 206}:
+            answer.content.close()
+            raise SourceError("its bytes are left to a server in front")
+        return answer
+
     def stat(self, path: str, caller: Caller) -> Stat | Unsized:
         """Ask by HEAD, then by a Range of one byte, then by a plain GET, until one tells.
 
         HEAD's word is taken only for a size of 1 or more: servers that know HEAD badly
         answer it with an error, or with a length of 0. What GET says is what counts.
         """
-        head = self._exchange("HEAD", path, _headers(), caller)
+        head = self.ask("HEAD", path, _headers(), caller)
         with closing(head.content):
             if head.status == 200 and not head.encoded() and (size := head.length()):
                 return head.stat(size)
-        answer = self._exchange("GET", path, _headers(("Range", "bytes=0-0")), caller)
+        answer = self.ask("GET", path, _headers(("Range", "bytes=0-0")), caller)
         if answer.status in {206, 416}:
             with closing(answer.content):
                 size = _told_by_range(answer)
@@ -114,7 +138,7 @@ class HttpMembers:
                     # An empty file is told of by an error, whose own date and tag mean nothing.
                     told = head if answer.status == 416 and head.status == 200 else answer
                     return told.stat(size)
-            answer = self._exchange("GET", path, _headers(), caller)
+            answer = self.ask("GET", path, _headers(), caller)
         return _stat_by_get(answer)
 
     def open(self, path: str, start: int, stop: int, stat: Stat, caller: Caller) -> Content:
@@ -135,7 +159,7 @@ class HttpMembers:
             asked.append((name, validator.text))
         if not whole:
             asked.append(("Range", f"bytes={start}-{stop - 1}"))
-        answer = self._exchange("GET", path, _headers(*asked), caller)
+        answer = self.ask("GET", path, _headers(*asked), caller)
         try:
             skip, ends = _check_slice(answer, start, stop, stat, ranged=not whole)
             content = Promised(answer.content, stop - start, ends=ends)

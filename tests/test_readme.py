@@ -1,0 +1,53 @@
+"""The README says what the package does: its settings, their defaults, its errors."""
+
+import re
+from dataclasses import MISSING, fields
+from pathlib import Path
+
+from tar_gateway import Settings, errors
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def rows(title: str) -> list[list[str]]:
+    """Read the first table below a heading."""
+    section = README.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def shown(default: object) -> str:
+    if isinstance(default, bool):
+        return "`yes`" if default else "`no`"
+    if isinstance(default, tuple):
+        return f"`{','.join(default)}`"
+    return f"`{default}`"
+
+
+def test_every_setting_stands_in_the_table_in_order():
+    assert [row[0] for row in rows("Settings")] == [
+        f"`{field.name.upper()}`" for field in fields(Settings)
+    ]
+
+
+def test_every_default_is_the_real_one():
+    told = {row[0].strip("`").lower(): row[1] for row in rows("Settings")}
+    real = {f.name: f.default for f in fields(Settings) if f.default not in {None, MISSING}}
+    assert {name: told[name] for name in real} == {
+        name: shown(default) for name, default in real.items()
+    }
+
+
+def test_every_error_status_stands_in_the_table_in_order():
+    refusals = [
+        kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, errors.Refusal)
+    ]
+    possible = {int(kind.status) for kind in refusals} | set(errors.MembersFailed.precedence)
+    assert [int(row[0]) for row in rows("Errors")] == sorted(possible - {500})
+
+
+def test_both_commands_are_there_for_copying():
+    commands = re.findall(r"<!-- command: (?:demo|tests) -->\n```sh\n(.+)\n```", README)
+    assert [command.split()[-1] for command in commands] == ["demo", ".venv/bin/pytest"]
