@@ -1,12 +1,16 @@
 """Hand a user many files from a protected server as one streamed tar."""
 
-from tar_gateway.errors import BrokenOff, SettingsError, TarGatewayError
-from tar_gateway.gateway import Gateway
-from tar_gateway.layout import Member
-from tar_gateway.middleware import BundleMiddleware
-from tar_gateway.settings import Settings
-from tar_gateway.sources.upstream import Upstream
-from tar_gateway.tarstream import TarStream, tar_size
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tar_gateway.errors import BrokenOff, SettingsError, TarGatewayError
+    from tar_gateway.gateway import Gateway
+    from tar_gateway.layout import Member
+    from tar_gateway.middleware import BundleMiddleware
+    from tar_gateway.settings import Settings
+    from tar_gateway.sources.upstream import Upstream
+    from tar_gateway.tarstream import TarStream, tar_size
 
 __all__ = [
     "BrokenOff",
@@ -20,3 +24,24 @@ __all__ = [
     "Upstream",
     "tar_size",
 ]
+
+# Imported when they are asked for: gunicorn's master reads its settings from this package, and
+# what it imports is there before a gevent worker patches sockets, locks and TLS.
+_HOMES = {
+    "BrokenOff": "errors",
+    "BundleMiddleware": "middleware",
+    "Gateway": "gateway",
+    "Member": "layout",
+    "Settings": "settings",
+    "SettingsError": "errors",
+    "TarGatewayError": "errors",
+    "TarStream": "tarstream",
+    "Upstream": "sources.upstream",
+    "tar_size": "tarstream",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tar_gateway' has no attribute {name!r}")
+    return getattr(import_module(f"tar_gateway.{_HOMES[name]}"), name)

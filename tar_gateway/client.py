@@ -4,11 +4,13 @@ A client that takes nothing is cut off, and one that leaves is noticed while not
 sent to it. Under a server that shows no socket both happen when that server's write fails.
 """
 
+import errno
 import logging
 import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Protocol
 from wsgiref.types import WSGIEnvironment
 
@@ -19,6 +21,10 @@ _INTERVAL = 1.0
 
 # The first byte of tcp_info is the connection's state; a client is there while it is this one.
 _ESTABLISHED = 1
+
+# Linux's option by which a socket takes no more than so many bytes ahead of what was sent.
+_TCP_NOTSENT_LOWAT = 25
+_UNSENT = 128 * 1024
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +60,12 @@ class Delivery:
         self._measured = measured
         self._closed = False
         if self._client is not None:
+            self._timeout_before = self._client.gettimeout()
             self._client.settimeout(write_timeout)
+            # A write is done when the kernel has the block; what it may hold unsent is bounded,
+            # or a slow client would have to take MiBs of it within one write's time.
+            with suppress(OSError):  # no TCP, or another system
+                self._client.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, _UNSENT)
             _watch.add(self._client, blocks.stop)
 
     def __iter__(self) -> Iterator[bytes]:
@@ -63,9 +74,15 @@ class Delivery:
     def __next__(self) -> bytes:
         try:
             return next(self._blocks)
-        except BrokenOff:
-            if not self._measured and self._client is not None:
-                _reset_on_close(self._client)
+        except BrokenOff as error:
+            if self._client is None:
+                raise
+            if not _is_there(self._client):
+                # It is the client's doing, and servers make no noise about that.
+                raise ConnectionResetError(errno.ECONNRESET, "the client has left") from error
+            if not self._measured:
+                _watch.remove(self._client)
+                _reset(self._client)
             raise
 
     def close(self) -> None:
@@ -74,6 +91,8 @@ class Delivery:
             self._closed = True
             if self._client is not None:
                 _watch.remove(self._client)
+                if self._client.fileno() >= 0:  # the next request has its own time
+                    self._client.settimeout(self._timeout_before)
             self._blocks.close()
 
 
@@ -88,11 +107,14 @@ class _Watch:
     def add(self, client: socket.socket, on_departure: Callable[[], None]) -> None:
         with self._lock:
             self._clients[client] = on_departure
+            thread = None
             if self._thread is None:
-                self._thread = threading.Thread(
+                thread = self._thread = threading.Thread(
                     target=self._run, name="tar-gateway-watch", daemon=True
                 )
-                self._thread.start()
+        # Not under the lock: starting waits for the new thread, and under gevent gives way.
+        if thread is not None:
+            thread.start()
 
     def remove(self, client: socket.socket) -> None:
         with self._lock:
@@ -126,7 +148,9 @@ def _is_there(client: socket.socket) -> bool:
         return True  # no TCP, or a system that does not tell: the next write will
 
 
-def _reset_on_close(client: socket.socket) -> None:
+def _reset(client: socket.socket) -> None:
     # Without a Content-Length a plain close looks like a clean end to a proxy that speaks
-    # HTTP/1.0 to us; a reset never does.
+    # HTTP/1.0 to us; a reset never does. It is closed here because the server would first say
+    # that nothing more comes, which is that clean end.
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()

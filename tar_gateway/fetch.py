@@ -1,5 +1,6 @@
 """One member's slice as an unbroken run of bytes, however often the source breaks."""
 
+import threading
 import time
 from dataclasses import dataclass
 from typing import Self
@@ -49,7 +50,7 @@ class Fetch:
         self._slow = 0
         self._waited = 0.0
         self._given = 0
-        self._stopped = False
+        self._stopped = threading.Event()
         self._content: Content | None = None
 
     def open(self) -> None:
@@ -58,6 +59,8 @@ class Fetch:
             self._waited, self._given = 0.0, 0
             try:
                 self._content = self._plan.open(self._index, self._position, self._stop)
+                if self._stopped.is_set():  # while it was being opened
+                    self._content.stop()
             except SourceError as error:
                 self._failed += 1
                 self._wait(self._failed, error)
@@ -91,7 +94,7 @@ class Fetch:
 
     def stop(self) -> None:
         """Make a read that waits, in another thread, raise; nothing is asked for again."""
-        self._stopped = True
+        self._stopped.set()
         content = self._content
         if content is not None:
             content.stop()
@@ -127,10 +130,7 @@ class Fetch:
         started = self._position > self._start
         if started and not self._is_proved():
             raise error
-        if not self._stopped:
-            self._retry.wait(failed, error)
-        if self._stopped:
-            raise error
+        self._retry.wait(failed, error, self._stopped)
 
     def _is_proved(self) -> bool:
         return self._plan.is_proved(self._index)

@@ -2,6 +2,7 @@
 
 import math
 import random
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,16 +34,20 @@ class Retry:
         """Take the numbers from the settings."""
         return cls(settings.retries, settings.retry_pause, settings.retry_after_limit)
 
-    def wait(self, failed: int, error: SourceError) -> None:
+    def wait(self, failed: int, error: SourceError, stopped: threading.Event | None = None) -> None:
         """Wait before the next attempt after ``failed`` ones, or raise the last one's error.
 
-        Raises it when it is no passing one, or the attempts are used up. Pauses double each
-        time and are spread, so that many that failed together don't come back together.
+        Raises it when it is no passing one, when the attempts are used up, and as soon as
+        ``stopped`` is set. Pauses double each time and are spread, so that many that failed
+        together don't come back together.
         """
-        if not error.transient or failed > self.limit:
+        gone = stopped is not None and stopped.is_set()
+        if gone or not error.transient or failed > self.limit:
             raise error
         pause = self.pause * min(_LONGEST, 2 ** (failed - 1)) * random.uniform(0.5, 1)  # noqa: S311 - spreads load, guards nothing
-        time.sleep(max(pause, min(error.retry_after, self.longest_wish)))
+        pause = max(pause, min(error.retry_after, self.longest_wish))
+        if sleep(pause, stopped):
+            raise error
 
     def call(self, ask: Callable[[], T], deadline: float = math.inf) -> T:
         """Ask, and ask again while the failure is a passing one and ``deadline`` is not over.
@@ -58,3 +63,8 @@ class Retry:
                 if time.monotonic() > deadline:
                     raise
                 self.wait(failed, error)
+
+
+def sleep(seconds: float, stopped: threading.Event | None) -> bool:
+    """Wait so many seconds, or until ``stopped`` is set; tells whether it is."""
+    return (stopped or threading.Event()).wait(seconds)

@@ -1,10 +1,8 @@
 """Sources and contents in memory that do what a test tells them, and remember what was done."""
 
 import threading
-import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from types import SimpleNamespace
 from urllib.parse import unquote
 
 import pytest
@@ -138,7 +136,10 @@ def missing() -> SourceError:
 def record_pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Let no retry wait, and list how long each would have."""
     pauses: list[float] = []
-    monkeypatch.setattr(
-        "tar_gateway.retry.time", SimpleNamespace(sleep=pauses.append, monotonic=time.monotonic)
-    )
+
+    def sleep(seconds: float, stopped: threading.Event | None) -> bool:
+        pauses.append(seconds)
+        return stopped is not None and stopped.is_set()
+
+    monkeypatch.setattr("tar_gateway.retry.sleep", sleep)
     return pauses

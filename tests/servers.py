@@ -140,5 +140,12 @@ def gateway(
         yield running
     finally:
         # SIGINT stops at once; SIGTERM would wait for downloads that a test left running.
+        # gunicorn may hang in that: a worker whose thread pool is just being given work.
+        workers = running.workers() if process.poll() is None else []
         process.send_signal(signal.SIGINT)
-        process.wait(PATIENCE)
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            for pid in workers:
+                os.kill(pid, signal.SIGKILL)
+            process.wait(PATIENCE)

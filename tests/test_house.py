@@ -3,6 +3,9 @@
 import ast
 import importlib
 import inspect
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -128,13 +131,25 @@ def test_every_module_says_what_it_is_for(module):
 
 
 def test_the_public_names_are_those_that_the_package_offers():
-    defined = {
-        name
-        for name, value in vars(tar_gateway).items()
-        if not name.startswith("_") and not inspect.ismodule(value)
-    }
     assert sorted(tar_gateway.__all__) == list(tar_gateway.__all__)
-    assert defined == set(tar_gateway.__all__)
+    assert set(tar_gateway._HOMES) == set(tar_gateway.__all__)
+
+
+def test_a_name_that_the_package_does_not_offer_is_an_error():
+    with pytest.raises(AttributeError, match="has no attribute 'Gatway'"):
+        tar_gateway.Gatway  # noqa: B018
+
+
+def test_gunicorns_master_reads_its_settings_without_importing_what_gevent_has_to_patch():
+    command = (
+        "import os, sys, tar_gateway.gunicorn_conf\n"
+        "print(*(m for m in ('ssl', 'urllib3', 'tar_gateway.client') if m in sys.modules))"
+    )
+    environment = os.environ | {"TAR_GATEWAY_UPSTREAM": "http://127.0.0.1:9/"}
+    done = subprocess.run(
+        [sys.executable, "-c", command], capture_output=True, text=True, env=environment
+    )
+    assert (done.stdout, done.stderr) == ("\n", "")
 
 
 @pytest.mark.parametrize("name", tar_gateway.__all__)

@@ -46,7 +46,7 @@ PROCESSES = {
     ),
     "the C locale": Process({"LC_ALL": "C"}),
     "optimised Python": Process({"PYTHONOPTIMIZE": "1"}),
-    "sync worker": Process({}, ("--worker-class", "sync")),
+    "sync worker": Process({}, ("--worker-class", "sync", "--threads", "1")),
     "gthread worker": Process({}, ("--worker-class", "gthread", "--threads", "2")),
     "gevent worker": Process({}, ("--worker-class", "gevent")),
     "two workers": Process({}, ("--workers", "2")),

@@ -1,0 +1,102 @@
+"""Real proxies in front of a gateway, each a process on loopback: nginx and HAProxy."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tests.servers import PATIENCE, free_port, listens, wait_until
+
+DEPLOY = Path(__file__).parent.parent / "deploy"
+
+# A site that says nothing but where to pass requests: HTTP/1.0 to the gateway, and buffering.
+PLAIN_SITE = """
+server {
+    listen 8080;
+    location / { proxy_pass http://127.0.0.1:8000; }
+}
+"""
+
+NGINX_CONF = """
+daemon off;
+{user}
+pid {place}/pid;
+error_log {place}/error.log warn;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {place}/body;
+    proxy_temp_path {place}/proxy;
+    fastcgi_temp_path {place}/fastcgi;
+    uwsgi_temp_path {place}/uwsgi;
+    scgi_temp_path {place}/scgi;
+    {site}
+}}
+"""
+
+HAPROXY_CONF = """
+defaults
+    mode http
+    timeout connect 10s
+    timeout client 60s
+    timeout server 60s
+frontend front
+    bind 127.0.0.1:{port}
+    default_backend gateway
+backend gateway
+    server gateway {address}
+"""
+
+
+def deployed_site() -> str:
+    """Give the site that `deploy/nginx.conf` recommends."""
+    return (DEPLOY / "nginx.conf").read_text()
+
+
+@contextmanager
+def nginx_front(gateway: str, place: Path, site: str = PLAIN_SITE) -> Iterator[str]:
+    """Run nginx in front of a gateway's URL, and give the front's.
+
+    ``site`` listens on 8080 and passes to 127.0.0.1:8000, as `deploy/nginx.conf` does; both are
+    replaced.
+    """
+    place.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    for told, real in [
+        ("listen 8080;", f"listen 127.0.0.1:{port};"),
+        ("127.0.0.1:8000;", urlsplit(gateway).netloc + ";"),
+    ]:
+        assert told in site
+        site = site.replace(told, real)
+    user = "user root;" if os.geteuid() == 0 else ""
+    conf = place / "nginx.conf"
+    conf.write_text(NGINX_CONF.format(user=user, place=place, site=site))
+    with _running(["nginx", "-c", str(conf)], port, place):
+        yield f"http://127.0.0.1:{port}/"
+
+
+@contextmanager
+def haproxy_front(gateway: str, place: Path) -> Iterator[str]:
+    """Run HAProxy in front of a gateway's URL, and give the front's."""
+    place.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    conf = place / "haproxy.cfg"
+    conf.write_text(HAPROXY_CONF.format(port=port, address=urlsplit(gateway).netloc))
+    with _running(["haproxy", "-db", "-f", str(conf)], port, place):
+        yield f"http://127.0.0.1:{port}/"
+
+
+@contextmanager
+def _running(command: list[str], port: int, place: Path) -> Iterator[None]:
+    log = place / "front.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        wait_until(lambda: listens(port) or process.poll() is not None, command[0])
+        assert process.poll() is None, log.read_text()
+        yield
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)

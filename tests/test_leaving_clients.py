@@ -1,0 +1,204 @@
+"""Clients that leave or take nothing cost the upstream and the worker nothing for long."""
+
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from itertools import count
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+from tests.scripted import File, Script, Scripted, Wire, answer
+from tests.servers import Running, gateway, wait_until
+
+NOTICED = 5  # seconds after which a client that left must have been noticed
+WRITE_TIMEOUT = 1
+HALF = b"h" * 100_000
+LARGE = b"l" * 16 * 1024 * 1024  # more than the kernel takes in for a client that doesn't read
+PIECE, RATE = 64 * 1024, 1024 * 1024  # bytes, and bytes a second: how a slow client reads
+
+# Few threads, so that one that is never given back is missed. A sync worker has to be told to
+# have one: gunicorn makes it gthread otherwise.
+ROOM = {"sync": 1, "gthread": 5, "gevent": 5}
+numbers = count()
+
+
+class Files:
+    """An upstream whose scripts are counted while they are at work."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.at_work = 0
+        self._lock = threading.Lock()
+        self.server = stack.enter_context(Scripted())
+        self._never = threading.Event()
+        self.on("/small", File(b"small"))
+        self.on("/large", File(LARGE))
+        self.on("/silent", answer(HALF, 'ETag: "1"', length=2 * len(HALF), then=self._stall))
+        self.on("/silent-untold", self._silent_untold)
+
+    def on(self, path: str, script: Script) -> None:
+        def counted(wire: Wire) -> None:
+            with self._lock:
+                self.at_work += 1
+            try:
+                script(wire)
+            finally:
+                with self._lock:
+                    self.at_work -= 1
+
+        self.server.on(path, counted)
+
+    def _stall(self, wire: Wire) -> None:
+        if wire.request.method != "HEAD":
+            wire.stall(self._never)
+
+    def _silent_untold(self, wire: Wire) -> None:
+        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        wire.send(head + b"%x\r\n" % len(HALF) + HALF + b"\r\n")
+        self._stall(wire)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A gateway and the files behind it; ``room`` is for how many clients at once."""
+
+    running: Running
+    files: Files
+    room: int
+
+    @contextmanager
+    def asked(self, target: str, window: int | None = None) -> Iterator["Asked"]:
+        """Ask for a target, under a query that no other request has."""
+        target += ("&filename=" if "?" in target else "?") + str(next(numbers))
+        with socket.socket() as client:
+            if window is not None:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+            client.settimeout(30)
+            client.connect(("127.0.0.1", self.running.port))
+            client.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            yield Asked(client, f'"GET {target} HTTP/1.1" 200'.encode(), self.running.log)
+
+    def is_served(self) -> bool:
+        with urlopen(self.running.url + "?bundle=small", timeout=NOTICED) as whole:
+            return len(whole.read()) == 10_240
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A client that has asked for something, and the line that is logged when that is over."""
+
+    client: socket.socket
+    line: bytes
+    log: Path
+
+    def is_over(self) -> bool:
+        return self.line in self.log.read_bytes()
+
+    def receive(self, count: int) -> None:
+        """Receive so many bytes."""
+        while count > 0:
+            block = self.client.recv(min(count, 65536))
+            assert block, "the answer ended too early"
+            count -= len(block)
+
+    def receive_until_end(self) -> int:
+        """Receive until the connection ends, however it does, and count the bytes."""
+        received = 0
+        with suppress(ConnectionResetError):
+            while block := self.client.recv(65536):
+                received += len(block)
+        return received
+
+    def leave(self, by_reset: bool) -> None:
+        if by_reset:
+            linger = struct.pack("ii", 1, 0)
+            self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.client.close()
+
+
+@contextmanager
+def serving(place: Path, worker: str, room: int, **settings: str) -> Iterator[Site]:
+    settings |= {"write_timeout": str(WRITE_TIMEOUT)}
+    with ExitStack() as stack:
+        files = Files(stack)
+        options = ["--worker-class", worker, "--threads", str(room)]
+        running = stack.enter_context(gateway(files.server.url, place, *options, **settings))
+        yield Site(running, files, room)
+
+
+@pytest.fixture(scope="module", params=ROOM)
+def site(request, tmp_path_factory) -> Iterator[Site]:
+    worker = request.param
+    with serving(tmp_path_factory.mktemp(worker), worker, ROOM[worker]) as site:
+        yield site
+
+
+def seconds_until(condition: Callable[[], bool], what: str) -> float:
+    start = time.monotonic()
+    wait_until(condition, what)
+    return time.monotonic() - start
+
+
+LEAVING = {
+    "a bundle": ("/?bundle=silent", False),
+    "a bundle, by a reset": ("/?bundle=silent", True),
+    "its second member": ("/?bundle=small&bundle=silent", False),
+    "a plain file": ("/silent", False),
+    "one of untold length": ("/silent-untold", False),
+}
+
+
+def test_clients_that_leave_while_the_upstream_is_silent_are_noticed(site: Site):
+    def leave(name: str) -> float:
+        target, by_reset = LEAVING[name]
+        with site.asked(target) as asked:
+            asked.receive(len(HALF))
+            asked.leave(by_reset)
+            return seconds_until(asked.is_over, f"the end of {name}")
+
+    with ThreadPoolExecutor(site.room) as clients:
+        noticed = dict(zip(LEAVING, clients.map(leave, LEAVING), strict=True))
+        assert max(noticed.values()) < NOTICED, noticed
+        assert seconds_until(lambda: site.files.at_work == 0, "the upstream's release") < NOTICED
+        assert all(clients.map(Site.is_served, [site] * site.room))
+
+
+@pytest.mark.parametrize("target", ["/?bundle=large", "/large"], ids=["a bundle", "a plain file"])
+def test_a_client_that_stops_reading_is_cut_off(target: str, site: Site):
+    with site.asked(target, window=64 * 1024) as asked:
+        assert seconds_until(asked.is_over, "the cut") < NOTICED
+        assert seconds_until(lambda: site.files.at_work == 0, "the upstream's release") < NOTICED
+        assert asked.receive_until_end() < len(LARGE)
+    assert site.is_served()
+
+
+@pytest.mark.parametrize("site", ["sync", "gthread"], indirect=True)
+def test_a_slow_but_steady_reader_is_not_cut_off(site: Site):
+    with site.asked("/?bundle=large", window=64 * 1024) as asked:
+        end = time.monotonic() + 2.5 * WRITE_TIMEOUT
+        received = 0
+        while time.monotonic() < end:
+            asked.receive(PIECE)
+            received += PIECE
+            time.sleep(PIECE / RATE)
+        assert not asked.is_over(), "the kernel took it all, so nothing was proved"
+        asked.receive(len(LARGE) - received)
+
+
+@pytest.mark.parametrize("site", ["gthread", "gevent"], indirect=True)  # sync always closes
+@pytest.mark.parametrize("path", ["/?bundle=small", "/small"], ids=["a bundle", "a plain file"])
+def test_a_connection_serves_another_request_after_a_download(path, site: Site):
+    with closing(HTTPConnection("127.0.0.1", site.running.port, timeout=30)) as connection:
+        connection.request("GET", path)
+        first = connection.getresponse().read()
+        used = connection.sock
+        connection.request("GET", path)
+        assert connection.getresponse().read() == first
+        assert connection.sock is used is not None
