@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from tar_gateway import tar_size
 from tests.servers import PATIENCE, gateway, nginx, wait_until
 
 README = Path(__file__).parent.parent / "README.md"
-SIZES = {"a.bin": 300_000, "b.bin": 200_000}
-SIZE = 512_000  # of the archive of both
+# More than a client that is told to be slow takes at once.
+SIZES = {"a.bin": 3_000_000, "b.bin": 2_000_000}
+SIZE = tar_size(list(SIZES.items()))
 STRONG, UNPROVED = "strong", "unproved"
 NO_VALIDATOR = "location /unproved { etag off; add_header Last-Modified ''; }"
 
