@@ -4,7 +4,7 @@ import re
 from dataclasses import MISSING, fields
 from pathlib import Path
 
-from tar_gateway import Settings, errors
+from tar_gateway import Gateway, Settings, errors
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -46,6 +46,13 @@ def test_every_error_status_stands_in_the_table_in_order():
     ]
     possible = {int(kind.status) for kind in refusals} | set(errors.MembersFailed.precedence)
     assert [int(row[0]) for row in rows("Errors")] == sorted(possible - {500})
+
+
+def test_the_example_of_a_gateway_makes_one():
+    (example,) = re.findall(r"<!-- example: gateway -->\n```python\n(.+?)```", README, re.DOTALL)
+    made: dict[str, object] = {}
+    exec(example, made)
+    assert isinstance(made["application"], Gateway)
 
 
 def test_both_commands_are_there_for_copying():

@@ -4,7 +4,6 @@
 """
 
 import io
-import os
 import re
 import subprocess
 import sys
@@ -19,8 +18,7 @@ import pytest
 
 from tests.stacks.servers import SERVERS, serving
 
-RECIPES = Path(os.environ.get("RECIPES", Path(__file__).parents[1] / "README.md"))
-TEXT = RECIPES.read_text("utf-8")
+README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
 REPORTS = {"february.pdf": b"february" * 1000, "january.pdf": b"january" * 1000}
 BUNDLE = "/reports/?bundle=february.pdf&bundle=january.pdf"
 
@@ -30,6 +28,7 @@ FRAMEWORKS = {
     "pyramid": ("pyramid", BUNDLE),
     "bottle": ("bottle", BUNDLE),
     "falcon": ("falcon", BUNDLE),
+    "webob": ("webob", "/" + BUNDLE.rpartition("/")[2]),
     "bare wsgi": ("tar_gateway", "/"),
 }
 
@@ -88,9 +87,9 @@ for name, reports in [("ada", {reports!r}), ("bob", {{}})]:
 def recipe(name: str) -> str:
     """Give a recipe's lines."""
     found = re.search(
-        rf"<!-- example: {name} -->\n```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL
+        rf"<!-- example: {name} -->\n```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL
     )
-    assert found, f"{RECIPES.name} has no recipe for {name}"
+    assert found, f"the README has no recipe for {name}"
     return found[1]
 
 
