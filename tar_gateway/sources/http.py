@@ -192,7 +192,11 @@ def _told_by_range(answer: Answer) -> int | None:
     return int(match[3])
 
 
-def _stat_by_get(answer: Answer) -> Stat | Unsized:
+def size_by_get(answer: Answer) -> int | None:
+    """Find the member's size in the answer to a plain GET, `None` where that tells none.
+
+    Closes the content, and raises `SourceError`, for anything that is not the member.
+    """
     try:
         if answer.status != 200:
             if (answer.length() or 0) < _SHORT:
@@ -200,10 +204,14 @@ def _stat_by_get(answer: Answer) -> Stat | Unsized:
             raise fault_of(answer)
         if answer.encoded():
             raise SourceError("the answer is encoded, though the plain file was asked for")
-        size = answer.length()
+        return answer.length()
     except BaseException:
         answer.content.close()
         raise
+
+
+def _stat_by_get(answer: Answer) -> Stat | Unsized:
+    size = size_by_get(answer)
     if size is None:
         return Unsized(answer.mtime(), answer.content)
     answer.content.close()

@@ -18,7 +18,7 @@ from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 from tar_gateway.errors import SourceError
 from tar_gateway.sources import Caller, Content, Stat, Unsized
-from tar_gateway.sources.http import Answer, Headers, HttpMembers, Promised, fault_of
+from tar_gateway.sources.http import Answer, Headers, HttpMembers, Promised, size_by_get
 
 # What `sys.exc_info` gives: PEP 3333's way of telling that an error came up late.
 OptExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
@@ -82,17 +82,10 @@ class Subrequests:
         are wanted. Without, the one answer is kept, as a second might be another.
         """
         answer = self._members.ask("GET", path, [("Accept-Encoding", "identity")], caller)
-        try:
-            if 300 <= answer.status < 400:
-                raise SourceError("it is not shown: a login is asked for instead", status=403)
-            if answer.status != 200:
-                raise fault_of(answer)
-            if answer.encoded():
-                raise SourceError("the answer is encoded, though the plain file was asked for")
-            size = answer.length()
-        except BaseException:
+        if 300 <= answer.status < 400:
             answer.content.close()
-            raise
+            raise SourceError("it is not shown: a login is asked for instead", status=403)
+        size = size_by_get(answer)
         validator = answer.validator()
         # A weak date is of an answer that was made this very moment, as the next one would be.
         if size is not None and validator is not None and (validator.is_etag or validator.strong):
