@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from tar_gateway.fetch import Fetch
-from tar_gateway.fetchers import Fetchers
+from tar_gateway.fetchers import FIRST, GROWTH, LATE, Fetchers
 from tar_gateway.layout import Borrowed, Segment
 
 # Bytes; larger ones keep the wire full by themselves.
@@ -18,9 +18,6 @@ SMALL = 256 * 1024
 
 # Segments that are looked at ahead, at the most: their headers are made by then.
 _WINDOW = 512
-
-# Threads that a download begins with; twice as many each time that it has to wait.
-_FIRST_WORKERS = 2
 
 _READ_SIZE = 64 * 1024
 
@@ -63,7 +60,7 @@ class Ahead:
         self._todo: deque[Slot] = deque()
         self._held = 0
         self._workers = 0
-        self._wanted = _FIRST_WORKERS
+        self._wanted = FIRST
         self._closed = False
         self._changed = threading.Condition()
 
@@ -95,11 +92,9 @@ class Ahead:
         Raises what fetching raised.
         """
         with self._changed:
-            if self.would_wait(slot):
-                # The body is faster than what comes: more threads may hide more of the wait.
-                self._wanted = min(self._fetchers.threads, self._wanted * 2)
+            while not self._changed.wait_for(lambda: not self.would_wait(slot), LATE):
+                self._wanted = min(self._fetchers.threads, self._wanted * GROWTH)
                 self._set_to_work()
-                self._changed.wait_for(lambda: not self.would_wait(slot))
             blocks, slot.blocks = slot.blocks, []
             if not blocks and slot.error is not None:
                 raise slot.error

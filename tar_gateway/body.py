@@ -170,10 +170,12 @@ class Body:
         self._fetch = fetch
         yield None
         while block := fetch.read(self._read_size.now):
+            length = len(block)
             yield block
+            block = b""  # not held while the next one is read
             before = time.monotonic()
             yield None
-            self._read_size.sent(len(block), time.monotonic() - before)
+            self._read_size.sent(length, time.monotonic() - before)
         fetch.close()
         self._fetch = None
 

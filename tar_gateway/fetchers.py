@@ -11,6 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 # Pieces of work in one turn: enough that a thread's hand-over costs little beside them.
 TURN = 8
 
+# Threads that work begins with. Where nothing is waited for, more would only be in each other's
+# way; where answers take longer than LATE seconds, GROWTH times as many wait at once.
+FIRST = 2
+GROWTH = 4
+LATE = 0.01
+
 
 class Fetchers:
     """``threads`` threads, and ``memory`` bytes for what they bring. Threads start when needed."""

@@ -9,17 +9,12 @@ import time
 
 from tar_gateway.bundle import Bundle, Requested
 from tar_gateway.errors import ContentTooLarge, MemberFault, MembersFailed, SourceError
-from tar_gateway.fetchers import Fetchers
+from tar_gateway.fetchers import FIRST, GROWTH, LATE, Fetchers
 from tar_gateway.layout import Layout, Member
 from tar_gateway.retry import Retry
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Content, Source, Stat, Unsized
 from tar_gateway.spool import Spool, Spooled
-
-# Threads that a plan begins with, and the seconds that an answer takes from an upstream whose
-# latency is worth more of them.
-_FIRST_WORKERS = 8
-_LATE = 0.01
 
 # Bytes: half of what fits into signed 64 bits, more than any disk and any client can hold.
 _LARGEST = 2**62
@@ -146,10 +141,16 @@ class _Survey:
     def run(self, fetchers: Fetchers) -> None:
         """Let threads work the questions off, and wait for that or the deadline."""
         self._fetchers = fetchers
-        self._set_to_work(_FIRST_WORKERS)
-        if not self._done.wait(self._planner.timeout):
+        self._set_to_work(FIRST)
+        left = self._left
+        while not self._done.wait(LATE):
             with self._lock:
-                self._abandoned = self._left > 0
+                answered, left = left - self._left, self._left
+                if time.monotonic() > self._deadline:
+                    self._abandoned = left > 0
+                    return
+            if answered < self._workers:
+                self._set_to_work(self._workers * (GROWTH - 1))
 
     def run_alone(self) -> None:
         """Work the questions off in this thread, for a source that bears no other."""
@@ -175,12 +176,7 @@ class _Survey:
             index = None if self._abandoned else next(self._next, None)
         if index is None:
             return False
-        before = time.monotonic()
         self._ask(index)
-        if time.monotonic() - before > _LATE:
-            # What takes long is waiting, and more can wait at once; where nothing waits, more
-            # threads would only be in each other's way.
-            self._set_to_work(self._workers)
         return True
 
     def stats(self) -> list[Stat]:

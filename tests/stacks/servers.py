@@ -122,6 +122,8 @@ def serving(server: Server, module: str, place: Path, **environment: str) -> Ite
     finally:
         process.send_signal(server.stop)
         try:
-            process.wait(PATIENCE)
-        finally:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            # It waits for a thread that waits for an upstream which a test has silenced.
             process.kill()
+            process.wait(PATIENCE)
