@@ -1,0 +1,65 @@
+"""How time, memory and speed go with the number of members and of clients."""
+
+from functools import partial
+
+from tests.bench.client import asking, asking_list, download, download_at_once
+from tests.bench.idle import LONG, idle_gateway
+from tests.bench.parts import Part, Subject, Values
+from tests.bench.site import ONE, Server, Site
+from tests.bench.upstream import make_file, make_list
+
+MIB = 1024**2
+ONCE = 10_000  # members, from which on a download is not repeated
+CLIENTS = (1, 4, 16, 64)
+
+
+def part(site: Site) -> Part:
+    """Ten members and ten times as many, one client and four times as many."""
+    counts = (10, 100, 1000) if site.quick else (10, 100, 1000, 10_000, 100_000)
+    total = (256 if site.quick else 2048) * MIB
+    gateway = site.gateway_server()
+    for clients in CLIENTS:
+        make_file(site.files / f"shared/{clients}.bin", total // clients)
+    for count in counts:
+        make_list(site.files / f"lists/{count}.json", [f"many/{n:06}.bin" for n in range(count)])
+    return Part(
+        title=f"the gateway; members of {ONE // 1024} KiB, {total // MIB} MiB for all clients",
+        subjects=(
+            *(
+                Subject(
+                    f"{count:,} members",
+                    partial(_members, site, count),
+                    once=site.quick or count >= ONCE,
+                )
+                for count in counts
+            ),
+            *(
+                Subject(_crowd(clients), partial(_clients, gateway, clients, total))
+                for clients in CLIENTS
+            ),
+        ),
+    )
+
+
+def _members(site: Site, count: int) -> Values:
+    with idle_gateway(site, **LONG) as idle:
+        port, manifest = idle.running.port, f"lists/{count}.json"
+        plan = download(port, asking_list(manifest, "HEAD"), 0)
+        got = download(port, asking_list(manifest), count * ONE)
+        return {
+            "plan s": plan.answered,
+            "first byte s": got.first_byte,
+            "all s": got.seconds,
+            "files/s": count / got.seconds,
+            "MiB over idle": idle.peak_over_idle() / MIB,
+        }
+
+
+def _clients(server: Server, clients: int, total: int) -> Values:
+    request = asking([f"shared/{clients}.bin"])
+    downloads = download_at_once(server.port, [request] * clients, total // clients)
+    return {"GB/s": total / max(each.seconds for each in downloads) / 1e9}
+
+
+def _crowd(clients: int) -> str:
+    return f"{clients} client{'s' if clients > 1 else ''}"

@@ -1,0 +1,137 @@
+"""The benchmark runs from end to end, and its tables say what was measured; not how fast it was."""
+
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from tests.bench.parts import Goal, Part, Ratio, Result, Subject, measurements, run
+from tests.bench.report import as_json, as_text
+from tests.bench.site import RIVALS
+
+ROOT = Path(__file__).parents[1]
+PRESENT = [name for name, (needed, _) in RIVALS.items() if find_spec(needed)]
+
+
+def bench(*arguments: str) -> str:
+    command = [sys.executable, "-m", "tests.bench", "--quick", "--runs", "1", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def tables() -> dict[str, list[str]]:
+    """Give the lines of each part's table, by the part's name."""
+    paragraphs = [text.splitlines() for text in bench("bulk", "small").split("\n\n")]
+    return {lines[0].partition(":")[0]: lines[1:] for lines in paragraphs}
+
+
+@pytest.mark.needs("nginx")
+@pytest.mark.parametrize(
+    ("part", "columns", "subjects"),
+    [
+        (
+            "bulk",
+            ["GB/s", "x relay's", "CPU s/GiB", "x relay's CPU"],
+            ["relay", "gateway", *PRESENT, "urllib3 loop"],
+        ),
+        (
+            "small",
+            ["files/s", "x the loop's", "CPU ms/file"],
+            ["urllib3 loop", "gateway", *PRESENT],
+        ),
+    ],
+)
+def test_a_table_has_a_column_a_quantity_and_a_line_a_subject(tables, part, columns, subjects):
+    header, *lines = tables[part]
+    assert header.split("  ")[-1].strip() == columns[-1]
+    assert [column for column in columns if column not in header] == []
+    named = [line.split("  ")[0] for line in lines if not line.startswith((" ", "("))]
+    assert named == subjects
+
+
+@pytest.mark.needs("nginx")
+@pytest.mark.parametrize("part", ["bulk", "small"])
+def test_the_gateways_goals_stand_below_its_figures(tables, part):
+    lines = tables[part]
+    (row,) = [index for index, line in enumerate(lines) if line.startswith("gateway")]
+    assert lines[row + 1].split()[0] == "goal"
+    assert lines[row + 1].split()[-1] in {"met", "MISSED"}
+
+
+@pytest.mark.needs("nginx")
+def test_json_tells_the_same_and_what_it_was_measured_on():
+    told = json.loads(bench("--json", "small"))
+    gateway = told["parts"]["small"]["values"]["gateway"]
+    assert set(gateway) == {"files/s", "x the loop's", "CPU ms/file"}
+    assert min(gateway.values()) > 0
+    assert {"processors", "load", "python", "packages", "quick", "runs"} <= set(told["machine"])
+
+
+def measured(part: Part, runs: int = 3) -> Result:
+    return run(part, runs, lambda _count: None)
+
+
+def counting(name: str, calls: list[str], *, once: bool = False) -> Subject:
+    numbers = count()
+
+    def measure() -> dict[str, float]:
+        calls.append(name)
+        return {"s": float(next(numbers))}
+
+    return Subject(name, measure, once)
+
+
+def test_subjects_are_measured_in_turn_after_a_round_that_does_not_count():
+    calls: list[str] = []
+    result = measured(Part("", (counting("a", calls), counting("b", calls))))
+    assert calls == ["a", "b"] * 4
+    assert result.values == {"a": {"s": 2}, "b": {"s": 2}}  # of 1, 2 and 3: 0 was the first
+
+
+def test_what_is_measured_once_is_measured_once():
+    calls: list[str] = []
+    part = Part("", (counting("a", calls, once=True), counting("b", calls)))
+    measured(part)
+    assert calls == ["b", "a", "b", "b", "b"]
+    assert measurements(part, 3) == len(calls)
+
+
+def test_a_ratio_is_the_median_of_the_rounds_ratios():
+    slow, fast = iter([9, 2, 8, 3]), iter([9, 1, 2, 3])
+    part = Part(
+        "",
+        (
+            Subject("slow", lambda: {"s": float(next(slow))}),
+            Subject("fast", lambda: {"s": float(next(fast))}),
+        ),
+        ratios=(Ratio("s", "fast", "x fast's"),),
+    )
+    assert measured(part).values["slow"] == {"s": 3, "x fast's": 2}
+
+
+@pytest.mark.parametrize(
+    ("value", "at_least", "verdict"),
+    [
+        (1.0, False, "<= 1 met"),
+        (1.1, False, "<= 1 MISSED"),
+        (1.0, True, ">= 1 met"),
+        (0.9, True, ">= 1 MISSED"),
+    ],
+)
+def test_a_goal_is_met_at_its_limit_and_missed_beyond(value, at_least, verdict):
+    goal = Goal("a", "s", 1, at_least)
+    result = measured(Part("", (Subject("a", lambda: {"s": value}),), goals=(goal,)))
+    assert as_text({"p": result}).splitlines()[-1].split(None, 1) == ["goal", verdict]
+    told = json.loads(as_json({"p": result}, {}))["parts"]["p"]["goals"]
+    assert [each["met"] for each in told] == [verdict.endswith(" met")]
+
+
+def test_a_part_that_is_left_out_says_why():
+    result = measured(Part("some title", notes=("left out: no reason",)))
+    assert as_text({"p": result}) == "p: some title\n(left out: no reason)"
