@@ -58,6 +58,11 @@ def is_list(headers: Headers) -> bool:
     )
 
 
+def knows_no_head(status: int) -> bool:
+    """Tell whether an answer to HEAD says only that HEAD is not known, and nothing of a list."""
+    return status in {405, 501}
+
+
 def may_list(status: int, *, partly: bool) -> bool:
     """Tell whether a list may come with this status; ``partly``: to a condition or a range."""
     return status == 200 or (partly and status in _PARTLY)

@@ -8,7 +8,7 @@ from itertools import chain
 from typing import cast
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from tar_gateway.archive_files import concerns_archive, is_list, join_list, may_list
+from tar_gateway.archive_files import concerns_archive, is_list, join_list, knows_no_head, may_list
 from tar_gateway.endpoint import METHODS, Endpoint
 from tar_gateway.environ import conditions_of, wants_part
 from tar_gateway.errors import InternalError, Refusal, SourceError, UpstreamFailed
@@ -57,6 +57,8 @@ class BundleMiddleware:
             if archive is not None:
                 return archive
         iterable = self._app(environ, request.start_response)
+        if request.refused_head is not None:
+            return self._answer_head(request, iterable, *request.refused_head)
         if request.started and request.listed is None:
             return iterable
         if request.listed is None:
@@ -84,6 +86,17 @@ class BundleMiddleware:
         # It answered to what is the archive's, so it is asked for the list itself.
         archive = self._from_new_list(request)
         return self._guard(request, _not_listed_again) if archive is None else archive
+
+    def _answer_head(
+        self, request: "_Request", iterable: Iterable[bytes], status: str, headers: _Headers
+    ) -> Iterable[bytes]:
+        """Answer HEAD for an application that knows none: it may list files to GET."""
+        _close(iterable)  # an answer to HEAD has no body
+        archive = self._from_new_list(request)
+        if archive is not None:
+            return archive
+        request.answer_by(status, headers)
+        return ()
 
     def _from_new_list(self, request: "_Request") -> Iterable[bytes] | None:
         """Ask the application by a plain GET; `None` if what it answers is no list."""
@@ -133,6 +146,8 @@ class _Request:
         self.wants_part = wants_part(environ)
         self.started = False
         self.listed: _Headers | None = None
+        self.may_refuse_head = environ["REQUEST_METHOD"] == "HEAD"
+        self.refused_head: tuple[str, _Headers] | None = None
         self._max_list = max_list
         self._reads_list = False
         self._written: list[bytes] = []
@@ -146,6 +161,10 @@ class _Request:
             # Part of what it said is taken for said, so that this is too late (PEP 3333).
             raise _error_of(*exc_info, *named.values())
         self.started = True
+        self.refused_head = None
+        if self.may_refuse_head and knows_no_head(_code(status)) and not (exc_info or named):
+            self.refused_head = (status, headers)
+            return self._write
         if is_list(headers) and may_list(_code(status), partly=self.wants_part):
             self.listed = headers
             return self._write
@@ -187,6 +206,7 @@ class _Late:
     ) -> None:
         self._middleware = middleware
         self._request = request
+        request.may_refuse_head = False  # the server has begun to send what there is
         self._iterable = iterable
         self._closed = False
         self._blocks: Iterator[bytes] | None = None

@@ -6,7 +6,7 @@ from contextlib import closing
 from http import HTTPStatus
 from wsgiref.types import StartResponse, WSGIEnvironment
 
-from tar_gateway.archive_files import concerns_archive, is_list, join_list, may_list
+from tar_gateway.archive_files import concerns_archive, is_list, join_list, knows_no_head, may_list
 from tar_gateway.client import Delivery
 from tar_gateway.endpoint import Endpoint
 from tar_gateway.environ import (
@@ -50,7 +50,14 @@ class PassThrough:
             if is_list(listed.headers) and may_list(listed.status, partly=False):
                 return self._archive(listed, environ, start_response)
             listed.content.close()
-        answer = self._ask(environ, environ["REQUEST_METHOD"], conditions=True)
+        method = environ["REQUEST_METHOD"]
+        answer = self._ask(environ, method, conditions=True)
+        if method == "HEAD" and knows_no_head(answer.status):
+            listed = self._ask(environ, "GET", conditions=False)
+            if is_list(listed.headers) and may_list(listed.status, partly=False):
+                answer.content.close()
+                return self._archive(listed, environ, start_response)
+            listed.content.close()
         if not (is_list(answer.headers) and may_list(answer.status, partly=partly)):
             return self._pass_on(answer, environ, start_response)
         if partly:
