@@ -154,7 +154,7 @@ def test_a_body_that_is_closed_early_gives_everything_back(fetchers: Fetchers, t
     source = MemorySource(FILES)
     body = body_of(source, fetchers, fetch_ahead=20_000)
     for _ in range(taken):
-        next(body)
+        next(body, None)  # what is there leaves together, so that there may be fewer
     body.close()
     assert wait_until(lambda: all_given_back(source, fetchers))
 
