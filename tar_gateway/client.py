@@ -9,11 +9,12 @@ import logging
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Protocol
-from wsgiref.types import WSGIEnvironment
 
+from tar_gateway.downloads import Download
 from tar_gateway.errors import BrokenOff
 
 # Seconds between two looks: a client that has left costs the upstream no more than these.
@@ -48,17 +49,21 @@ class Blocks(Protocol):
 class Delivery:
     """A WSGI iterable that passes blocks on while the client is there; closes them once.
 
-    ``measured`` says that the client was told the length, and so sees a short answer as one;
-    where it wasn't, a break is made unmistakable by a reset of the connection.
+    It ends ``download`` with what became of it. ``measured`` says that the client was told the
+    length, and so sees a short answer as one; where it wasn't, a break is made unmistakable by
+    a reset of the connection.
     """
 
     def __init__(
-        self, blocks: Blocks, environ: WSGIEnvironment, write_timeout: float, *, measured: bool
+        self, blocks: Blocks, download: Download, write_timeout: float, *, measured: bool
     ) -> None:
         self._blocks = blocks
-        self._client: socket.socket | None = environ.get("gunicorn.socket")
+        self._download = download
+        self._client: socket.socket | None = download.environ.get("gunicorn.socket")
         self._measured = measured
+        self._on_its_way = 0
         self._closed = False
+        download.delivered = True
         if self._client is not None:
             self._timeout_before = self._client.gettimeout()
             self._client.settimeout(write_timeout)
@@ -72,18 +77,35 @@ class Delivery:
         return self
 
     def __next__(self) -> bytes:
+        # The server asks for another block once it has sent the one before.
+        self._count_sent()
+        before = time.monotonic()
         try:
-            return next(self._blocks)
+            block = next(self._blocks)
+        except StopIteration:
+            self._download.end("complete")
+            raise
         except BrokenOff as error:
-            if self._client is None:
-                raise
-            if not _is_there(self._client):
+            self._download.waited(time.monotonic() - before)
+            if self._client is not None and not _is_there(self._client):
+                self._download.end("client left")
                 # It is the client's doing, and servers make no noise about that.
                 raise ConnectionResetError(errno.ECONNRESET, "the client has left") from error
+            self._download.end("upstream failed", reason=error.reason, member=error.member)
+            if self._client is None:
+                raise
             if not self._measured:
                 _watch.remove(self._client)
                 _reset(self._client)
             raise
+        self._download.waited(time.monotonic() - before)
+        self._on_its_way = len(block)
+        return block
+
+    def _count_sent(self) -> None:
+        if self._on_its_way:
+            self._download.sent(self._on_its_way)
+            self._on_its_way = 0
 
     def close(self) -> None:
         """Stop watching and give everything back. May be called again."""
@@ -93,7 +115,10 @@ class Delivery:
                 _watch.remove(self._client)
                 if self._client.fileno() >= 0:  # the next request has its own time
                     self._client.settimeout(self._timeout_before)
-            self._blocks.close()
+            try:
+                self._blocks.close()
+            finally:
+                self._download.end("client left")
 
 
 class _Watch:

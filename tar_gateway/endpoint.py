@@ -26,6 +26,7 @@ from tar_gateway.bundle import (
 )
 from tar_gateway.client import Delivery
 from tar_gateway.conditions import Decision, decide
+from tar_gateway.downloads import Download
 from tar_gateway.environ import caller_of, conditions_of, mount_of, path_of, query_of, read_body
 from tar_gateway.errors import (
     BadRequest,
@@ -45,6 +46,7 @@ from tar_gateway.planner import Plan, Planner
 from tar_gateway.retry import Retry
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Source
+from tar_gateway.tally import Watcher
 from tar_gateway.validators import Validator
 
 METHODS = ("GET", "HEAD", "POST")
@@ -62,12 +64,16 @@ class _Wanted:
     application's that go along with the archive, for one that it has listed itself.
     """
 
-    environ: WSGIEnvironment
+    download: Download
     bundle: Bundle
     caller: Caller
     vary: tuple[str, ...]
     version: str | None = None
     kept: Sequence[tuple[str, str]] | None = None
+
+    @property
+    def environ(self) -> WSGIEnvironment:
+        return self.download.environ
 
     @property
     def method(self) -> str:
@@ -92,32 +98,34 @@ class _Wanted:
 class Endpoint:
     """Answers bundle requests with members of one source."""
 
-    def __init__(self, source: Source, settings: Settings) -> None:
+    def __init__(self, source: Source, settings: Settings, watcher: Watcher | None = None) -> None:
         self._source = source
         self._settings = settings
-        self._fetchers = Fetchers(settings.fetch_parallel, settings.fetch_ahead_total)
+        self._fetchers = Fetchers(settings.fetch_parallel, settings.fetch_ahead_total, watcher)
         self._planner = Planner(source, settings, self._fetchers)
 
     def takes(self, environ: WSGIEnvironment) -> bool:
         """Tell whether a request asks for a bundle, whatever its method."""
         return is_bundle(query_of(environ), self._settings.parameter)
 
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def __call__(self, download: Download, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a bundle request. Raises `Refusal` before anything was said."""
+        environ = download.environ
+        download.kind = "bundle"
         method = environ["REQUEST_METHOD"]
         if method not in METHODS:
             raise MethodNotAllowed(METHODS)
-        caller = caller_of(environ, self._settings.forward_headers)
+        caller = caller_of(environ, self._settings.forward_headers, download.tally)
         directory = _directory_of(environ)
         listed = self._listed(environ)
         bundle = self._bundle(environ, method, listed, directory, caller)
         vary = self._settings.forward_headers
-        wanted = _Wanted(environ, bundle, caller, vary=vary, version=listed.version)
+        wanted = _Wanted(download, bundle, caller, vary=vary, version=listed.version)
         return self._answer(wanted, start_response)
 
     def answer_list(
         self,
-        environ: WSGIEnvironment,
+        download: Download,
         start_response: StartResponse,
         body: bytes,
         headers: Sequence[tuple[str, str]],
@@ -127,6 +135,8 @@ class Endpoint:
         ``body`` is the list and ``headers`` are its own; see `tar_gateway.archive_files`.
         Raises `Refusal` before anything was said.
         """
+        environ = download.environ
+        download.kind = "bundle"
         if len(body) > self._settings.max_body:
             raise UpstreamFailed(
                 f"the list of files is larger than {self._settings.max_body} bytes", status=502
@@ -143,9 +153,9 @@ class Endpoint:
         bundle = Bundle(members, filename)
         names = dict.fromkeys([*self._settings.forward_headers, *passed_names(headers)])
         wanted = _Wanted(
-            environ,
+            download,
             bundle,
-            caller_of(environ, names),
+            caller_of(environ, names, download.tally),
             vary=tuple(names),
             kept=kept_headers(headers),
         )
@@ -153,6 +163,8 @@ class Endpoint:
 
     def _answer(self, wanted: _Wanted, start_response: StartResponse) -> Iterable[bytes]:
         """Plan, decide and deliver."""
+        download = wanted.download
+        download.members = len(wanted.bundle.members)
         try:
             plan, decision, body = self._prepare(wanted)
         except MembersChanged:
@@ -163,7 +175,8 @@ class Endpoint:
             start_response(f"{decision.status} {HTTPStatus(decision.status).phrase}", headers)
             if body is None:
                 return ()
-            return Delivery(body, wanted.environ, self._settings.write_timeout, measured=True)
+            download.promised = decision.stop - decision.start
+            return Delivery(body, download, self._settings.write_timeout, measured=True)
         except BaseException:
             if body is not None:
                 body.close()
@@ -229,6 +242,7 @@ class Endpoint:
         has changed since it was asked about.
         """
         plan = self._planner.plan(wanted.bundle, wanted.caller)
+        wanted.download.planned()
         try:
             decision = wanted.decide(plan.layout)
             if wanted.method == "HEAD" or decision.status == 304:
@@ -262,6 +276,7 @@ class Endpoint:
         if decision.status == 206:
             span = f"bytes {decision.start}-{decision.stop - 1}/{layout.size}"
             headers.append(("Content-Range", span))
+            wanted.download.range = span
         if not any(name.lower() == "content-disposition" for name, _ in headers):
             headers.append(("Content-Disposition", attachment(plan.bundle.filename)))
         return [
@@ -271,6 +286,7 @@ class Endpoint:
             ("X-Content-Type-Options", "nosniff"),
             # nginx would otherwise keep blocks back, and the rest of a large archive on disk.
             ("X-Accel-Buffering", "no"),
+            ("Server-Timing", wanted.download.timing()),
         ]
 
 

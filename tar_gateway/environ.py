@@ -1,7 +1,15 @@
 """What a WSGI environ says of a request. Hostile ones are refused, never trusted."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+)
+from typing import Any, Literal
 from urllib.parse import quote
 from wsgiref.types import WSGIEnvironment
 
@@ -10,12 +18,17 @@ from tar_gateway.errors import BadRequest, ContentTooLarge
 from tar_gateway.headers import CONDITIONAL, end_to_end
 from tar_gateway.names import BadName, check_name, decode_text
 from tar_gateway.sources import Caller
+from tar_gateway.tally import Tally
+
+Network = IPv4Network | IPv6Network
 
 # About the message's own body or connection: a GET that is passed on has another of each.
 _NOT_PASSED = frozenset({"host", "content-length", "content-type", "expect"})
 
 # One that begins no escape stands for itself; a client library would encode all others anew.
 _STRAY_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+
+_SIGNATURE = re.compile(r"(?<![^&])(signature)=[^&]*")
 
 
 def path_of(environ: WSGIEnvironment) -> str:
@@ -38,17 +51,66 @@ def mount_of(environ: WSGIEnvironment) -> str:
     return quote(environ.get("SCRIPT_NAME", "").encode("latin-1", "replace"))
 
 
-def query_of(environ: WSGIEnvironment) -> str:
+def query_of(environ: Mapping[str, Any]) -> str:
     """Give the raw query string, with anything that a URL can't hold encoded."""
     raw = environ.get("QUERY_STRING", "").encode("latin-1", "replace")
     raw = _STRAY_PERCENT.sub(b"%25", raw)
     return quote(raw, safe="%!$&'()*+,;=:@/?-._~")
 
 
-def caller_of(environ: WSGIEnvironment, forwarded: Iterable[str]) -> Caller:
+def logged_path(environ: Mapping[str, Any]) -> str:
+    """Give the whole path for a log, as text."""
+    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    return str(path).encode("latin-1", "replace").decode("utf-8", "backslashreplace")
+
+
+def logged_query(environ: Mapping[str, Any]) -> str:
+    """Give the query string for a log: without the signature, which opens what it signs."""
+    return _SIGNATURE.sub(r"\1=...", query_of(environ))
+
+
+def address_of(environ: WSGIEnvironment, trusted: Iterable[Network | Literal["unix"]]) -> str:
+    """Give the client's address, by which it is counted; of IPv6 the network of 64 bits.
+
+    What ``X-Forwarded-For`` says is believed as far as ``trusted`` proxies have said it:
+    ``unix`` stands for all that connect by a unix socket.
+    """
+    networks = [each for each in trusted if each != "unix"]
+    hops = environ.get("HTTP_X_FORWARDED_FOR", "").split(",")
+    peer = environ.get("REMOTE_ADDR", "")
+    believed = "unix" in trusted if not peer else _is_within(peer, networks)
+    while believed and hops and (hop := hops.pop().strip()):
+        if _address(hop) is None:
+            break
+        peer = hop
+        believed = _is_within(peer, networks)
+    address = _address(peer)
+    if isinstance(address, IPv6Address):
+        # One client has a whole network of these, and may take another for each request.
+        return str(IPv6Network((address, 64), strict=False))
+    return peer if address is None else str(address)
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _is_within(text: str, networks: Iterable[Network]) -> bool:
+    address = _address(text)
+    return address is not None and any(address in network for network in networks)
+
+
+def caller_of(
+    environ: WSGIEnvironment, forwarded: Iterable[str], tally: Tally | None = None
+) -> Caller:
     """Give the caller's credentials: those headers that go along with every member."""
     pairs = ((name, _header(environ, name)) for name in forwarded)
-    return Caller(tuple((name, value) for name, value in pairs if value is not None), environ)
+    headers = tuple((name, value) for name, value in pairs if value is not None)
+    return Caller(headers, environ, tally or Tally())
 
 
 def conditions_of(environ: WSGIEnvironment) -> Conditions:

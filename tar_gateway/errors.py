@@ -97,6 +97,19 @@ class UnsupportedMediaType(Refusal):
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
 
 
+class TooManyRequests(Refusal):
+    """One client has as much under way as one may have."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+
+
+class Busy(Refusal):
+    """All clients together have as much under way as is possible, or the end is near."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    blame = Blame.OPERATOR
+
+
 @dataclass(frozen=True, slots=True)
 class MemberFault:
     """What is wrong with one member: ``path`` below the source's base, HTTP ``status``, ``reason``.
@@ -195,6 +208,14 @@ class MemberChanged(SourceError):
 
 
 class BrokenOff(TarGatewayError):
-    """The answer can't be completed, and the server has to cut the connection."""
+    """The answer can't be completed, and the server has to cut the connection.
+
+    ``member`` is the path of the one at fault, ``reason`` what is wrong with it.
+    """
 
     blame = Blame.UPSTREAM
+
+    def __init__(self, text: str, *, member: str | None = None, reason: str | None = None) -> None:
+        super().__init__(text)
+        self.member = member
+        self.reason = reason or text

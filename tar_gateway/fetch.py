@@ -130,7 +130,9 @@ class Fetch:
         started = self._position > self._start
         if started and not self._is_proved():
             raise error
-        self._retry.wait(failed, error, self._stopped)
+        self._retry.wait(failed, error, self._stopped, self._plan.tally)
+        if started:
+            self._plan.tally.resumed()
 
     def _is_proved(self) -> bool:
         return self._plan.is_proved(self._index)

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from tar_gateway.tally import Watcher
+
 # Pieces of work in one turn: enough that a thread's hand-over costs little beside them.
 TURN = 8
 
@@ -19,10 +21,14 @@ LATE = 0.01
 
 
 class Fetchers:
-    """``threads`` threads, and ``memory`` bytes for what they bring. Threads start when needed."""
+    """``threads`` threads, and ``memory`` bytes for what they bring. Threads start when needed.
 
-    def __init__(self, threads: int, memory: int) -> None:
+    ``watcher`` is told how many are busy.
+    """
+
+    def __init__(self, threads: int, memory: int, watcher: Watcher | None = None) -> None:
         self.threads = threads
+        self._watcher = watcher or Watcher()
         self._memory = memory
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="tar-gateway-fetch")
@@ -52,9 +58,13 @@ class Fetchers:
         self._pool.shutdown()
 
     def _turn(self, step: Callable[[], bool]) -> None:
-        for _ in range(TURN):
-            if not step():
-                return
+        self._watcher.fetchers_busy(1)
+        try:
+            for _ in range(TURN):
+                if not step():
+                    return
+        finally:
+            self._watcher.fetchers_busy(-1)
         try:
             self.work(step)
         except RuntimeError:  # it is closing: what has begun is finished here

@@ -1,17 +1,20 @@
 """The gateway: bundles from an upstream, and everything else passed to it and back."""
 
-import logging
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 from wsgiref.types import StartResponse, WSGIEnvironment
 
+from tar_gateway.downloads import Download
 from tar_gateway.endpoint import Endpoint
-from tar_gateway.errors import InternalError, MethodNotAllowed, NotFound, Refusal
+from tar_gateway.errors import MethodNotAllowed, NotFound
+from tar_gateway.front import Front
+from tar_gateway.pages import Pages
 from tar_gateway.passthrough import PassThrough
-from tar_gateway.problem import refuse
 from tar_gateway.settings import Settings
 from tar_gateway.sources.upstream import Upstream
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from tar_gateway.metrics import Metrics
 
 
 class Gateway:
@@ -24,29 +27,42 @@ class Gateway:
     def __init__(self, upstream: Upstream, settings: Settings | None = None) -> None:
         self._settings = settings or Settings()
         self._upstream = upstream
-        self._bundles = Endpoint(upstream, self._settings)
+        metrics = _metrics()
+        self._bundles = Endpoint(upstream, self._settings, metrics)
         self._plain = PassThrough(upstream, self._bundles, self._settings)
+        self._front = Front(self._settings, metrics)
+        self._pages = Pages(
+            self._settings,
+            reach=upstream.reach,
+            is_full=lambda: self._front.downloads.is_full,
+            exposition=metrics.exposition if metrics else None,
+        )
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
-        refusal: Refusal
-        try:
-            if self._bundles.takes(environ):
-                return self._bundles(environ, start_response)
-            if not self._settings.pass_through:
-                raise NotFound("only bundles are served here: see ?" + self._settings.parameter)
-            if environ["REQUEST_METHOD"] not in {"GET", "HEAD"}:
-                raise MethodNotAllowed(("GET", "HEAD"))
-            return self._plain(environ, start_response)
-        except Refusal as error:
-            refusal = error
-        except Exception:
-            # A defect of ours. An OSError that left here would give the client silence.
-            log.exception("a defect in answering %r", environ.get("PATH_INFO"))
-            refusal = InternalError()
-        return refuse(refusal, environ, start_response, vary=self._settings.forward_headers)
+        if self._pages.takes(environ):
+            return self._pages(environ, start_response)
+        return self._front(environ, start_response, self._answer)
 
     def close(self) -> None:
         """End the threads and close the idle connections."""
         self._bundles.close()
         self._upstream.close()
+
+    def _answer(self, download: Download, start_response: StartResponse) -> Iterable[bytes]:
+        if self._bundles.takes(download.environ):
+            return self._bundles(download, start_response)
+        if not self._settings.pass_through:
+            raise NotFound("only bundles are served here: see ?" + self._settings.parameter)
+        if download.environ["REQUEST_METHOD"] not in {"GET", "HEAD"}:
+            raise MethodNotAllowed(("GET", "HEAD"))
+        return self._plain(download, start_response)
+
+
+def _metrics() -> "Metrics | None":
+    """Make the metrics, where their library is installed."""
+    try:
+        from tar_gateway.metrics import Metrics  # noqa: PLC0415 - it may not be there
+    except ModuleNotFoundError:
+        return None
+    return Metrics()

@@ -6,16 +6,28 @@ directory whose ``gunicorn.conf.py`` takes them over. Options on the command lin
 """
 
 import os
+import shutil
 import signal
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from tar_gateway import draining
 from tar_gateway.errors import SettingsError
 from tar_gateway.settings import Settings
 
+if TYPE_CHECKING:
+    from gunicorn.arbiter import Arbiter
+    from gunicorn.workers.base import Worker
+
 _STOPS = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
+
+_COUNTS = "PROMETHEUS_MULTIPROC_DIR"
+_made: dict[str, str] = {}
 
 # Read before a worker starts, so that what is wrong is one line and not a worker's traceback.
 try:
-    Settings.from_environment(os.environ)
+    _settings = Settings.from_environment(os.environ)
 except SettingsError as error:
     raise SystemExit(f"tar_gateway: {error}") from error
 
@@ -51,9 +63,35 @@ forwarder_headers = ""
 control_socket_disable = True
 
 accesslog = "-"
+logger_class = "tar_gateway.access_log.JsonLogger"
 
 
-def on_starting(_server: object) -> None:
+def on_starting(server: "Arbiter") -> None:
+    """Open the pages' own address, listen to ``tar-gateway drain``, and share the counts."""
+    # Where the workers put their counts, so that each can show those of all. Set before one of
+    # them imports the metrics' library, which looks for it then.
+    if _COUNTS not in os.environ:
+        os.environ[_COUNTS] = _made[_COUNTS] = tempfile.mkdtemp(prefix="tar-gateway-metrics-")
+    if _settings.pages_bind is not None:
+        server.cfg.set("bind", [*server.cfg.settings["bind"].get(), str(_settings.pages_bind)])
+    if draining.SIGNAL is not None:
+        signal.signal(draining.SIGNAL, draining.begin)
+    _let_starting_workers_be_stopped()
+
+
+def child_exit(_server: object, worker: "Worker") -> None:
+    """Forget what an ended worker had under way, as the metrics' library would."""
+    for file in Path(os.environ[_COUNTS]).glob(f"gauge_live*_{worker.pid}.db"):
+        file.unlink(missing_ok=True)
+
+
+def on_exit(_server: object) -> None:
+    """Leave nothing behind."""
+    if _COUNTS in _made:
+        shutil.rmtree(_made[_COUNTS], ignore_errors=True)
+
+
+def _let_starting_workers_be_stopped() -> None:
     """Let a stop be heard by a worker that is just being started.
 
     Between its fork and the moment it sets its own handlers a worker has the master's, which

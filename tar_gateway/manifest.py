@@ -24,7 +24,7 @@ def read_manifest(
             return _read_all(content, limit)
 
     try:
-        return retry.call(read)
+        return retry.call(read, tally=caller.tally)
     except SourceError as error:
         raise MembersFailed([member_fault(manifest, error)]) from error
 

@@ -1,6 +1,5 @@
 """A wrapper around a WSGI application that exists: bundles of its answers, all else untouched."""
 
-import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -9,18 +8,16 @@ from typing import cast
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from tar_gateway.archive_files import concerns_archive, is_list, join_list, knows_no_head, may_list
+from tar_gateway.downloads import Download
 from tar_gateway.endpoint import METHODS, Endpoint
 from tar_gateway.environ import conditions_of, wants_part
-from tar_gateway.errors import InternalError, Refusal, SourceError, UpstreamFailed
-from tar_gateway.problem import refuse
+from tar_gateway.errors import SourceError, UpstreamFailed
+from tar_gateway.front import Front
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Source
 from tar_gateway.sources.subrequest import AppAnswer, Subrequests, plain_get
 
-log = logging.getLogger(__name__)
-
 _Headers = list[tuple[str, str]]
-_Answer = Callable[[], Iterable[bytes]]
 _Write = Callable[[bytes], object]
 
 _NONE = object()  # an application may give `None` for a block, which is its server's to judge
@@ -43,6 +40,7 @@ class BundleMiddleware:
     ) -> None:
         self._app = app
         self._settings = settings or Settings()
+        self._front = Front(self._settings)
         self._bundles = Endpoint(
             source or Subrequests(app, self._settings.spool_limit), self._settings
         )
@@ -51,7 +49,7 @@ class BundleMiddleware:
         """Answer a request (PEP 3333)."""
         request = _Request(environ, start_response, self._settings.max_body)
         if environ["REQUEST_METHOD"] in METHODS and self._bundles.takes(environ):
-            return self._guard(request, lambda: self._bundles(environ, start_response))
+            return self._front(environ, start_response, self._bundles)
         if request.wants_part and concerns_archive(conditions_of(environ)):
             archive = self._from_new_list(request)
             if archive is not None:
@@ -85,7 +83,9 @@ class BundleMiddleware:
             return self._from_list(request, body, headers)
         # It answered to what is the archive's, so it is asked for the list itself.
         archive = self._from_new_list(request)
-        return self._guard(request, _not_listed_again) if archive is None else archive
+        if archive is None:
+            return self._front(request.environ, request.answer_by, _not_listed_again)
+        return archive
 
     def _answer_head(
         self, request: "_Request", iterable: Iterable[bytes], status: str, headers: _Headers
@@ -112,26 +112,14 @@ class BundleMiddleware:
         return self._from_list(request, body, answer.headers)
 
     def _from_list(self, request: "_Request", body: bytes, headers: _Headers) -> Iterable[bytes]:
-        return self._guard(
-            request,
-            lambda: self._bundles.answer_list(request.environ, request.answer_by, body, headers),
-        )
+        def answer(download: Download, start_response: StartResponse) -> Iterable[bytes]:
+            return self._bundles.answer_list(download, start_response, body, headers)
 
-    def _guard(self, request: "_Request", answer: _Answer) -> Iterable[bytes]:
-        """Answer, or say why not."""
-        refusal: Refusal
-        try:
-            return answer()
-        except Refusal as error:
-            refusal = error
-        except Exception:
-            log.exception("a defect in answering %r", request.environ.get("PATH_INFO"))
-            refusal = InternalError()
-        vary = self._settings.forward_headers
-        return refuse(refusal, request.environ, request.answer_by, vary=vary)
+        return self._front(request.environ, request.answer_by, answer)
 
 
-def _not_listed_again() -> Iterable[bytes]:
+def _not_listed_again(download: Download, _: StartResponse) -> Iterable[bytes]:
+    download.kind = "bundle"
     raise UpstreamFailed("the application lists no files to a plain GET", status=502)
 
 

@@ -4,10 +4,11 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from http import HTTPStatus
-from wsgiref.types import StartResponse, WSGIEnvironment
+from wsgiref.types import StartResponse
 
 from tar_gateway.archive_files import concerns_archive, is_list, join_list, knows_no_head, may_list
 from tar_gateway.client import Delivery
+from tar_gateway.downloads import Download
 from tar_gateway.endpoint import Endpoint
 from tar_gateway.environ import (
     conditions_of,
@@ -42,51 +43,66 @@ class PassThrough:
         self._bundles = bundles
         self._settings = settings
 
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def __call__(self, download: Download, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
+        environ = download.environ
         partly = wants_part(environ)
         if partly and concerns_archive(conditions_of(environ)):
-            listed = self._ask(environ, "GET", conditions=False)
+            listed = self._ask(download, "GET", conditions=False)
             if is_list(listed.headers) and may_list(listed.status, partly=False):
-                return self._archive(listed, environ, start_response)
+                return self._archive(listed, download, start_response)
             listed.content.close()
         method = environ["REQUEST_METHOD"]
-        answer = self._ask(environ, method, conditions=True)
+        answer = self._ask(download, method, conditions=True)
         if method == "HEAD" and knows_no_head(answer.status):
-            listed = self._ask(environ, "GET", conditions=False)
+            listed = self._ask(download, "GET", conditions=False)
             if is_list(listed.headers) and may_list(listed.status, partly=False):
                 answer.content.close()
-                return self._archive(listed, environ, start_response)
+                return self._archive(listed, download, start_response)
             listed.content.close()
         if not (is_list(answer.headers) and may_list(answer.status, partly=partly)):
-            return self._pass_on(answer, environ, start_response)
+            return self._pass_on(answer, download, start_response)
         if partly:
             # It answered to what is the archive's, so it is asked for the list itself.
             answer.content.close()
-            answer = self._ask(environ, "GET", conditions=False)
+            answer = self._ask(download, "GET", conditions=False)
             if not (is_list(answer.headers) and may_list(answer.status, partly=False)):
                 answer.content.close()
                 raise UpstreamFailed("the upstream lists its files only once", status=502)
-        return self._archive(answer, environ, start_response)
+        return self._archive(answer, download, start_response)
 
-    def _ask(self, environ: WSGIEnvironment, method: str, *, conditions: bool) -> Answer:
+    def _ask(self, download: Download, method: str, *, conditions: bool) -> Answer:
+        environ, tally = download.environ, download.tally
         path, query = path_of(environ), query_of(environ)
         headers = passed_headers(environ, conditions=conditions)
         retry = Retry.from_settings(self._settings)
+
+        def ask() -> Answer:
+            try:
+                answer = self._upstream.forward(method, path, query, headers)
+            except SourceError:
+                tally.asked(None)
+                raise
+            tally.asked(answer.status)
+            return answer
+
         try:
-            return retry.call(lambda: self._upstream.forward(method, path, query, headers))
+            return retry.call(ask, tally=tally)
         except SourceError as error:
             raise UpstreamFailed(error.reason, status=error.status) from error
 
     def _pass_on(
-        self, answer: Answer, environ: WSGIEnvironment, start_response: StartResponse
+        self, answer: Answer, download: Download, start_response: StartResponse
     ) -> Iterable[bytes]:
+        environ = download.environ
         try:
             headers, length = _headers(answer, self._upstream, mount_of(environ))
+            headers.append(("Server-Timing", download.timing()))
             start_response(f"{answer.status} {_phrase(answer.status)}", headers)
             passed = _Passed(answer.content, path_of(environ))
             timeout = self._settings.write_timeout
-            return Delivery(passed, environ, timeout, measured=length is not None)
+            download.promised = length or 0
+            return Delivery(passed, download, timeout, measured=length is not None)
         except SourceError as error:
             answer.content.close()
             raise UpstreamFailed(error.reason, status=error.status) from error
@@ -95,7 +111,7 @@ class PassThrough:
             raise
 
     def _archive(
-        self, answer: Answer, environ: WSGIEnvironment, start_response: StartResponse
+        self, answer: Answer, download: Download, start_response: StartResponse
     ) -> Iterable[bytes]:
         with closing(answer.content):
             blocks = iter(lambda: answer.content.read(_READ_SIZE), b"")
@@ -103,7 +119,7 @@ class PassThrough:
                 body = join_list(blocks, self._settings.max_body)
             except SourceError as error:
                 raise UpstreamFailed(error.reason, status=error.status) from error
-        return self._bundles.answer_list(environ, start_response, body, answer.headers)
+        return self._bundles.answer_list(download, start_response, body, answer.headers)
 
 
 class _Passed:
@@ -123,7 +139,8 @@ class _Passed:
         except SourceError as error:
             if not self._stopped:
                 log.warning("broken off in the plain file %r: %s", self._path, error.reason)
-            raise BrokenOff(f"the plain file {self._path!r} failed: {error.reason}") from error
+            text = f"the plain file {self._path!r} failed: {error.reason}"
+            raise BrokenOff(text, member=self._path, reason=error.reason) from error
         if self._stopped:
             raise BrokenOff("the client has left")
         if not block:
@@ -146,8 +163,8 @@ def _headers(
     headers = []
     for name, value in end_to_end(answer.headers):
         match name.lower():
-            case "content-length" | "date" | "server":
-                continue  # written below, or by the server that speaks to the client
+            case "content-length" | "date" | "server" | "server-timing" | "x-request-id":
+                continue  # written by us, or by the server that speaks to the client
             case "location":
                 below = upstream.location(value)
                 headers.append((name, value if below is None else f"{mount}/{below}"))

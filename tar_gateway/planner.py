@@ -38,6 +38,7 @@ class Plan:
         """Whether several members may be opened at once, from any thread."""
         self._spooled = spooled
         self.bundle = bundle
+        self.tally = caller.tally
         self.layout = Layout(
             [
                 Member(requested.name, stat.size, stat.mtime, validator=stat.validator)
@@ -116,7 +117,7 @@ class Planner:
                 return Stat(spooled.size, stat.mtime, None), spooled
             return stat, None
 
-        return self._retry.call(ask, deadline)
+        return self._retry.call(ask, deadline, caller.tally)
 
 
 class _Survey:

@@ -10,6 +10,7 @@ from typing import Self, TypeVar
 
 from tar_gateway.errors import SourceError
 from tar_gateway.settings import Settings
+from tar_gateway.tally import Tally
 
 # Pauses grow to so many times the first.
 _LONGEST = 20
@@ -34,12 +35,18 @@ class Retry:
         """Take the numbers from the settings."""
         return cls(settings.retries, settings.retry_pause, settings.retry_after_limit)
 
-    def wait(self, failed: int, error: SourceError, stopped: threading.Event | None = None) -> None:
+    def wait(
+        self,
+        failed: int,
+        error: SourceError,
+        stopped: threading.Event | None = None,
+        tally: Tally | None = None,
+    ) -> None:
         """Wait before the next attempt after ``failed`` ones, or raise the last one's error.
 
         Raises it when it is no passing one, when the attempts are used up, and as soon as
         ``stopped`` is set. Pauses double each time and are spread, so that many that failed
-        together don't come back together.
+        together don't come back together. ``tally`` counts the attempts.
         """
         gone = stopped is not None and stopped.is_set()
         if gone or not error.transient or failed > self.limit:
@@ -48,8 +55,12 @@ class Retry:
         pause = max(pause, min(error.retry_after, self.longest_wish))
         if sleep(pause, stopped):
             raise error
+        if tally is not None:
+            tally.retried()
 
-    def call(self, ask: Callable[[], T], deadline: float = math.inf) -> T:
+    def call(
+        self, ask: Callable[[], T], deadline: float = math.inf, tally: Tally | None = None
+    ) -> T:
         """Ask, and ask again while the failure is a passing one and ``deadline`` is not over.
 
         ``deadline`` is a `time.monotonic` moment.
@@ -62,7 +73,7 @@ class Retry:
                 failed += 1
                 if time.monotonic() > deadline:
                     raise
-                self.wait(failed, error)
+                self.wait(failed, error, tally=tally)
 
 
 def sleep(seconds: float, stopped: threading.Event | None) -> bool:

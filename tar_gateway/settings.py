@@ -5,10 +5,11 @@ keyword arguments of `Settings`. Values are checked alike, by pydantic, either w
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from difflib import get_close_matches
-from typing import Annotated
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated, Literal, cast
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from pydantic import (
@@ -62,6 +63,18 @@ def _split_commas(value: object) -> object:
     return value
 
 
+def _read_networks(value: object) -> object:
+    found = []
+    for text in cast(Iterable[object], _split_commas(value)):
+        try:
+            found.append(text if text == "unix" else ip_network(cast(str, text)))
+        except ValueError as error:
+            raise ValueError(
+                f"{error}; give addresses, networks such as 10.0.0.0/8, or unix"
+            ) from error
+    return tuple(found)
+
+
 def _read_size(value: object) -> int:
     try:
         return int(_BYTES.validate_python(value))
@@ -85,6 +98,32 @@ def _check_parameter(name: str) -> str:
     return name
 
 
+def _check_pages_prefix(prefix: str) -> str:
+    if not re.fullmatch(r"/([A-Za-z0-9._~-]+/)+", prefix):
+        raise ValueError("it must be a path such as /-/, of letters, digits and - . _ ~")
+    return prefix
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A host and port to listen on; a host of IPv6 is written in brackets."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+def _read_address(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})", value)
+    if not match or not 0 < int(match[2]) < 65536:
+        raise ValueError("it must be host:port, such as 127.0.0.1:9000")
+    return Address(match[1], int(match[2]))
+
+
 _BYTES = TypeAdapter(ByteSize)  # understands 64KiB
 
 BaseUrl = Annotated[str, AfterValidator(_check_base_url)]
@@ -93,6 +132,9 @@ Pause = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)]
 Size = Annotated[int, BeforeValidator(_read_size), Field(ge=0)]
 HeaderNames = Annotated[
     tuple[Annotated[str, AfterValidator(_check_header_name)], ...], BeforeValidator(_split_commas)
+]
+Proxies = Annotated[
+    tuple[IPv4Network | IPv6Network | Literal["unix"], ...], BeforeValidator(_read_networks)
 ]
 
 
@@ -153,6 +195,16 @@ class Settings:
     max_body: Size = 2 * 1024 * 1024
     """Bytes of a POST's body or a manifest: ten thousand long names fit."""
 
+    max_downloads: Annotated[int, Field(ge=1)] = 96
+    """Answers of one process under way at once; more get 503 before they hold up the others."""
+
+    max_downloads_per_client: Annotated[int, Field(ge=1)] | None = None
+    """The same, of one client's address; more get 429. Off without it: many may share one."""
+
+    trusted_proxies: Proxies = ()
+    """Addresses or networks whose ``X-Forwarded-For`` says who the client is; ``unix`` for all
+    that connect by a unix socket."""
+
     spool_limit: Size = 1024 * 1024 * 1024
     """Bytes on the temporary disk, of all downloads of a process, for members of untold size."""
 
@@ -170,6 +222,15 @@ class Settings:
 
     pass_through: bool = True
     """Whether plain requests are passed to the upstream; 404 otherwise."""
+
+    pages_prefix: Annotated[str, AfterValidator(_check_pages_prefix)] = "/-/"
+    """Where the gateway's own pages are, below its mount point; files of their names are not."""
+
+    pages_bind: Annotated[Address, BeforeValidator(_read_address)] | None = None
+    """``host:port`` of an address for those pages alone, which gunicorn opens as well."""
+
+    public_metrics: bool = False
+    """Whether the metrics are on the public address too."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Settings":

@@ -23,6 +23,7 @@ ROOMS = {
         *("conditions", "tarformat", "layout", "archive_files"),
     },
     "sources": {
+        "tally",
         "sources",
         "sources.http",
         "sources.upstream",

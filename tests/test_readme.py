@@ -20,7 +20,7 @@ def shown(default: object) -> str:
     if isinstance(default, bool):
         return "`yes`" if default else "`no`"
     if isinstance(default, tuple):
-        return f"`{','.join(default)}`"
+        return f"`{','.join(default)}`" if default else "none"
     return f"`{default}`"
 
 

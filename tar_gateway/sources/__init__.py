@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from tar_gateway.tally import Tally
 from tar_gateway.validators import Validator
 
 
@@ -17,11 +18,12 @@ class Caller:
 
     ``headers`` go along with every request for a member; ``environ`` is the WSGI request that
     asked for the bundle, for a source that makes others of it. They hold credentials, so they
-    never show in a `repr`.
+    never show in a `repr`. ``tally`` counts what is asked.
     """
 
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     environ: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    tally: Tally = field(default_factory=Tally, repr=False, compare=False)
 
 
 class Content(Protocol):

@@ -112,7 +112,12 @@ class HttpMembers:
 
     def ask(self, method: str, path: str, headers: Headers, caller: Caller) -> Answer:
         """Ask, and refuse an answer that is only there for a server in front to replace."""
-        answer = self._exchange(method, path, headers, caller)
+        try:
+            answer = self._exchange(method, path, headers, caller)
+        except SourceError:
+            caller.tally.asked(None)
+            raise
+        caller.tally.asked(answer.status)
         replaced = any(name.lower() in _FOR_A_SERVER for name, _ in answer.headers)
         if replaced and answer.status in {200, 206}:
             answer.content.close()

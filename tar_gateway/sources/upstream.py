@@ -29,6 +29,9 @@ _OWN_HEADERS: Final = {"User-Agent": "tar_gateway", "Accept-Encoding": "identity
 # what many downloads give back at once.
 _KEPT: Final = 256
 
+# Seconds for a look whether the upstream is there: who asks, a balancer, waits no longer.
+_REACH: Final = 2.0
+
 
 class Upstream:
     """A protected HTTP server; members are files below its base URL.
@@ -86,6 +89,11 @@ class Upstream:
         target = url_path(path.removesuffix("/")) + ("/" if path.endswith("/") else "")
         return self._request(method, self._base + target + ("?" + query if query else ""), headers)
 
+    def reach(self) -> None:
+        """Ask for anything at all, within seconds. Raises `SourceError` if nothing answers."""
+        answer = self._request("HEAD", self._base, [], timeout=Timeout(_REACH))
+        answer.content.close()
+
     def location(self, url: str) -> str | None:
         """Give the path below the base that a ``Location`` points to, `None` if elsewhere."""
         try:
@@ -113,7 +121,9 @@ class Upstream:
     def _ask(self, method: str, path: str, headers: Headers, caller: Caller) -> Answer:
         return self._request(method, self._base + path, [*headers, *caller.headers])
 
-    def _request(self, method: str, target: str, headers: Headers) -> Answer:
+    def _request(
+        self, method: str, target: str, headers: Headers, timeout: Timeout | None = None
+    ) -> Answer:
         given = {name.lower() for name, _ in headers}
         sent = {name: value for name, value in _OWN_HEADERS.items() if name.lower() not in given}
         sent.update(headers)
@@ -122,6 +132,7 @@ class Upstream:
                 method,
                 target,
                 headers=sent,
+                timeout=timeout or self._pool.timeout,
                 redirect=False,
                 retries=False,
                 assert_same_host=False,

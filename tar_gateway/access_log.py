@@ -1,0 +1,69 @@
+"""gunicorn's logger for a gateway: a line of JSON a request, and one for every download.
+
+Both go to the access log, and the ``id`` joins them. What a gateway warns of goes to the error
+log, beside gunicorn's own.
+"""
+
+import json
+import logging
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from gunicorn.glogging import Logger
+
+from tar_gateway.environ import logged_path, logged_query
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+    from gunicorn.config import Config
+    from gunicorn.http.message import Request
+    from gunicorn.http.wsgi import Response
+
+
+class JsonLogger(Logger):
+    """Writes the access log as JSON, whatever gunicorn's format for it says."""
+
+    def setup(self, cfg: "Config") -> None:
+        """Open the logs, and let the package's own messages go to them."""
+        super().setup(cfg)
+        downloads = logging.getLogger("tar_gateway.downloads")
+        downloads.setLevel(logging.INFO)
+        downloads.propagate = False
+        downloads.handlers = self.access_log.handlers
+        package = logging.getLogger("tar_gateway")
+        package.setLevel(self.loglevel)
+        package.propagate = False
+        package.handlers = self.error_log.handlers
+
+    def access(
+        self,
+        resp: "Response",
+        req: "Request",
+        environ: "MutableMapping[str, Any]",
+        request_time: timedelta,
+    ) -> None:
+        """Write the line of a request that is done."""
+        del req
+        if not self.access_log_enabled:
+            return
+        headers = {name.lower(): value for name, value in resp.headers}
+        line = {
+            "event": "request",
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "id": headers.get("x-request-id"),
+            "client": environ.get("REMOTE_ADDR"),
+            "forwarded_for": environ.get("HTTP_X_FORWARDED_FOR"),
+            "method": environ.get("REQUEST_METHOD"),
+            "path": logged_path(environ),
+            "query": logged_query(environ) or None,
+            "protocol": environ.get("SERVER_PROTOCOL"),
+            "status": int(str(resp.status)[:3]),
+            "bytes": resp.sent,
+            "seconds": round(request_time.total_seconds(), 3),
+            "range": environ.get("HTTP_RANGE"),
+            "referer": environ.get("HTTP_REFERER"),
+            "agent": environ.get("HTTP_USER_AGENT"),
+        }
+        told = {key: value for key, value in line.items() if value is not None}
+        self.access_log.info("%s", json.dumps(told, ensure_ascii=False))

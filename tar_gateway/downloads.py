@@ -1,0 +1,193 @@
+"""The downloads of one process: how many at once, of whom, and what became of each."""
+
+import json
+import logging
+import re
+import threading
+import time
+import uuid
+from collections import Counter
+from datetime import UTC, datetime
+from wsgiref.types import WSGIEnvironment
+
+from tar_gateway.environ import address_of, logged_path, logged_query
+from tar_gateway.errors import Busy, MembersFailed, Refusal, TooManyRequests
+from tar_gateway.settings import Settings
+from tar_gateway.tally import Tally, Watcher
+
+# A caller's own id goes into our logs, so it is taken only where it can't be taken for more.
+_ID = re.compile(r"[A-Za-z0-9._~+/=@:-]{1,128}")
+
+# Seconds after which a client that found no room may ask again.
+_RETRY_AFTER = 5
+
+log = logging.getLogger(__name__)
+
+
+class Downloads:
+    """Counts the downloads of a process and of each client, and keeps both within limits."""
+
+    def __init__(self, settings: Settings, watcher: Watcher | None = None) -> None:
+        self._limit = settings.max_downloads
+        self._limit_of_one = settings.max_downloads_per_client
+        self._trusted = settings.trusted_proxies
+        self._watcher = watcher or Watcher()
+        self._lock = threading.Lock()
+        self._running = 0
+        self._of: Counter[str] = Counter()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether another download would be refused."""
+        return self._running >= self._limit
+
+    def announce(self, environ: WSGIEnvironment) -> "Download":
+        """Take note of a request that may become a download."""
+        return Download(self, environ, Tally(self._watcher))
+
+    def take(self, environ: WSGIEnvironment) -> str | None:
+        """Make room for a download; gives the client that it is of, where those are counted.
+
+        Raises `Busy` or `TooManyRequests` at once where there is none.
+        """
+        again = [("Retry-After", str(_RETRY_AFTER))]
+        client = address_of(environ, self._trusted) if self._limit_of_one else None
+        with self._lock:
+            if self._running >= self._limit:
+                raise Busy("all downloads that may run at once are running", headers=again)
+            if client is not None and self._limit_of_one is not None:
+                if self._of[client] >= self._limit_of_one:
+                    raise TooManyRequests(
+                        f"{self._limit_of_one} downloads of one client may run at once",
+                        headers=again,
+                    )
+                self._of[client] += 1
+            self._running += 1
+        self._watcher.in_flight(1)
+        return client
+
+    def give_back(self, client: str | None) -> None:
+        """Give a download's room back."""
+        with self._lock:
+            self._running -= 1
+            if client is not None:
+                self._of[client] -= 1
+                if not self._of[client]:
+                    del self._of[client]
+        self._watcher.in_flight(-1)
+
+
+class Download:
+    """One request's answer, from the request to the last byte: its room, and what is logged.
+
+    ``id`` is the client's own where it sent one. What is learned on the way is set on it;
+    `end` is called once, with the outcome: ``complete``, ``no body``, ``client left``,
+    ``upstream failed``, ``refused`` or ``failed`` (for a defect of ours).
+    """
+
+    def __init__(self, downloads: Downloads, environ: WSGIEnvironment, tally: Tally) -> None:
+        told = environ.get("HTTP_X_REQUEST_ID", "")
+        self.id = told if _ID.fullmatch(told) else uuid.uuid4().hex
+        self.environ = environ
+        self.tally = tally
+        self.kind = "file"
+        """``bundle`` or ``file``."""
+        self.members = 0
+        self.status: int | None = None
+        self.promised = 0
+        """Bytes that the answer is to have."""
+        self.range: str | None = None
+        """The part of the archive that was asked for, as ``Content-Range`` writes it."""
+        self.delivered = False
+        """Whether something will be iterated, and ends this download itself."""
+        self._downloads = downloads
+        self._client: str | None = None
+        self._holds_room = False
+        self._started = time.monotonic()
+        self._planned: float | None = None
+        self._first_byte: float | None = None
+        self._waited = 0.0
+        self._sent = 0
+        self._ended = False
+
+    def begin(self) -> None:
+        """Take room among the others. Raises `Busy` or `TooManyRequests`."""
+        self._client = self._downloads.take(self.environ)
+        self._holds_room = True
+
+    def planned(self) -> None:
+        """Take note that all that has to be known before the first byte is known."""
+        self._planned = time.monotonic() - self._started
+        self.tally.watcher.planned(self._planned)
+
+    def waited(self, seconds: float) -> None:
+        """Take note of seconds that the client's thread spent waiting for a block."""
+        self._waited += seconds
+        if self._first_byte is None:
+            self._first_byte = time.monotonic() - self._started
+            self.tally.watcher.first_byte(self._first_byte)
+
+    def sent(self, length: int) -> None:
+        """Take note of bytes that the server has taken from us."""
+        self._sent += length
+        self.tally.watcher.sent(length)
+
+    def timing(self) -> str:
+        """Give the value of ``Server-Timing``, in milliseconds, as far as it is known."""
+        now = time.monotonic() - self._started
+        if self._planned is None:
+            return f"upstream;dur={now * 1000:.1f}"
+        opened = now - self._planned
+        return f"plan;dur={self._planned * 1000:.1f}, open;dur={opened * 1000:.1f}"
+
+    def refuse(self, refusal: Refusal) -> None:
+        """End with a refusal."""
+        faults = refusal.faults if isinstance(refusal, MembersFailed) else ()
+        member = faults[0].path if faults else None
+        reason = faults[0].reason if faults else refusal.detail
+        outcome = "failed" if refusal.status == 500 else "refused"
+        self.end(outcome, reason=reason, member=member)
+
+    def end(self, outcome: str, *, reason: str | None = None, member: str | None = None) -> None:
+        """Give the room back and log what became of it. Does nothing a second time."""
+        if self._ended:
+            return
+        self._ended = True
+        if self._holds_room:
+            self._downloads.give_back(self._client)
+        self.tally.watcher.ended(self.kind, outcome, self.members)
+        # A line a bundle; of plain files, which may be many, only of what went wrong.
+        if self.kind == "bundle" or outcome in {"upstream failed", "failed"}:
+            log.info("%s", json.dumps(self._line(outcome, reason, member), ensure_ascii=False))
+
+    def _line(self, outcome: str, reason: str | None, member: str | None) -> dict[str, object]:
+        environ = self.environ
+        waited = (self._planned or 0) + self._waited
+        line = {
+            "event": self.kind,
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "id": self.id,
+            "outcome": outcome,
+            "status": self.status,
+            "method": environ["REQUEST_METHOD"],
+            "path": logged_path(environ),
+            "query": logged_query(environ),
+            "members": self.members,
+            "range": self.range,
+            "bytes_sent": self._sent,
+            "bytes_promised": self.promised,
+            "seconds": round(time.monotonic() - self._started, 3),
+            "plan_seconds": _rounded(self._planned),
+            "first_byte_seconds": _rounded(self._first_byte),
+            "upstream_seconds": round(waited, 3),
+            "requests": {str(key or "none"): n for key, n in self.tally.requests.items()},
+            "retries": self.tally.retries,
+            "resumes": self.tally.resumes,
+            "member": member,
+            "reason": reason,
+        }
+        return {key: value for key, value in line.items() if value not in (None, {})}
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)

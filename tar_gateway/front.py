@@ -1,0 +1,61 @@
+"""What both faces do around an answer: admit the request, refuse it, tell what became of it."""
+
+import logging
+from collections.abc import Callable, Iterable
+from wsgiref.types import StartResponse, WSGIEnvironment
+
+from tar_gateway.downloads import Download, Downloads
+from tar_gateway.errors import InternalError, Refusal
+from tar_gateway.problem import refuse
+from tar_gateway.settings import Settings
+from tar_gateway.tally import Watcher
+
+log = logging.getLogger(__name__)
+
+Answer = Callable[[Download, StartResponse], Iterable[bytes]]
+
+
+class Front:
+    """Answers requests, within the limits, by functions that may raise `Refusal`."""
+
+    def __init__(self, settings: Settings, watcher: Watcher | None = None) -> None:
+        self._settings = settings
+        self.downloads = Downloads(settings, watcher)
+
+    def __call__(
+        self, environ: WSGIEnvironment, start_response: StartResponse, answer: Answer
+    ) -> Iterable[bytes]:
+        """Answer a request (PEP 3333) by ``answer``, or say why not."""
+        download = self.downloads.announce(environ)
+        start_response = _noted(download, start_response)
+        refusal: Refusal
+        try:
+            download.begin()
+            iterable = answer(download, start_response)
+            if not download.delivered:
+                download.end("no body")
+            return iterable
+        except Refusal as error:
+            refusal = error
+        except Exception:
+            # A defect of ours. An OSError that left here would give the client silence.
+            log.exception("a defect in answering %r", environ.get("PATH_INFO"))
+            refusal = InternalError()
+        vary = self._settings.forward_headers
+        try:
+            return refuse(refusal, environ, start_response, vary=vary)
+        finally:
+            download.refuse(refusal)
+
+
+def _noted(download: Download, start_response: StartResponse) -> StartResponse:
+    """Give a `start_response` that tells the download of the status, and the client of the id."""
+
+    def start(
+        status: str, headers: list[tuple[str, str]], *exc_info: object
+    ) -> Callable[[bytes], object]:
+        download.status = int(status[:3])
+        given = [*headers, ("X-Request-ID", download.id)]
+        return start_response(status, given, *exc_info)  # type: ignore[arg-type]
+
+    return start

@@ -1,0 +1,126 @@
+"""What Prometheus is told of a process's downloads: the only file that knows its library.
+
+Under several workers its multiprocess mode adds them up; gunicorn's settings switch that on.
+Importing this raises `ImportError` where ``prometheus_client`` is not installed.
+"""
+
+import os
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from tar_gateway.tally import Watcher
+
+_PREFIX = "tar_gateway_"
+
+# Seconds: from a plan that is remembered to one that PLAN_TIMEOUT ends.
+_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class Metrics(Watcher):
+    """Counts for one process; the page shows all processes where they share a directory."""
+
+    def __init__(self) -> None:
+        self._shared = "PROMETHEUS_MULTIPROC_DIR" in os.environ
+        registry = self._registry = CollectorRegistry()
+        if not self._shared:
+            ProcessCollector(registry=registry)
+        self._downloads = Counter(
+            _PREFIX + "downloads", "Downloads that ended", ["kind", "outcome"], registry=registry
+        )
+        self._members = Counter(
+            _PREFIX + "members", "Members of bundles that were complete", registry=registry
+        )
+        self._bytes = Counter(_PREFIX + "sent_bytes", "Bytes sent to clients", registry=registry)
+        self._requests = Counter(
+            _PREFIX + "upstream_requests",
+            "Requests to the upstream by the status of the answer, none without one",
+            ["status"],
+            registry=registry,
+        )
+        self._retries = Counter(
+            _PREFIX + "upstream_retries", "Further attempts after a failure", registry=registry
+        )
+        self._resumes = Counter(
+            _PREFIX + "resumed_fetches",
+            "Fetches that broke within a member and went on",
+            registry=registry,
+        )
+        self._plan = Histogram(
+            _PREFIX + "plan_seconds",
+            "Time until all sizes were known",
+            buckets=_BUCKETS,
+            registry=registry,
+        )
+        self._first_byte = Histogram(
+            _PREFIX + "first_byte_seconds",
+            "Time from the request to the first byte",
+            buckets=_BUCKETS,
+            registry=registry,
+        )
+        self._in_flight = Gauge(
+            _PREFIX + "downloads_in_flight",
+            "Downloads under way",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self._fetchers = Gauge(
+            _PREFIX + "fetchers_busy",
+            "Threads that ask the upstream ahead of need",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+
+    def exposition(self) -> tuple[str, bytes]:
+        """Give the media type and the text of the metrics page."""
+        registry = self._registry
+        if self._shared:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return CONTENT_TYPE_LATEST, generate_latest(registry)
+
+    def asked(self, status: int | None) -> None:
+        """Count a request to the upstream."""
+        self._requests.labels("none" if status is None else str(status)).inc()
+
+    def retried(self) -> None:
+        """Count another attempt."""
+        self._retries.inc()
+
+    def resumed(self) -> None:
+        """Count a fetch that goes on."""
+        self._resumes.inc()
+
+    def planned(self, seconds: float) -> None:
+        """Take the time of a plan."""
+        self._plan.observe(seconds)
+
+    def first_byte(self, seconds: float) -> None:
+        """Take the time to a first byte."""
+        self._first_byte.observe(seconds)
+
+    def sent(self, length: int) -> None:
+        """Count bytes."""
+        self._bytes.inc(length)
+
+    def in_flight(self, change: int) -> None:
+        """Follow the downloads under way."""
+        self._in_flight.inc(change)
+
+    def fetchers_busy(self, change: int) -> None:
+        """Follow the threads at work."""
+        self._fetchers.inc(change)
+
+    def ended(self, kind: str, outcome: str, members: int) -> None:
+        """Count a download."""
+        self._downloads.labels(kind, outcome).inc()
+        if kind == "bundle" and outcome == "complete":
+            self._members.inc(members)

@@ -1,0 +1,124 @@
+"""The gateway's own pages, for those who look after it: healthy, ready, metrics.
+
+They are on an address of their own where ``pages_bind`` gives one, and then on no other.
+"""
+
+import socket
+import time
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from threading import Lock
+from wsgiref.types import StartResponse, WSGIEnvironment
+
+from tar_gateway.draining import is_draining
+from tar_gateway.errors import Busy, MethodNotAllowed, NotFound, Refusal, SourceError
+from tar_gateway.problem import refuse
+from tar_gateway.settings import Settings
+
+# Seconds for which the upstream's answer to a look counts: balancers look often.
+_FRESH = 2.0
+
+_NAMES = frozenset({"healthy", "ready", "metrics"})
+
+_TEXT = "text/plain; charset=utf-8"
+
+
+class Pages:
+    """Answers requests below ``settings.pages_prefix``.
+
+    ``reach`` asks the upstream something and raises `SourceError`; ``is_full`` tells whether
+    a download would be refused; ``exposition`` gives the metrics page, where there is one.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        reach: Callable[[], None],
+        is_full: Callable[[], bool],
+        exposition: Callable[[], tuple[str, bytes]] | None,
+    ) -> None:
+        self._settings = settings
+        self._upstream = _Upstream(reach)
+        self._is_full = is_full
+        self._exposition = exposition
+
+    def takes(self, environ: WSGIEnvironment) -> bool:
+        """Tell whether a request is for one of the pages, or came where only they are."""
+        prefix, _, page = environ.get("PATH_INFO", "").rpartition("/")
+        named = prefix + "/" == self._settings.pages_prefix and page in _NAMES
+        return named or self._is_own_address(environ)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request (PEP 3333)."""
+        try:
+            media_type, body = self._page(environ)
+        except Refusal as refusal:
+            return refuse(refusal, environ, start_response)
+        headers = [
+            ("Content-Type", media_type),
+            ("Content-Length", str(len(body))),
+            ("Cache-Control", "no-store"),
+            ("X-Content-Type-Options", "nosniff"),
+        ]
+        start_response(f"200 {HTTPStatus.OK.phrase}", headers)
+        return () if environ["REQUEST_METHOD"] == "HEAD" else (body,)
+
+    def _page(self, environ: WSGIEnvironment) -> tuple[str, bytes]:
+        settings = self._settings
+        own = self._is_own_address(environ)
+        shown = own or settings.pages_bind is None
+        page = environ.get("PATH_INFO", "").removeprefix(settings.pages_prefix)
+        if environ["REQUEST_METHOD"] not in {"GET", "HEAD"}:
+            raise MethodNotAllowed(("GET", "HEAD"))
+        if page == "healthy" and shown:
+            return _TEXT, b"healthy\n"
+        if page == "ready" and shown:
+            self._check_ready()
+            return _TEXT, b"ready\n"
+        if page == "metrics" and (own or settings.public_metrics):
+            if self._exposition is None:
+                raise NotFound("there are no metrics without the package prometheus_client")
+            return self._exposition()
+        raise NotFound("there is no such page here")
+
+    def _check_ready(self) -> None:
+        if is_draining():
+            raise Busy("the gateway is being taken out of service")
+        if self._is_full():
+            raise Busy("all downloads that may run at once are running")
+        if (reason := self._upstream.fault()) is not None:
+            raise Busy(reason)
+
+    def _is_own_address(self, environ: WSGIEnvironment) -> bool:
+        bound = self._settings.pages_bind
+        if bound is None:
+            return False
+        # What gunicorn accepted it at. SERVER_PORT would be the client's to say behind a unix
+        # socket, where servers take it from the Host header.
+        client = environ.get("gunicorn.socket")
+        if client is None or client.family not in {socket.AF_INET, socket.AF_INET6}:
+            return False
+        return bool(client.getsockname()[1] == bound.port)
+
+
+class _Upstream:
+    """Looks whether the upstream can be reached, and remembers it for a moment."""
+
+    def __init__(self, reach: Callable[[], None]) -> None:
+        self._reach = reach
+        self._lock = Lock()
+        self._seen = -_FRESH
+        self._fault: str | None = None
+
+    def fault(self) -> str | None:
+        # Whoever comes while somebody looks waits for what that one sees.
+        with self._lock:
+            if time.monotonic() - self._seen >= _FRESH:
+                try:
+                    self._reach()
+                    self._fault = None
+                except SourceError as error:
+                    self._fault = error.reason
+                self._seen = time.monotonic()
+            return self._fault

@@ -1,0 +1,68 @@
+"""What a download does with its source, counted as it happens, from whichever thread."""
+
+import threading
+from collections import Counter
+
+
+class Watcher:
+    """Told of what all downloads of a process do, while they do it; this one keeps nothing.
+
+    Called from many threads at once, and as often as there are blocks.
+    """
+
+    def asked(self, status: int | None) -> None:
+        """Hear that a source was asked and answered ``status``, `None` where it gave no answer."""
+
+    def retried(self) -> None:
+        """Hear that what failed for a passing reason is asked for again."""
+
+    def resumed(self) -> None:
+        """Hear that a fetch that broke in the middle of a member goes on."""
+
+    def planned(self, seconds: float) -> None:
+        """Hear that a plan was made in so many seconds."""
+
+    def first_byte(self, seconds: float) -> None:
+        """Hear that a first byte was there so many seconds after its request."""
+
+    def sent(self, length: int) -> None:
+        """Hear that so many bytes were sent to a client."""
+
+    def in_flight(self, change: int) -> None:
+        """Hear that so many more downloads are under way; fewer, where it is negative."""
+
+    def fetchers_busy(self, change: int) -> None:
+        """Hear that so many more threads are busy with fetching ahead; fewer, where negative."""
+
+    def ended(self, kind: str, outcome: str, members: int) -> None:
+        """Hear that a download, ``bundle`` or ``file``, of so many members has ended."""
+
+
+class Tally:
+    """What one download asked of its source, while ``watcher`` is told of it as well."""
+
+    def __init__(self, watcher: Watcher | None = None) -> None:
+        self.watcher = watcher or Watcher()
+        self.requests: Counter[int | None] = Counter()
+        """Requests by the status of their answers, `None` where there was none."""
+        self.retries = 0
+        self.resumes = 0
+        self._lock = threading.Lock()
+
+    def asked(self, status: int | None) -> None:
+        """Count a request to the source."""
+        with self._lock:
+            self.requests[status] += 1
+        self.watcher.asked(status)
+
+    def retried(self) -> None:
+        """Count another attempt."""
+        with self._lock:
+            self.retries += 1
+        self.watcher.retried()
+
+    def resumed(self) -> None:
+        """Count a fetch that goes on in the middle."""
+        with self._lock:
+            self.resumes += 1
+        self.watcher.resumed()
