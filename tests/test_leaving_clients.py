@@ -75,15 +75,16 @@ class Site:
 
     @contextmanager
     def asked(self, target: str, window: int | None = None) -> Iterator["Asked"]:
-        """Ask for a target, under a query that no other request has."""
-        target += ("&filename=" if "?" in target else "?") + str(next(numbers))
+        """Ask for a target, under an id that no other request has."""
+        name = f"request-{next(numbers)}"
         with socket.socket() as client:
             if window is not None:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
             client.settimeout(30)
             client.connect(("127.0.0.1", self.running.port))
-            client.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-            yield Asked(client, f'"GET {target} HTTP/1.1" 200'.encode(), self.running.log)
+            head = f"GET {target} HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: {name}\r\n\r\n"
+            client.sendall(head.encode())
+            yield Asked(client, f'"id": "{name}"', self.running.log)
 
     def is_served(self) -> bool:
         with urlopen(self.running.url + "?bundle=small", timeout=NOTICED) as whole:
@@ -92,14 +93,15 @@ class Site:
 
 @dataclass(frozen=True)
 class Asked:
-    """A client that has asked for something, and the line that is logged when that is over."""
+    """A client that has asked for something, and what is logged when that is over."""
 
     client: socket.socket
-    line: bytes
+    name: str
     log: Path
 
     def is_over(self) -> bool:
-        return self.line in self.log.read_bytes()
+        requests = (line for line in self.log.read_text().splitlines() if '"request"' in line)
+        return any(self.name in line for line in requests)
 
     def receive(self, count: int) -> None:
         """Receive so many bytes."""
