@@ -1,12 +1,15 @@
-"""The command: ``tar-gateway serve`` and ``tar-gateway demo``."""
+"""The command: ``tar-gateway serve``, ``demo``, ``check`` and ``drain``."""
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import click
 
 from tar_gateway import demo as demonstration
+from tar_gateway import draining
+from tar_gateway.check import effective, findings
 from tar_gateway.embedded import Embedded
 from tar_gateway.errors import SettingsError, TarGatewayError
 from tar_gateway.settings import PREFIX, Settings
@@ -71,6 +74,62 @@ def demo(*, once: bool, port: int) -> None:
         demonstration.run(port, serve_on=not once)
     except TarGatewayError as error:
         raise click.ClickException(str(error)) from error
+
+
+@main.command()
+def check() -> None:
+    """Print the settings in effect and say what would fail, before a gateway is started.
+
+    Reads them from the environment (TAR_GATEWAY_...), as the gateway does, and reaches the
+    upstream once. Exits with 1 if anything would fail.
+    """
+    try:
+        settings = Settings.from_environment(os.environ)
+        found = list(findings(settings))
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from error
+    for line in effective(settings):
+        click.echo(line)
+    click.echo()
+    for finding in found:
+        click.echo(f"{'FAILS' if finding.fails else 'ok   '}  {finding.text}")
+    if any(finding.fails for finding in found):
+        sys.exit(1)
+
+
+@main.command()
+@click.option("--pid", type=click.IntRange(1), help="The process id of gunicorn's master.")
+@click.option(
+    "--pid-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file that holds it, as gunicorn's --pid writes one.",
+)
+@click.option(
+    "--wait",
+    type=click.FloatRange(0, 3600),
+    default=0,
+    metavar="SECONDS",
+    help="Time for those in front to notice, before this command ends.",
+)
+def drain(pid: int | None, pid_file: Path | None, wait: float) -> None:
+    """Take a gateway out of use: /-/ready turns to 503, while requests are still taken.
+
+    The first of two steps; SIGTERM is the second, and lets running downloads finish.
+    """
+    if (pid is None) == (pid_file is None):
+        raise click.UsageError("give either --pid or --pid-file")
+    if pid_file is not None:
+        text = pid_file.read_text("ascii", "replace").strip()
+        if not text.isdigit():
+            raise click.BadParameter(f"'{pid_file}' holds no process id", param_hint="--pid-file")
+        pid = int(text)
+    assert pid is not None
+    try:
+        draining.drain(pid)
+    except draining.NotDrained as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{pid} takes no part any more; stop it with SIGTERM")
+    time.sleep(wait)
 
 
 if __name__ == "__main__":

@@ -5,13 +5,22 @@ front sends no more of them; it is stopped after that.
 """
 
 import mmap
+import os
+import re
 import signal
+from pathlib import Path
 
-# A real-time signal: gunicorn and servers like it use none of those.
-SIGNAL = signal.SIGRTMIN if hasattr(signal, "SIGRTMIN") else None
+from tar_gateway.errors import TarGatewayError
+
+# A real-time signal, Linux's first: gunicorn and servers like it use none of those.
+SIGNAL = getattr(signal, "SIGRTMIN", None)
 
 # One byte that a process shares with those it forks, whichever of them is told.
 _drained = mmap.mmap(-1, 1)
+
+
+class NotDrained(TarGatewayError):
+    """The process that was to be drained is none that can be; the text says why."""
 
 
 def begin(*_: object) -> None:
@@ -22,3 +31,21 @@ def begin(*_: object) -> None:
 def is_draining() -> bool:
     """Tell whether it is."""
     return bool(_drained[0])
+
+
+def drain(pid: int) -> None:
+    """Tell a gateway's gunicorn, by its process id, to `begin`. Raises `NotDrained`."""
+    if SIGNAL is None:
+        raise NotDrained("draining needs Linux's real-time signals")
+    try:
+        status = Path(f"/proc/{pid}/status").read_text("ascii", "replace")
+    except OSError as error:
+        raise NotDrained(f"there is no process {pid}") from error
+    caught = re.search(r"^SigCgt:\s*([0-9a-f]+)", status, re.MULTILINE)
+    # A process that does not wait for this signal would be ended by it.
+    if caught is None or not int(caught[1], 16) >> (SIGNAL - 1) & 1:
+        raise NotDrained(f"the process {pid} is no gateway under gunicorn")
+    try:
+        os.kill(pid, SIGNAL)
+    except OSError as error:
+        raise NotDrained(f"the process {pid} can't be told: {error.strerror}") from error
