@@ -12,6 +12,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gunicorn.sock import TCP6Socket, TCPSocket
+
 from tar_gateway import draining
 from tar_gateway.errors import SettingsError
 from tar_gateway.settings import Settings
@@ -66,17 +68,31 @@ accesslog = "-"
 logger_class = "tar_gateway.access_log.JsonLogger"
 
 
-def on_starting(server: "Arbiter") -> None:
-    """Open the pages' own address, listen to ``tar-gateway drain``, and share the counts."""
+def on_starting(_server: object) -> None:
+    """Listen to ``tar-gateway drain``, and let the workers share their counts."""
     # Where the workers put their counts, so that each can show those of all. Set before one of
     # them imports the metrics' library, which looks for it then.
     if _COUNTS not in os.environ:
         os.environ[_COUNTS] = _made[_COUNTS] = tempfile.mkdtemp(prefix="tar-gateway-metrics-")
-    if _settings.pages_bind is not None:
-        server.cfg.set("bind", [*server.cfg.settings["bind"].get(), str(_settings.pages_bind)])
     if draining.SIGNAL is not None:
         signal.signal(draining.SIGNAL, draining.begin)
     _let_starting_workers_be_stopped()
+
+
+def when_ready(server: "Arbiter") -> None:
+    """Open the pages' own address, beside whatever gunicorn was told to listen at."""
+    bound = _settings.pages_bind
+    if bound is None or any(each.getsockname()[1:2] == (bound.port,) for each in server.LISTENERS):
+        return  # there is none, or an earlier master has handed it over
+    assert server.log is not None
+    address = (bound.host.strip("[]"), bound.port)
+    kind = TCP6Socket if bound.host.startswith("[") else TCPSocket
+    try:
+        listener = kind(address, server.cfg, server.log)  # type: ignore[arg-type] # the stub's fault
+    except OSError as error:
+        raise SystemExit(f"tar_gateway: the pages can't be at {bound}: {error.strerror}") from error
+    server.LISTENERS.append(listener)
+    server.log.info("Pages at: http://%s%s", bound, _settings.pages_prefix)
 
 
 def child_exit(_server: object, worker: "Worker") -> None:
