@@ -12,8 +12,6 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gunicorn.sock import TCP6Socket, TCPSocket
-
 from tar_gateway import draining
 from tar_gateway.errors import SettingsError
 from tar_gateway.settings import Settings
@@ -84,6 +82,9 @@ def when_ready(server: "Arbiter") -> None:
     bound = _settings.pages_bind
     if bound is None or any(each.getsockname()[1:2] == (bound.port,) for each in server.LISTENERS):
         return  # there is none, or an earlier master has handed it over
+    # gunicorn has it by now; before, it would load ssl, which gevent has to patch first.
+    from gunicorn.sock import TCP6Socket, TCPSocket  # noqa: PLC0415
+
     assert server.log is not None
     address = (bound.host.strip("[]"), bound.port)
     kind = TCP6Socket if bound.host.startswith("[") else TCPSocket

@@ -49,6 +49,12 @@ def lines(caplog):
     ]
 
 
+def cut(wire):
+    """Break off in the middle of the content, once it was asked for."""
+    then = Wire.close if wire.request.method == "GET" else None
+    answer(b"cut", 'ETag: "1"', length=9, then=then)(wire)
+
+
 def call(application, url=URL, method="GET", **environ):
     """Give the status, the headers and the iterable of an answer that was not iterated yet."""
     said = {}
@@ -263,7 +269,7 @@ def test_a_client_that_leaves_is_no_failure(application, lines):
 
 
 def test_a_member_that_breaks_is_named_with_its_reason(application, upstream, lines):
-    upstream.on("/a", answer(b"cut", 'ETag: "1"', length=9, then=Wire.close))
+    upstream.on("/a", cut)
     _, _, iterable = call(application)
     with pytest.raises(Exception, match="member 'a' failed"):
         list(iterable)
@@ -306,7 +312,7 @@ def test_a_signature_is_not_logged(application, lines):
 
 
 def test_a_plain_file_leaves_no_line_unless_it_failed(application, upstream, lines):
-    upstream.on("/cut", answer(b"cut", length=9, then=Wire.close))
+    upstream.on("/cut", cut)
     for url in ("/a", "/cut"):
         _, _, iterable = call(application, url)
         with suppress(Exception):

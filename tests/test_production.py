@@ -41,6 +41,12 @@ def running(upstream, tmp_path_factory):
         yield gunicorn, f"http://{bound}/-/"
 
 
+def cut(wire: Wire) -> None:
+    """Break off in the middle of the content, once it was asked for."""
+    then = Wire.close if wire.request.method == "GET" else None
+    answer(b"cut", 'ETag: "1"', length=9, then=then)(wire)
+
+
 def fetch(url: str, **headers: str) -> tuple[int, bytes]:
     try:
         with urlopen(Request(url, headers=headers), timeout=30) as response:
@@ -173,7 +179,7 @@ def test_no_log_holds_a_signature(running):
 
 def test_what_a_gateway_warns_of_is_in_gunicorns_log(running, upstream):
     gunicorn, _ = running
-    upstream.on("/cut", answer(b"cut", 'ETag: "1"', length=9, then=Wire.close))
+    upstream.on("/cut", cut)
     with pytest.raises(IncompleteRead):
         fetch(gunicorn.url + "?bundle=cut")
     text = "[WARNING] broken off at the member 'cut'"
