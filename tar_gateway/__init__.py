@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from tar_gateway.layout import Member
     from tar_gateway.middleware import BundleMiddleware
     from tar_gateway.settings import Settings
+    from tar_gateway.signing import sign_url
     from tar_gateway.sources.upstream import Upstream
     from tar_gateway.tarstream import TarStream, tar_size
 
@@ -22,6 +23,7 @@ __all__ = [
     "TarGatewayError",
     "TarStream",
     "Upstream",
+    "sign_url",
     "tar_size",
 ]
 
@@ -37,6 +39,7 @@ _HOMES = {
     "TarGatewayError": "errors",
     "TarStream": "tarstream",
     "Upstream": "sources.upstream",
+    "sign_url": "signing",
     "tar_size": "tarstream",
 }
 

@@ -1,8 +1,10 @@
-"""The command: ``tar-gateway serve``, ``demo``, ``check`` and ``drain``."""
+"""The command: ``tar-gateway serve``, ``demo``, ``check``, ``drain`` and ``sign``."""
 
 import os
+import re
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import click
@@ -13,6 +15,8 @@ from tar_gateway.check import effective, findings
 from tar_gateway.embedded import Embedded
 from tar_gateway.errors import SettingsError, TarGatewayError
 from tar_gateway.settings import PREFIX, Settings
+from tar_gateway.signing import sign_url
+from tar_gateway.signing_keys import read_keys
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -130,6 +134,62 @@ def drain(pid: int | None, pid_file: Path | None, wait: float) -> None:
         raise click.ClickException(str(error)) from error
     click.echo(f"{pid} takes no part any more; stop it with SIGTERM")
     time.sleep(wait)
+
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def _time_span(_: click.Context, __: click.Parameter, text: str | None) -> timedelta | None:
+    if text is None:
+        return None
+    read = re.fullmatch(r"([1-9][0-9]{0,6})([smhd])", text)
+    if read is None:
+        raise click.BadParameter(f"'{text}' is not a time span such as 90s, 15m, 1h or 2d.")
+    return timedelta(**{_UNITS[read[2]]: int(read[1])})
+
+
+@main.command()
+@click.argument("url")
+@click.option(
+    "--keys-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    envvar=f"{PREFIX}SIGNING_KEYS_FILE",
+    show_envvar=True,
+    required=True,
+    help="Lines id:secret, the gateway's own.",
+)
+@click.option("--key-id", metavar="ID", help="The key to sign with; the file's first otherwise.")
+@click.option(
+    "--expires-in",
+    callback=_time_span,
+    metavar="SPAN",
+    help="How long the link holds, such as 90s, 15m or 2d; 1h otherwise.",
+)
+@click.option("--expires", type=int, metavar="UNIX", help="The Unix time at which it ends instead.")
+def sign(
+    *,
+    url: str,
+    keys_file: Path,
+    key_id: str | None,
+    expires_in: timedelta | None,
+    expires: int | None,
+) -> None:
+    """Print a URL, or a path, signed so that a gateway with the same keys answers it."""
+    if expires is not None and expires_in is not None:
+        raise click.UsageError("--expires and --expires-in exclude each other.")
+    try:
+        keys = {key.id: key for key in read_keys(keys_file)}
+    except SettingsError as error:
+        raise click.BadParameter(str(error), param_hint="'--keys-file'") from error
+    key = keys.get(key_id) if key_id is not None else next(iter(keys.values()))
+    if key is None:
+        raise click.BadParameter(f"the file has no key '{key_id}'.", param_hint="'--key-id'")
+    if expires is None:
+        expires = int(time.time() + (expires_in or timedelta(hours=1)).total_seconds())
+    try:
+        click.echo(sign_url(url, key.secret, expires=expires, key_id=key.id))
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
 
 
 if __name__ == "__main__":

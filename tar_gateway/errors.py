@@ -51,6 +51,12 @@ class BadRequest(Refusal):
     """The request makes no sense as it stands."""
 
 
+class Forbidden(Refusal):
+    """The request came by a link that is not signed, was changed or has expired."""
+
+    status = HTTPStatus.FORBIDDEN
+
+
 class NotFound(Refusal):
     """There is nothing at this path."""
 

@@ -11,6 +11,7 @@ from tar_gateway.front import Front
 from tar_gateway.pages import Pages
 from tar_gateway.passthrough import PassThrough
 from tar_gateway.settings import Settings
+from tar_gateway.signed_links import SignedLinks
 from tar_gateway.sources.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -21,12 +22,14 @@ class Gateway:
     """A WSGI application in front of a protected file server.
 
     ``?bundle=`` requests become archives of the upstream's files; other GET and HEAD requests
-    are passed to it unless ``settings.pass_through`` is off. One serves many threads.
+    are passed to it unless ``settings.pass_through`` is off. One serves many threads. Raises
+    `SettingsError` for a file of signing keys that has become wrong.
     """
 
     def __init__(self, upstream: Upstream, settings: Settings | None = None) -> None:
         self._settings = settings or Settings()
         self._upstream = upstream
+        self._links = SignedLinks.from_settings(self._settings)
         metrics = _metrics()
         self._bundles = Endpoint(upstream, self._settings, metrics)
         self._plain = PassThrough(upstream, self._bundles, self._settings)
@@ -50,12 +53,16 @@ class Gateway:
         self._upstream.close()
 
     def _answer(self, download: Download, start_response: StartResponse) -> Iterable[bytes]:
+        if self._links is not None:
+            self._links.check(download.environ)
         if self._bundles.takes(download.environ):
             return self._bundles(download, start_response)
         if not self._settings.pass_through:
             raise NotFound("only bundles are served here: see ?" + self._settings.parameter)
         if download.environ["REQUEST_METHOD"] not in {"GET", "HEAD"}:
             raise MethodNotAllowed(("GET", "HEAD"))
+        if self._links is not None:
+            download.environ = self._links.for_upstream(download.environ)
         return self._plain(download, start_response)
 
 

@@ -14,6 +14,7 @@ from tar_gateway.environ import conditions_of, wants_part
 from tar_gateway.errors import SourceError, UpstreamFailed
 from tar_gateway.front import Front
 from tar_gateway.settings import Settings
+from tar_gateway.signed_links import SignedLinks
 from tar_gateway.sources import Source
 from tar_gateway.sources.subrequest import AppAnswer, Subrequests, plain_get
 
@@ -29,7 +30,8 @@ class BundleMiddleware:
     A GET, HEAD or POST with the parameter is answered with an archive. Its members are
     sub-requests to ``app`` by the same caller, or files of ``source`` where one is given.
     Everything else reaches ``app`` untouched; an answer of its with ``X-Archive-Files: tar``
-    becomes the archive that it lists. One serves many threads.
+    becomes the archive that it lists. One serves many threads. Raises `SettingsError` for a
+    file of signing keys that has become wrong.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class BundleMiddleware:
         self._app = app
         self._settings = settings or Settings()
         self._front = Front(self._settings)
+        self._links = SignedLinks.from_settings(self._settings)
         self._bundles = Endpoint(
             source or Subrequests(app, self._settings.spool_limit), self._settings
         )
@@ -49,7 +52,7 @@ class BundleMiddleware:
         """Answer a request (PEP 3333)."""
         request = _Request(environ, start_response, self._settings.max_body)
         if environ["REQUEST_METHOD"] in METHODS and self._bundles.takes(environ):
-            return self._front(environ, start_response, self._bundles)
+            return self._front(environ, start_response, self._bundle)
         if request.wants_part and concerns_archive(conditions_of(environ)):
             archive = self._from_new_list(request)
             if archive is not None:
@@ -66,6 +69,11 @@ class BundleMiddleware:
     def close(self) -> None:
         """End the threads."""
         self._bundles.close()
+
+    def _bundle(self, download: Download, start_response: StartResponse) -> Iterable[bytes]:
+        if self._links is not None:
+            self._links.check(download.environ)
+        return self._bundles(download, start_response)
 
     def replace(
         self, request: "_Request", blocks: Iterable[bytes], close: Callable[[], None]

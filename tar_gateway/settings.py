@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
 from typing import Annotated, Literal, cast
 from urllib.parse import unquote_to_bytes, urlsplit
 
@@ -27,6 +28,7 @@ from pydantic.dataclasses import dataclass
 from tar_gateway.errors import SettingsError
 from tar_gateway.headers import OF_ONE_REQUEST, TOKEN
 from tar_gateway.names import BadName, check_name, decode_text, shown
+from tar_gateway.signing_keys import read_keys
 
 PREFIX = "TAR_GATEWAY_"
 
@@ -98,6 +100,14 @@ def _check_parameter(name: str) -> str:
     return name
 
 
+def _check_keys_file(path: Path) -> Path:
+    try:
+        read_keys(path)
+    except SettingsError as error:
+        raise ValueError(str(error)) from error
+    return path
+
+
 def _check_pages_prefix(prefix: str) -> str:
     if not re.fullmatch(r"/([A-Za-z0-9._~-]+/)+", prefix):
         raise ValueError("it must be a path such as /-/, of letters, digits and - . _ ~")
@@ -136,6 +146,7 @@ HeaderNames = Annotated[
 Proxies = Annotated[
     tuple[IPv4Network | IPv6Network | Literal["unix"], ...], BeforeValidator(_read_networks)
 ]
+KeysFile = Annotated[FilePath, AfterValidator(_check_keys_file)]
 
 
 @dataclass(
@@ -216,6 +227,9 @@ class Settings:
 
     fetch_ahead_total: Size = 64 * 1024 * 1024
     """The same, for all downloads of a process together; without room one fetches none ahead."""
+
+    signing_keys_file: KeysFile | None = None
+    """File of lines ``id:secret``; with it every request must come by a link signed with one."""
 
     parameter: Annotated[str, AfterValidator(_check_parameter)] = "bundle"
     """The query parameter that asks for a bundle."""

@@ -20,7 +20,7 @@ ROOT = Path(tar_gateway.__file__).parent
 ROOMS = {
     "pure": {
         *("settings", "errors", "names", "bundle", "validators", "headers"),
-        *("conditions", "tarformat", "layout", "archive_files"),
+        *("conditions", "tarformat", "layout", "archive_files", "signing", "signing_keys"),
     },
     "sources": {
         "tally",
