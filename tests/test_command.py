@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tarfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tar_gateway import sign_url
 from tests.servers import PATIENCE, free_port, listens, wait_until
 
 COMMAND = [sys.executable, "-m", "tar_gateway.cli"]
@@ -191,6 +193,94 @@ def test_a_mistake_is_answered_with_what_was_wrong(arguments, environment, said)
     assert "Traceback" not in done.stderr
 
 
+# --- signing ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    file = tmp_path / "signing-keys"
+    file.write_text("# two keys\nk1:the first secret\nk2:the second secret\n")
+    return file
+
+
+def expiry_of(link: str) -> int:
+    return int(re.search(r"&expires=(\d+)&", link)[1])
+
+
+def test_a_url_is_signed_with_the_files_first_key_and_nothing_else_is_printed(keys: Path):
+    url = "https://files.example/reports/?bundle=a"
+    done = typed("sign", url, "--keys-file", str(keys), "--expires", "1800000000")
+    link = sign_url(url, "the first secret", expires=1_800_000_000, key_id="k1")
+    assert (done.returncode, done.stdout, done.stderr) == (0, link + "\n", "")
+
+
+def test_the_keys_may_come_from_the_environment_and_one_of_them_by_its_id(keys: Path):
+    done = typed(
+        *("sign", "/a", "--key-id", "k2", "--expires", "1800000000"),
+        TAR_GATEWAY_SIGNING_KEYS_FILE=str(keys),
+    )
+    link = sign_url("/a", "the second secret", expires=1_800_000_000, key_id="k2")
+    assert done.stdout == link + "\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "seconds"),
+    [
+        ((), 3600),
+        (("--expires-in", "90s"), 90),
+        (("--expires-in", "15m"), 900),
+        (("--expires-in", "3h"), 10_800),
+        (("--expires-in", "2d"), 172_800),
+    ],
+)
+def test_a_link_holds_for_an_hour_unless_told_otherwise(keys: Path, options, seconds):
+    before = int(time.time())
+    done = typed("sign", "/a?bundle=b", "--keys-file", str(keys), *options)
+    assert before + seconds <= expiry_of(done.stdout) <= int(time.time()) + seconds
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "Missing argument 'URL'"),
+        (("reports/",), "the URL must begin with a slash, http:// or https://"),
+        (("/a b",), "the URL must be percent-encoded"),
+        (("/a?expires=1",), "the URL is signed already"),
+        (("/a", "--key-id", "k3"), "'--key-id': the file has no key 'k3'"),
+        (("/a", "--expires", "soon"), "'soon' is not a valid integer"),
+        (("/a", "--expires", "-1"), "expires=-1 is no Unix time"),
+        (("/a", "--expires-in", "1"), "'1' is not a time span such as 90s, 15m, 1h or 2d"),
+        (("/a", "--expires-in", "0d"), "'0d' is not a time span"),
+        (("/a", "--expires-in", "9999999d"), "is no Unix time"),
+        (("/a", "--expires-in", "1h", "--expires", "9"), "--expires and --expires-in exclude"),
+        (("/a", "--keys-file", "/dev/null"), "'--keys-file': it holds no key"),
+        (("/a", "--keys-file", "/none"), "File '/none' does not exist"),
+    ],
+)
+def test_what_cannot_be_signed_is_said_without_a_secret(keys: Path, arguments, said):
+    done = typed("sign", *arguments, TAR_GATEWAY_SIGNING_KEYS_FILE=str(keys))
+    assert done.returncode != 0
+    assert done.stdout == ""
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "first secret" not in done.stderr
+
+
+def test_signing_needs_a_file_of_keys():
+    assert "Missing option '--keys-file'" in typed("sign", "/a").stderr
+
+
+def test_a_wrong_file_of_keys_stops_serving_before_it_starts(keys: Path):
+    keys.write_text("k1:short")
+    done = typed("serve", "/", TAR_GATEWAY_SIGNING_KEYS_FILE=str(keys))
+    told = (
+        f"TAR_GATEWAY_SIGNING_KEYS_FILE is '{keys}': line 1: a key's secret has at least 16 bytes"
+    )
+    assert (done.returncode, done.stderr) == (1, f"Error: {told}\n")
+
+
 def test_help_lists_the_commands():
     listed = typed("--help").stdout.partition("Commands:\n")[2]
-    assert re.findall(r"^  (\w+) ", listed, re.MULTILINE) == ["demo", "serve"]
+    assert re.findall(r"^  (\w+) ", listed, re.MULTILINE) == [
+        *("check", "demo", "drain", "serve", "sign")
+    ]
