@@ -234,6 +234,14 @@ def test_a_link_that_was_changed_is_refused(was, becomes):
     assert why_refused(LINK.replace(was, becomes)).startswith(CHANGED)
 
 
+@pytest.mark.parametrize("divider", ["=", ",", ";", "&"])
+def test_what_may_divide_is_not_what_is_part_of_a_value(divider):
+    one, other = f"/a?b=c{divider}d=e", f"/a?b=c%{ord(divider):02X}d=e"
+    for written, sent in [(one, other), (other, one)]:
+        own = signed(written).partition("expires=")[2]
+        assert why_refused(f"{sent}&expires={own}").startswith(CHANGED)
+
+
 def test_every_letter_of_a_signature_counts():
     # Of the last one two bits are no part of the HMAC, and base64 would overlook them.
     for place, letter in enumerate(SIGNATURE):
