@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gunicorn.glogging import Logger
 
-from tar_gateway.environ import logged_path, logged_query
+from tar_gateway.environ import logged_path, logged_query, referer_of
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -62,7 +62,7 @@ class JsonLogger(Logger):
             "bytes": resp.sent,
             "seconds": round(request_time.total_seconds(), 3),
             "range": environ.get("HTTP_RANGE"),
-            "referer": environ.get("HTTP_REFERER"),
+            "referer": referer_of(environ),
             "agent": environ.get("HTTP_USER_AGENT"),
         }
         told = {key: value for key, value in line.items() if value is not None}

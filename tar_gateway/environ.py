@@ -17,6 +17,7 @@ from tar_gateway.conditions import Conditions
 from tar_gateway.errors import BadRequest, ContentTooLarge
 from tar_gateway.headers import CONDITIONAL, end_to_end
 from tar_gateway.names import BadName, check_name, decode_text
+from tar_gateway.signing import hide_signature
 from tar_gateway.sources import Caller
 from tar_gateway.tally import Tally
 
@@ -27,8 +28,6 @@ _NOT_PASSED = frozenset({"host", "content-length", "content-type", "expect"})
 
 # One that begins no escape stands for itself; a client library would encode all others anew.
 _STRAY_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-
-_SIGNATURE = re.compile(r"(?<![^&])(signature)=[^&]*")
 
 
 def path_of(environ: WSGIEnvironment) -> str:
@@ -66,7 +65,16 @@ def logged_path(environ: Mapping[str, Any]) -> str:
 
 def logged_query(environ: Mapping[str, Any]) -> str:
     """Give the query string for a log: without the signature, which opens what it signs."""
-    return _SIGNATURE.sub(r"\1=...", query_of(environ))
+    return hide_signature(query_of(environ))
+
+
+def referer_of(environ: Mapping[str, Any]) -> str | None:
+    """Give the Referer: without the signature, where a page was had by a signed link."""
+    referer = environ.get("HTTP_REFERER")
+    if referer is None:
+        return None
+    page, mark, query = str(referer).partition("?")
+    return page + mark + hide_signature(query)
 
 
 def address_of(environ: WSGIEnvironment, trusted: Iterable[Network | Literal["unix"]]) -> str:

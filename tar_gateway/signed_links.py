@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from wsgiref.types import WSGIEnvironment
 
-from tar_gateway.environ import query_of
+from tar_gateway.environ import query_of, referer_of
 from tar_gateway.errors import Forbidden
 from tar_gateway.settings import Settings
 from tar_gateway.signing import check_link, without_signature
@@ -34,4 +34,6 @@ class SignedLinks:
 
     def for_upstream(self, environ: WSGIEnvironment) -> WSGIEnvironment:
         """Give the request without its signature, and without what anybody may have added."""
-        return {**environ, "QUERY_STRING": without_signature(query_of(environ))}
+        stripped = {**environ, "QUERY_STRING": without_signature(query_of(environ))}
+        referer = referer_of(environ)
+        return stripped if referer is None else {**stripped, "HTTP_REFERER": referer}

@@ -82,6 +82,12 @@ def without_signature(query: str) -> str:
     return "&".join(part for part in query.split("&") if _name(part) not in own)
 
 
+def hide_signature(query: str) -> str:
+    """Give a raw query string for others to read: a signature opens what it signs."""
+    parts = query.split("&")
+    return "&".join("signature=..." if _name(part) == _SIGNATURE else part for part in parts)
+
+
 def _path_of(url: str, base: str) -> str:
     """Check a URL that is to be signed, and give its path as a client sends it."""
     if not re.fullmatch(r"[!-~]+", url):

@@ -20,6 +20,7 @@ from tar_gateway import sign_url
 from tar_gateway.errors import Forbidden
 from tar_gateway.signed_links import SignedLinks
 from tar_gateway.signing_keys import SigningKey
+from tests.answers import lasting
 from tests.files_upstream import TEXT, Canned, FilesUpstream, gateway_to
 from tests.fronts import deployed_site, nginx_front
 from tests.servers import gateway
@@ -86,7 +87,7 @@ def test_a_signed_bundle_is_the_same_archive(app, upstream):
 
 def test_a_signed_link_serves_head_and_get_and_ranges(app):
     whole = app.get(signed())
-    assert app.head(signed()).headerlist == whole.headerlist
+    assert lasting(app.head(signed())) == lasting(whole)
     part = app.get(signed(), headers={"Range": "bytes=100-1099"}, status=206)
     assert part.body == whole.body[100:1100]
 
@@ -129,6 +130,13 @@ def test_the_signature_and_what_is_not_signed_do_not_reach_the_upstream(
 ):
     app.get(signed("/reports/a.txt" + query) + "&v=3")
     assert [request.target for request in upstream.requests] == ["/reports/a.txt" + passed]
+
+
+def test_a_page_had_by_a_signed_link_does_not_tell_the_upstream_its_signature(app, upstream):
+    page = "https://files.example.com" + signed("/reports/")
+    app.get(signed("/reports/a.txt"), headers={"Referer": page})
+    (request,) = upstream.requests
+    assert request.headers["referer"] == page[:-43] + "..."
 
 
 def test_members_are_asked_for_without_the_signature(app, upstream):
@@ -174,14 +182,16 @@ def test_a_refusal_says_why_and_the_upstream_hears_nothing(app, upstream, method
         assert why in response.json["detail"]
 
 
-def test_a_refusal_shows_no_secret_and_no_signature(app, caplog):
-    link = signed()
+def test_a_refusal_shows_no_secret_and_no_signature(app):
     for url, _ in REFUSED.values():
         answer = app.get(url, status=403)
         assert SECRET.encode() not in answer.body
-        assert link[-43:].encode() not in answer.body
-    assert SECRET not in caplog.text
-    assert link[-43:] not in caplog.text
+        assert signed()[-43:].encode() not in answer.body
+
+
+def test_the_gateways_own_pages_need_no_signature(app, upstream):
+    app.get("/-/healthy", status=200)
+    app.get("/-/other", status=403)
 
 
 @pytest.mark.parametrize("url", [URL, "/reports/?bundle", "/reports/a.txt"])
@@ -301,9 +311,9 @@ server {
 """
 
 
-def status_of(url: str, target: str) -> int:
+def status_of(url: str, target: str, **headers: str) -> int:
     with closing(HTTPConnection(urlsplit(url).netloc, timeout=20)) as connection:
-        connection.request("GET", target)
+        connection.request("GET", target, headers=headers)
         with connection.getresponse() as answer:
             answer.read()
             return answer.status
@@ -314,6 +324,19 @@ def running(shared_upstream: FilesUpstream, keys: Path, tmp_path_factory) -> Ite
     place = tmp_path_factory.mktemp("gunicorn")
     with gateway(shared_upstream.url, place, signing_keys_file=str(keys)) as at:
         yield at.url
+
+
+def test_a_log_shows_no_secret_and_no_signature(shared_upstream, keys, tmp_path):
+    links = [signed(), signed("/reports/a.txt"), signed(expires=LATER - 90_000)]
+    spelled = "".join(f"%{ord(letter):02x}" for letter in links[0][-43:])
+    links.append(links[0].replace("signature=" + links[0][-43:], "%73ignature=" + spelled))
+    with gateway(shared_upstream.url, tmp_path, signing_keys_file=str(keys)) as at:
+        told = [status_of(at.url, link, Referer=at.url + link) for link in links]
+    assert told == [200, 200, 403, 200]
+    log = at.log.read_text()
+    assert log.count("signature=...") >= 2 * len(links)
+    assert SECRET not in log
+    assert not any(link[-43:] in log for link in links)
 
 
 @pytest.fixture(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tar_gateway import sign_url
 from tar_gateway.errors import Forbidden
-from tar_gateway.signing import check_link, without_signature
+from tar_gateway.signing import check_link, hide_signature, without_signature
 from tar_gateway.signing_keys import SigningKey
 
 SECRET = "a secret for the tests"
@@ -320,6 +320,19 @@ def test_a_signature_of_what_is_no_time_does_not_hold_for_ever(expires):
 )
 def test_what_is_left_of_a_query_is_what_was_signed(query, left):
     assert without_signature(query) == left
+
+
+@pytest.mark.parametrize(
+    ("query", "shown"),
+    [
+        (f"a=b&&signature={SIGNATURE}&v=1", "a=b&&signature=...&v=1"),
+        (f"%73ign%61ture={SIGNATURE}&signature", "signature=...&signature=..."),
+        ("signatures=1&x=signature=1", "signatures=1&x=signature=1"),
+        ("", ""),
+    ],
+)
+def test_a_signature_is_hidden_however_it_is_spelled(query, shown):
+    assert hide_signature(query) == shown
 
 
 # --- any request at all -------------------------------------------------------------------------
