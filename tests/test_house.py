@@ -26,6 +26,8 @@ ROOMS = {
         "tally",
         "sources",
         "sources.http",
+        "sources.tls",
+        "sources.origin",
         "sources.upstream",
         "sources.subrequest",
         "sources.data",
@@ -106,13 +108,13 @@ def test_a_pure_module_knows_no_io_no_clock_and_no_server(module):
     assert not wrong, f"{module} imports {wrong}"
 
 
-def test_only_the_upstream_knows_urllib3_and_the_demonstration_which_is_a_client():
+def test_only_an_origin_knows_urllib3_and_the_demonstration_which_is_a_client():
     users = {
         module
         for module in MODULES
         if any(name.partition(".")[0] == "urllib3" for name in imports(module))
     }
-    assert users - {"demo"} == {"sources.upstream"}
+    assert users - {"demo"} == {"sources.origin"}
 
 
 def test_only_faces_know_a_server_or_webob_and_only_subrequests_know_wsgi_below():

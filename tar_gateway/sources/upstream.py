@@ -1,33 +1,16 @@
-"""Members from an HTTP server, over pooled connections: the only file that knows urllib3."""
+"""Members from a protected HTTP server: what is asked of it, and with which headers."""
 
-import ssl
-from contextlib import suppress
 from typing import Final
 from urllib.parse import urlsplit
 
-from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPSConnectionPool, Timeout
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    HTTPError,
-    InvalidHeader,
-    LocationParseError,
-    NewConnectionError,
-    ReadTimeoutError,
-    SSLError,
-)
-
-from tar_gateway.errors import SettingsError, SourceError
 from tar_gateway.names import url_path
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Content, Stat, Unsized
 from tar_gateway.sources.http import Answer, Headers, HttpMembers
+from tar_gateway.sources.origin import Origin
+from tar_gateway.sources.tls import client_tls
 
-# Sent unless the request has its own. urllib3 would ask for compressed files otherwise.
-_OWN_HEADERS: Final = {"User-Agent": "tar_gateway", "Accept-Encoding": "identity"}
-
-# Idle connections that are kept. urllib3 warns of each that it can't keep, so there is room for
-# what many downloads give back at once.
-_KEPT: Final = 256
+_PORTS: Final = {"http": 80, "https": 443}
 
 # Seconds for a look whether the upstream is there: who asks, a balancer, waits no longer.
 _REACH: Final = 2.0
@@ -46,22 +29,8 @@ class Upstream:
         settings = settings or Settings()
         self.url = Settings(upstream=url).upstream or ""
         parts = urlsplit(self.url)
-        assert parts.hostname is not None
-        timeout = Timeout(connect=settings.connect_timeout, read=settings.read_timeout)
-        # Without `block` a pool opens as many connections as are needed: nothing waits for one,
-        # and none that is lost leaves a hole.
-        if parts.scheme == "https":
-            self._pool: HTTPConnectionPool = HTTPSConnectionPool(
-                parts.hostname,
-                parts.port,
-                timeout=timeout,
-                maxsize=_KEPT,
-                ssl_context=_tls(settings),
-            )
-        else:
-            self._pool = HTTPConnectionPool(
-                parts.hostname, parts.port, timeout=timeout, maxsize=_KEPT
-            )
+        tls = client_tls(settings, certificate=True) if parts.scheme == "https" else None
+        self._origin = Origin(self.url, settings, called="the upstream", tls=tls)
         self._base = parts.path
         self._members = HttpMembers(self._ask)
 
@@ -91,7 +60,7 @@ class Upstream:
 
     def reach(self) -> None:
         """Ask for anything at all, within seconds. Raises `SourceError` if nothing answers."""
-        answer = self._request("HEAD", self._base, [], timeout=Timeout(_REACH))
+        answer = self._request("HEAD", self._base, [], timeout=_REACH)
         answer.content.close()
 
     def location(self, url: str) -> str | None:
@@ -116,96 +85,12 @@ class Upstream:
 
     def close(self) -> None:
         """Close the connections that are not in use."""
-        self._pool.close()
+        self._origin.close()
 
     def _ask(self, method: str, path: str, headers: Headers, caller: Caller) -> Answer:
         return self._request(method, self._base + path, [*headers, *caller.headers])
 
     def _request(
-        self, method: str, target: str, headers: Headers, timeout: Timeout | None = None
+        self, method: str, target: str, headers: Headers, timeout: float | None = None
     ) -> Answer:
-        given = {name.lower() for name, _ in headers}
-        sent = {name: value for name, value in _OWN_HEADERS.items() if name.lower() not in given}
-        sent.update(headers)
-        try:
-            response = self._pool.urlopen(
-                method,
-                target,
-                headers=sent,
-                timeout=timeout or self._pool.timeout,
-                redirect=False,
-                retries=False,
-                assert_same_host=False,
-                preload_content=False,
-                decode_content=False,
-            )
-        except (HTTPError, OSError, ValueError) as error:
-            raise _fault(error) from error
-        received = [(key, value) for key, value in response.headers.iteritems()]
-        content = _Content(response)
-        if not 200 <= response.status < 600:
-            content.close()
-            raise SourceError(f"the upstream answered with the status {response.status}")
-        if method == "HEAD":
-            content.read(1)  # there is nothing; having seen it lets the connection be kept
-        return Answer(response.status, received, content)
-
-
-_PORTS: Final = {"http": 80, "https": 443}
-
-
-class _Content:
-    """A response's bytes; its connection goes back to the pool however it ends."""
-
-    def __init__(self, response: BaseHTTPResponse) -> None:
-        self._response = response
-        self._closed = False
-
-    def read(self, limit: int) -> bytes:
-        try:
-            # read1 gives what is there; read and stream would wait for all of the limit.
-            return self._response.read1(limit)
-        except (HTTPError, OSError, ValueError) as error:
-            raise _fault(error) from error
-
-    def stop(self) -> None:
-        # It may have ended meanwhile, and its connection be released: then nothing waits.
-        with suppress(RuntimeError, ValueError, TypeError, OSError):
-            self._response.shutdown()
-
-    def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        # Closing alone would lose the connection's place in the pool; releasing alone would
-        # hand a connection with a half-read answer to the next request.
-        self._response.close()
-        self._response.release_conn()
-
-
-def _fault(error: Exception) -> SourceError:
-    match error:
-        case NewConnectionError():  # a ConnectTimeoutError too, so it comes first
-            return SourceError("the upstream cannot be reached", transient=True)
-        case ConnectTimeoutError() | ReadTimeoutError():
-            return SourceError("the upstream took too long", status=504, transient=True)
-        case SSLError():
-            return SourceError("the upstream's TLS certificate or connection is not right")
-        case InvalidHeader():
-            return SourceError("the answer's Content-Length is not a length")
-        case LocationParseError() | ValueError():
-            return SourceError("the upstream's address is not right")
-        case _:
-            return SourceError("the upstream broke the connection", transient=True)
-
-
-def _tls(settings: Settings) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(
-            cafile=str(settings.upstream_ca_file) if settings.upstream_ca_file else None
-        )
-        if settings.upstream_cert_file:
-            context.load_cert_chain(settings.upstream_cert_file, settings.upstream_key_file)
-    except (ssl.SSLError, OSError) as error:
-        raise SettingsError(f"the certificates for the upstream can't be used: {error}") from error
-    return context
+        return self._origin.request(method, target, headers, timeout)
