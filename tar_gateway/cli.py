@@ -17,6 +17,7 @@ from tar_gateway.errors import SettingsError, TarGatewayError
 from tar_gateway.settings import PREFIX, Settings
 from tar_gateway.signing import sign_url
 from tar_gateway.signing_keys import read_keys
+from tar_gateway.startup import checked_settings
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,7 +49,7 @@ def serve(upstream: str, bind: str) -> None:
         )
     os.environ[f"{PREFIX}UPSTREAM"] = upstream if directory is None else "http://127.0.0.1/"
     try:
-        Settings.from_environment(os.environ)
+        checked_settings(os.environ)
     except SettingsError as error:
         raise click.ClickException(str(error)) from error
     if directory is not None:

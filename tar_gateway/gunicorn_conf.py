@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from tar_gateway import draining
 from tar_gateway.errors import SettingsError
-from tar_gateway.settings import Settings
+from tar_gateway.startup import checked_settings
 
 if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
@@ -27,7 +27,7 @@ _made: dict[str, str] = {}
 
 # Read before a worker starts, so that what is wrong is one line and not a worker's traceback.
 try:
-    _settings = Settings.from_environment(os.environ)
+    _settings = checked_settings(os.environ)
 except SettingsError as error:
     raise SystemExit(f"tar_gateway: {error}") from error
 

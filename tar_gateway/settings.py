@@ -164,6 +164,10 @@ class Settings:
     forward_headers: HeaderNames = ("Authorization", "Cookie")
     """The caller's headers that go along with every member, so that the upstream decides."""
 
+    upstream_headers_file: FilePath | None = None
+    """File of lines ``Name: value``: the service's own headers, sent with every request to the
+    upstream in place of the caller's."""
+
     upstream_ca_file: FilePath | None = None
     """PEM file of the authorities trusted for an https upstream; the system's without it."""
 

@@ -15,6 +15,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socket import SHUT_RDWR, socket
+from ssl import SSLContext, SSLError
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import unquote
@@ -68,13 +69,14 @@ class FilesUpstream:
     """Serves ``files`` by their decoded path without the leading slash, or a directory.
 
     ``credentials`` is the Authorization that every request must carry. ``before`` is called
-    with each request before it is answered, and may change ``files``.
+    with each request before it is answered, and may change ``files``. ``tls`` makes it https.
     """
 
     files: dict[str, File | Canned | bytes] = field(default_factory=dict)
     directory: Path | None = None
     credentials: str | None = None
     before: Callable[[Request], object] = lambda _: None
+    tls: SSLContext | None = None
     requests: list[Request] = field(default_factory=list)
 
     def __enter__(self) -> Self:
@@ -102,7 +104,7 @@ class FilesUpstream:
 
     @property
     def url(self) -> str:
-        return f"http://{self.host}/"
+        return f"{'https' if self.tls else 'http'}://{self.host}/"
 
     @property
     def connections(self) -> int:
@@ -148,6 +150,10 @@ class _Server(ThreadingHTTPServer):
 
     def get_request(self) -> tuple[socket, Any]:
         connection, address = super().get_request()
+        if self.upstream.tls is not None:  # the handshake is the handler's, at its first read
+            connection = self.upstream.tls.wrap_socket(
+                connection, server_side=True, do_handshake_on_connect=False
+            )
         self.connections.add(connection)
         return connection, address
 
@@ -176,8 +182,8 @@ class _Handler(BaseHTTPRequestHandler):
     def handle(self) -> None:
         try:
             super().handle()
-        except ConnectionError:
-            self.close_connection = True  # the gateway had enough
+        except (ConnectionError, SSLError):
+            self.close_connection = True  # the gateway had enough, or did not like the certificate
 
     def log_message(self, format: str, *args: Any) -> None:
         """Stay silent."""

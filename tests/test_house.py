@@ -26,6 +26,7 @@ ROOMS = {
         "tally",
         "sources",
         "sources.http",
+        "sources.service_headers",
         "sources.tls",
         "sources.origin",
         "sources.upstream",

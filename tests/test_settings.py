@@ -211,7 +211,8 @@ def test_a_file_is_given_by_its_path(tmp_path):
 DURATIONS = ["CONNECT_TIMEOUT", "READ_TIMEOUT", "WRITE_TIMEOUT", "PLAN_TIMEOUT"]
 PAUSES = ["RETRY_PAUSE", "RETRY_AFTER_LIMIT"]
 SIZES = ["MAX_BYTES", "MAX_BODY", "SPOOL_LIMIT", "MIN_READ_RATE"]
-FILES = ["UPSTREAM_CA_FILE", "UPSTREAM_CERT_FILE", "UPSTREAM_KEY_FILE", "SIGNING_KEYS_FILE"]
+FILES = [f"UPSTREAM_{name}_FILE" for name in ("HEADERS", "CA", "CERT", "KEY")]
+FILES.append("SIGNING_KEYS_FILE")
 
 WRONG = [
     *((name, text) for name in DURATIONS for text in ("0", "-1", "86401", "nan", "inf", "5s", " ")),

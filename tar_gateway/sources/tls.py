@@ -1,6 +1,7 @@
 """Whom a TLS connection trusts and what it shows of us, from the files that the settings name."""
 
 import ssl
+from pathlib import Path
 
 from tar_gateway.errors import SettingsError
 from tar_gateway.settings import Settings
@@ -13,12 +14,42 @@ def client_tls(settings: Settings, *, certificate: bool) -> ssl.SSLContext:
     ``certificate`` says whether the client certificate is shown: to the upstream and to nobody
     else. Raises `SettingsError`, one line, for a file that can't be used.
     """
-    try:
-        context = ssl.create_default_context(
-            cafile=str(settings.upstream_ca_file) if settings.upstream_ca_file else None
-        )
-        if certificate and settings.upstream_cert_file:
-            context.load_cert_chain(settings.upstream_cert_file, settings.upstream_key_file)
-    except (ssl.SSLError, OSError) as error:
-        raise SettingsError(f"the certificates for the upstream can't be used: {error}") from error
+    context = _trusting(settings.upstream_ca_file)
+    if certificate:
+        _show(context, settings.upstream_cert_file, settings.upstream_key_file)
     return context
+
+
+def _trusting(authorities: Path | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=str(authorities) if authorities else None)
+    except ssl.SSLError as error:
+        raise _wrong(f"{authorities} holds no certificate of an authority in PEM form") from error
+    except OSError as error:
+        raise _wrong(f"{authorities}: {error.strerror}") from error
+
+
+def _show(context: ssl.SSLContext, certificate: Path | None, key: Path | None) -> None:
+    if certificate is None:
+        if key is not None:
+            raise _wrong(f"{key} holds a key, and no certificate is given with it")
+        return
+    try:
+        # Without a password OpenSSL would ask the terminal for one, and wait.
+        context.load_cert_chain(certificate, key, password="")
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            reason = f"the key in {key or certificate} is not that of the certificate"
+        else:
+            reason = (
+                f"{certificate} must hold a certificate and {key or 'the same file'} its key, "
+                "in PEM form and without a password"
+            )
+        raise _wrong(reason) from error
+    except OSError as error:
+        # It does not say which of the two.
+        raise _wrong(f"{certificate} or its key: {error.strerror}") from error
+
+
+def _wrong(reason: str) -> SettingsError:
+    return SettingsError(f"the certificates for the upstream can't be used: {reason}")

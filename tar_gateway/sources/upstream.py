@@ -8,6 +8,7 @@ from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Content, Stat, Unsized
 from tar_gateway.sources.http import Answer, Headers, HttpMembers
 from tar_gateway.sources.origin import Origin
+from tar_gateway.sources.service_headers import read_service_headers
 from tar_gateway.sources.tls import client_tls
 
 _PORTS: Final = {"http": 80, "https": 443}
@@ -21,8 +22,8 @@ class Upstream:
 
     ``url`` is the base, such as ``http://files.internal:8080/base/``. Timeouts and TLS come
     from ``settings``. Safe to use from many threads; connections open when they are needed,
-    so one that is made before a fork may be used after it. Raises `SettingsError` for a URL
-    or a certificate that can't be used.
+    so one that is made before a fork may be used after it. Raises `SettingsError` for a URL,
+    or a file of certificates or headers, that can't be used.
     """
 
     def __init__(self, url: str, settings: Settings | None = None) -> None:
@@ -31,6 +32,9 @@ class Upstream:
         parts = urlsplit(self.url)
         tls = client_tls(settings, certificate=True) if parts.scheme == "https" else None
         self._origin = Origin(self.url, settings, called="the upstream", tls=tls)
+        file = settings.upstream_headers_file
+        self._own_headers = read_service_headers(file) if file else ()
+        self._own_names = {name.lower() for name, _ in self._own_headers}
         self._base = parts.path
         self._members = HttpMembers(self._ask)
 
@@ -93,4 +97,5 @@ class Upstream:
     def _request(
         self, method: str, target: str, headers: Headers, timeout: float | None = None
     ) -> Answer:
-        return self._origin.request(method, target, headers, timeout)
+        others = [pair for pair in headers if pair[0].lower() not in self._own_names]
+        return self._origin.request(method, target, [*others, *self._own_headers], timeout)
