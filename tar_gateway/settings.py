@@ -134,6 +134,16 @@ def _read_address(value: object) -> object:
     return Address(match[1], int(match[2]))
 
 
+def _check_host(host: str) -> str:
+    """Check ``host`` or ``host:port``, and give it in lower case."""
+    parts = urlsplit(f"//{host}")
+    if not re.fullmatch(r"[\w.:\[\]-]+", host, re.ASCII) or not parts.hostname:
+        raise ValueError(f"{shown(host)} is not a host such as store.internal or store.internal:81")
+    if parts.port == 0 or host.endswith(":"):  # others that are none raise ValueError
+        raise ValueError(f"{shown(host)} has no port that can be")
+    return host.lower()
+
+
 _BYTES = TypeAdapter(ByteSize)  # understands 64KiB
 
 BaseUrl = Annotated[str, AfterValidator(_check_base_url)]
@@ -147,6 +157,10 @@ Proxies = Annotated[
     tuple[IPv4Network | IPv6Network | Literal["unix"], ...], BeforeValidator(_read_networks)
 ]
 KeysFile = Annotated[FilePath, AfterValidator(_check_keys_file)]
+
+Hosts = Annotated[
+    tuple[Annotated[str, AfterValidator(_check_host)], ...], BeforeValidator(_split_commas)
+]
 
 
 @dataclass(
@@ -176,6 +190,10 @@ class Settings:
 
     upstream_key_file: FilePath | None = None
     """PEM file of that certificate's key, where it is not in the same file."""
+
+    redirect_hosts: Hosts = ()
+    """Hosts that a redirect of the upstream is followed to for a member, with nobody's
+    credentials: object stores hand out signed URLs. ``host`` stands for the usual port."""
 
     connect_timeout: Seconds = 5
     """Seconds for a connection to the upstream: a server that is up answers at once."""

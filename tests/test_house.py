@@ -29,6 +29,7 @@ ROOMS = {
         "sources.service_headers",
         "sources.tls",
         "sources.origin",
+        "sources.redirects",
         "sources.upstream",
         "sources.subrequest",
         "sources.data",

@@ -226,6 +226,10 @@ WRONG = [
     *(("FETCH_AHEAD_TOTAL", text) for text in ("-1", "much")),
     *(("PASS_THROUGH", text) for text in ("maybe", "2", "-1", " ")),
     *(("FORWARD_HEADERS", text) for text in ("a b", "é", "X-A:", "X-A,Host", "a;b")),
+    *(
+        ("REDIRECT_HOSTS", text)
+        for text in ("a b", "é", "http://a", "a/b", "u@a", "a:0", "a:", "a:x", "*.a", "a,:80", "[")
+    ),
     *(("PARAMETER", text) for text in ("a b", "é", "a&b", "-", "a.b", "filename", "v", "manifest")),
     ("MAX_BYTES", "0"),
     *(("MAX_DOWNLOADS", text) for text in ("0", "-1", "many")),

@@ -186,6 +186,15 @@ def _drain(content: Content) -> None:
         content.read(_SHORT)
 
 
+def let_go(answer: Answer) -> None:
+    """Close an answer that is not wanted, read to its end where that spares a connection."""
+    try:
+        if (answer.length() or 0) < _SHORT:
+            _drain(answer.content)
+    finally:
+        answer.content.close()
+
+
 def _told_by_range(answer: Answer) -> int | None:
     """Find the member's size in the answer to a Range of its first byte."""
     told = answer.get("content-range") or ""
@@ -204,8 +213,7 @@ def size_by_get(answer: Answer) -> int | None:
     """
     try:
         if answer.status != 200:
-            if (answer.length() or 0) < _SHORT:
-                _drain(answer.content)
+            let_go(answer)
             raise fault_of(answer)
         if answer.encoded():
             raise SourceError("the answer is encoded, though the plain file was asked for")
@@ -315,7 +323,7 @@ def fault_of(answer: Answer) -> SourceError:
     if status in {404, 410}:
         return SourceError("it does not exist", status=404)
     if 300 <= status < 400:
-        return SourceError("the upstream redirects to another place")
+        return SourceError("the upstream redirects to a place that is not allowed")
     try:
         phrase = f"{status} {HTTPStatus(status).phrase}"
     except ValueError:

@@ -24,6 +24,8 @@ from tar_gateway.errors import SourceError
 from tar_gateway.settings import Settings
 from tar_gateway.sources.http import Answer, Headers
 
+PORTS: Final = {"http": 80, "https": 443}
+
 # Sent unless the request has its own. urllib3 would ask for compressed files otherwise.
 _OWN_HEADERS: Final = {"User-Agent": "tar_gateway", "Accept-Encoding": "identity"}
 

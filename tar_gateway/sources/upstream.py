@@ -7,11 +7,10 @@ from tar_gateway.names import url_path
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Content, Stat, Unsized
 from tar_gateway.sources.http import Answer, Headers, HttpMembers
-from tar_gateway.sources.origin import Origin
+from tar_gateway.sources.origin import PORTS, Origin
+from tar_gateway.sources.redirects import Redirects
 from tar_gateway.sources.service_headers import read_service_headers
 from tar_gateway.sources.tls import client_tls
-
-_PORTS: Final = {"http": 80, "https": 443}
 
 # Seconds for a look whether the upstream is there: who asks, a balancer, waits no longer.
 _REACH: Final = 2.0
@@ -35,6 +34,7 @@ class Upstream:
         file = settings.upstream_headers_file
         self._own_headers = read_service_headers(file) if file else ()
         self._own_names = {name.lower() for name, _ in self._own_headers}
+        self._redirects = Redirects(settings)
         self._base = parts.path
         self._members = HttpMembers(self._ask)
 
@@ -75,8 +75,8 @@ class Upstream:
             here = (not parts.netloc and not parts.scheme) or (
                 parts.netloc != ""
                 and parts.scheme in {"", base.scheme}
-                and (parts.hostname, parts.port or _PORTS[base.scheme])
-                == (base.hostname, base.port or _PORTS[base.scheme])
+                and (parts.hostname, parts.port or PORTS[base.scheme])
+                == (base.hostname, base.port or PORTS[base.scheme])
             )
         except ValueError:
             return None
@@ -90,9 +90,11 @@ class Upstream:
     def close(self) -> None:
         """Close the connections that are not in use."""
         self._origin.close()
+        self._redirects.close()
 
     def _ask(self, method: str, path: str, headers: Headers, caller: Caller) -> Answer:
-        return self._request(method, self._base + path, [*headers, *caller.headers])
+        answer = self._request(method, self._base + path, [*headers, *caller.headers])
+        return self._redirects.follow(answer, method, self.url + path, headers)
 
     def _request(
         self, method: str, target: str, headers: Headers, timeout: float | None = None

@@ -1,0 +1,100 @@
+"""Redirects of the upstream, followed to hosts on a list and with nobody's credentials.
+
+Object stores hand files out so: whoever may have one is sent to a URL that is signed for it.
+"""
+
+import re
+import threading
+from collections.abc import Set
+from dataclasses import replace
+from typing import Final
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
+
+from tar_gateway.errors import SourceError
+from tar_gateway.settings import Settings
+from tar_gateway.sources.http import Answer, Headers, let_go
+from tar_gateway.sources.origin import PORTS, Origin
+from tar_gateway.sources.tls import client_tls
+
+# Redirects of one request. A store needs one, and one more to the host of its region.
+LIMIT: Final = 5
+
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+
+# Anything else between the slashes, such as a user name, is nothing that a store sends.
+_NETLOC: Final = re.compile(r"[\w.:\[\]-]+", re.ASCII)
+
+_CALLED: Final = "the host that the upstream redirects to"
+
+
+class Redirects:
+    """Follows redirects to the hosts of ``settings.redirect_hosts``. Safe to use from threads.
+
+    Raises `SettingsError` for certificates that can't be used.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._hosts = frozenset(settings.redirect_hosts)
+        self._tls = client_tls(settings, certificate=False) if self._hosts else None
+        self._origins: dict[str, Origin] = {}
+        self._lock = threading.Lock()
+
+    def follow(self, answer: Answer, method: str, url: str, headers: Headers) -> Answer:
+        """Give the answer at the end of redirects, where ``answer`` is one; it came from ``url``.
+
+        ``headers`` are sent to each host, so none of them may be a credential. A redirect to
+        where it must not lead is given as it is. Raises `SourceError` for too many of them,
+        and where a host gives no answer.
+        """
+        followed = 0
+        while (place := self._place(answer, url)) is not None:
+            let_go(answer)
+            if followed == LIMIT:
+                raise SourceError("the upstream redirects too often")
+            followed += 1
+            url = place.geturl()
+            target = (place.path or "/") + ("?" + place.query if place.query else "")
+            answer = self._origin(place).request(method, target, headers)
+            if answer.status == 401:
+                # Another host's challenge is nothing that the caller could answer.
+                answer = replace(answer, status=403)
+        return answer
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        for origin in self._origins.values():
+            origin.close()
+
+    def _place(self, answer: Answer, url: str) -> SplitResult | None:
+        location = answer.get("location") if answer.status in _REDIRECTS else None
+        return place_of(location, url, self._hosts) if location else None
+
+    def _origin(self, place: SplitResult) -> Origin:
+        key = f"{place.scheme}://{place.netloc.lower()}/"
+        with self._lock:
+            if key not in self._origins:
+                self._origins[key] = Origin(key, self._settings, called=_CALLED, tls=self._tls)
+            return self._origins[key]
+
+
+def place_of(location: str, url: str, hosts: Set[str]) -> SplitResult | None:
+    """Find where a ``Location`` in an answer from ``url`` leads, `None` where it must not lead.
+
+    ``hosts`` are as `Settings.redirect_hosts` has them. Never from https to http.
+    """
+    try:
+        # A header's text is bytes in disguise; a URL has none above ASCII.
+        quoted = quote(location.encode("latin-1"), safe="%:/?#[]@!$&'()*+,;=-._~")
+        place = urlsplit(urljoin(url, quoted))._replace(fragment="")
+        usual = PORTS[place.scheme]
+        port = usual if place.port is None else place.port
+    except (ValueError, KeyError):
+        return None
+    if not _NETLOC.fullmatch(place.netloc):
+        return None
+    if place.scheme != "https" and url.startswith("https:"):
+        return None
+    host = re.sub(r":[0-9]*$", "", place.netloc.lower())
+    allowed = f"{host}:{port}" in hosts or (port == usual and host in hosts)
+    return place if allowed else None
