@@ -31,6 +31,11 @@ class Requested:
     size: int | None = None
 
     @property
+    def is_directory(self) -> bool:
+        """Tell whether it is a directory of the archive only, which stands for no file."""
+        return self.name.endswith("/")
+
+    @property
     def reference(self) -> str:
         """The path as a URL writes it, without a leading slash, and the query."""
         return url_path(self.path) + ("?" + self.query if self.query else "")

@@ -10,6 +10,7 @@ from http import HTTPStatus
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from tar_gateway.archive_files import kept_headers, passed_names, read_list
+from tar_gateway.authority import Authority
 from tar_gateway.body import Body
 from tar_gateway.bundle import (
     DEFAULT_FILENAME,
@@ -96,13 +97,19 @@ class _Wanted:
 
 
 class Endpoint:
-    """Answers bundle requests with members of one source."""
+    """Answers bundle requests with members of one source.
+
+    ``authority`` is asked before each, where the settings name one.
+    """
 
     def __init__(self, source: Source, settings: Settings, watcher: Watcher | None = None) -> None:
         self._source = source
         self._settings = settings
         self._fetchers = Fetchers(settings.fetch_parallel, settings.fetch_ahead_total, watcher)
-        self._planner = Planner(source, settings, self._fetchers)
+        url = settings.auth_request
+        self.authority = Authority(url, settings) if url else None
+        self._permit = self.authority.permit if self.authority else None
+        self._planner = Planner(source, settings, self._fetchers, self._permit)
 
     def takes(self, environ: WSGIEnvironment) -> bool:
         """Tell whether a request asks for a bundle, whatever its method."""
@@ -183,8 +190,10 @@ class Endpoint:
             raise
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads, and close the connections to the authority."""
         self._fetchers.close()
+        if self.authority is not None:
+            self.authority.close()
 
     def _listed(self, environ: WSGIEnvironment) -> Listed:
         settings = self._settings
@@ -217,6 +226,7 @@ class Endpoint:
             caller,
             limit=settings.max_body,
             retry=Retry.from_settings(settings),
+            permit=self._permit,
         )
         return json_bundle(manifest, directory, max_members=limit, filename=listed.filename)
 

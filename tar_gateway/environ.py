@@ -16,7 +16,7 @@ from wsgiref.types import WSGIEnvironment
 from tar_gateway.conditions import Conditions
 from tar_gateway.errors import BadRequest, ContentTooLarge
 from tar_gateway.headers import CONDITIONAL, end_to_end
-from tar_gateway.names import BadName, check_name, decode_text
+from tar_gateway.names import BadName, check_name, decode_text, url_path
 from tar_gateway.signing import hide_signature
 from tar_gateway.sources import Caller
 from tar_gateway.tally import Tally
@@ -45,9 +45,14 @@ def path_of(environ: WSGIEnvironment) -> str:
     return path
 
 
-def mount_of(environ: WSGIEnvironment) -> str:
+def mount_of(environ: Mapping[str, Any]) -> str:
     """Give the path that the application is mounted at, as a URL writes it."""
     return quote(environ.get("SCRIPT_NAME", "").encode("latin-1", "replace"))
+
+
+def file_uri(environ: WSGIEnvironment) -> str:
+    """Give the whole path, mount point included, as a URL writes it."""
+    return f"{mount_of(environ)}/{url_path(path_of(environ))}"
 
 
 def query_of(environ: Mapping[str, Any]) -> str:
@@ -139,7 +144,7 @@ def wants_part(environ: WSGIEnvironment) -> bool:
     return method == "HEAD" or (method == "GET" and conditions_of(environ) != Conditions())
 
 
-def passed_headers(environ: WSGIEnvironment, *, conditions: bool) -> list[tuple[str, str]]:
+def passed_headers(environ: Mapping[str, Any], *, conditions: bool) -> list[tuple[str, str]]:
     """Give the request's end-to-end headers, as they go on to the upstream.
 
     ``conditions`` says whether the range and the preconditions are among them.

@@ -165,6 +165,22 @@ class UpstreamFailed(Refusal):
         self.status = HTTPStatus(status)
 
 
+class AccessDenied(Refusal):
+    """The authority does not let this caller have a plain file.
+
+    ``status`` is 401 or 403, ``challenge`` the authority's ``WWW-Authenticate`` where it sent one.
+    """
+
+    status = HTTPStatus.FORBIDDEN
+
+    def __init__(self, *, status: int, challenge: str | None) -> None:
+        super().__init__(
+            "credentials are needed" if status == 401 else "access is denied",
+            headers=[("WWW-Authenticate", challenge)] if challenge else (),
+        )
+        self.status = HTTPStatus(status)
+
+
 class InternalError(Refusal):
     """A defect of ours; what it was stands in the log, never in the answer."""
 

@@ -6,16 +6,23 @@ from tar_gateway.bundle import Requested
 from tar_gateway.errors import ContentTooLarge, MembersFailed, SourceError
 from tar_gateway.planner import member_fault
 from tar_gateway.retry import Retry
-from tar_gateway.sources import Caller, Content, Source, Unsized
+from tar_gateway.sources import Caller, Content, Permit, Source, Unsized
 
 _READ_SIZE = 64 * 1024
 
 
 def read_manifest(
-    source: Source, manifest: Requested, caller: Caller, *, limit: int, retry: Retry
+    source: Source,
+    manifest: Requested,
+    caller: Caller,
+    *,
+    limit: int,
+    retry: Retry,
+    permit: Permit | None,
 ) -> bytes:
     """Read a manifest of at most ``limit`` bytes, as any member and with the caller's rights.
 
+    ``permit`` is asked first, where there is one.
     Raises `MembersFailed` where it can't be had, `ContentTooLarge` where it is too long.
     """
 
@@ -24,6 +31,8 @@ def read_manifest(
             return _read_all(content, limit)
 
     try:
+        if permit is not None:
+            retry.call(lambda: permit(manifest.reference, caller))
         return retry.call(read, tally=caller.tally)
     except SourceError as error:
         raise MembersFailed([member_fault(manifest, error)]) from error

@@ -67,7 +67,7 @@ class BundleMiddleware:
         return self.replace(request, iterable, lambda: _close(iterable))
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads, and close the connections to the authority."""
         self._bundles.close()
 
     def _bundle(self, download: Download, start_response: StartResponse) -> Iterable[bytes]:

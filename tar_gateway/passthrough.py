@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from http import HTTPStatus
-from wsgiref.types import StartResponse
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 from tar_gateway.archive_files import concerns_archive, is_list, join_list, knows_no_head, may_list
 from tar_gateway.client import Delivery
@@ -18,7 +18,7 @@ from tar_gateway.environ import (
     query_of,
     wants_part,
 )
-from tar_gateway.errors import BrokenOff, SourceError, UpstreamFailed
+from tar_gateway.errors import AccessDenied, BrokenOff, SourceError, UpstreamFailed
 from tar_gateway.headers import end_to_end
 from tar_gateway.retry import Retry
 from tar_gateway.settings import Settings
@@ -46,6 +46,7 @@ class PassThrough:
     def __call__(self, download: Download, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
         environ = download.environ
+        self._admit(environ)
         partly = wants_part(environ)
         if partly and concerns_archive(conditions_of(environ)):
             listed = self._ask(download, "GET", conditions=False)
@@ -70,6 +71,18 @@ class PassThrough:
                 answer.content.close()
                 raise UpstreamFailed("the upstream lists its files only once", status=502)
         return self._archive(answer, download, start_response)
+
+    def _admit(self, environ: WSGIEnvironment) -> None:
+        """Ask the authority, where there is one, before the upstream hears of the request."""
+        authority = self._bundles.authority
+        if authority is None:
+            return
+        try:
+            Retry.from_settings(self._settings).call(lambda: authority.permit_plain(environ))
+        except SourceError as error:
+            if error.status in {401, 403}:
+                raise AccessDenied(status=error.status, challenge=error.challenge) from error
+            raise UpstreamFailed(error.reason, status=error.status) from error
 
     def _ask(self, download: Download, method: str, *, conditions: bool) -> Answer:
         environ, tally = download.environ, download.tally

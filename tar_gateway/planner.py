@@ -13,7 +13,7 @@ from tar_gateway.fetchers import FIRST, GROWTH, LATE, Fetchers
 from tar_gateway.layout import Layout, Member
 from tar_gateway.retry import Retry
 from tar_gateway.settings import Settings
-from tar_gateway.sources import Caller, Content, Source, Stat, Unsized
+from tar_gateway.sources import Caller, Content, Permit, Source, Stat, Unsized
 from tar_gateway.spool import Spool, Spooled
 
 # Bytes: half of what fits into signed 64 bits, more than any disk and any client can hold.
@@ -65,10 +65,17 @@ class Plan:
 
 
 class Planner:
-    """Makes plans for one source."""
+    """Makes plans for one source, of members that ``permit`` lets the caller have."""
 
-    def __init__(self, source: Source, settings: Settings, fetchers: Fetchers) -> None:
+    def __init__(
+        self,
+        source: Source,
+        settings: Settings,
+        fetchers: Fetchers,
+        permit: Permit | None = None,
+    ) -> None:
         self._source = source
+        self._permit = permit
         self._settings = settings
         self._fetchers = fetchers
         self._spool = Spool(settings.spool_limit)
@@ -107,6 +114,9 @@ class Planner:
         self, member: Requested, caller: Caller, deadline: float
     ) -> tuple[Stat, Spooled | None]:
         """Ask about one member, and set it aside where that is the only way to its size."""
+        permit = self._permit
+        if permit is not None and not member.is_directory:  # of which nothing is fetched
+            self._retry.call(lambda: permit(member.reference, caller), deadline)
         if member.size is not None:
             return Stat(member.size, 0, None), None
 

@@ -6,12 +6,12 @@ keyword arguments of `Settings`. Values are checked alike, by pydantic, either w
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from dataclasses import field, fields
 from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, cast
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -33,21 +33,27 @@ from tar_gateway.signing_keys import read_keys
 PREFIX = "TAR_GATEWAY_"
 
 
-def _check_base_url(url: str) -> str:
-    """Check an upstream's base URL and give it with exactly one slash at its end."""
+def _check_server(url: str, example: str) -> SplitResult:
+    """Check all of a URL that comes before its path, and give its parts."""
     parts = urlsplit(url)
     if (
         parts.scheme not in {"http", "https"}
         or not parts.hostname
         or not re.fullmatch(r"[\w.:\[\]@-]+", parts.netloc, re.ASCII)
     ):
-        raise ValueError("it must be a URL such as http://files.internal:8080/base/")
+        raise ValueError(f"it must be a URL such as {example}")
     if parts.username is not None or parts.password is not None:
         raise ValueError("it must not hold a user name or password")
-    if parts.query or parts.fragment or "?" in url or "#" in url:
-        raise ValueError("it must end with its path: no ? and no #")
     if parts.port == 0 or parts.netloc.endswith(":"):  # others that are none raise ValueError
         raise ValueError("its port is none")
+    return parts
+
+
+def _check_base_url(url: str) -> str:
+    """Check an upstream's base URL and give it with exactly one slash at its end."""
+    parts = _check_server(url, "http://files.internal:8080/base/")
+    if parts.query or parts.fragment or "?" in url or "#" in url:
+        raise ValueError("it must end with its path: no ? and no #")
     if not re.fullmatch(r"[!-~]*", parts.path):
         raise ValueError("its path must be percent-encoded")
     path = parts.path.strip("/")
@@ -57,6 +63,14 @@ def _check_base_url(url: str) -> str:
         except BadName as error:
             raise ValueError(f"its path {error}") from error
     return f"{parts.scheme}://{parts.netloc}/{path}{'/' if path else ''}"
+
+
+def _check_url(url: str) -> str:
+    """Check a URL that is asked for as it is."""
+    parts = _check_server(url, "http://auth.internal:8080/check?for=files")
+    if "#" in url or not re.fullmatch(r"[!-~]*", url):
+        raise ValueError("it must be percent-encoded, and hold no #")
+    return parts._replace(path=parts.path or "/").geturl()
 
 
 def _split_commas(value: object) -> object:
@@ -146,6 +160,7 @@ def _check_host(host: str) -> str:
 
 _BYTES = TypeAdapter(ByteSize)  # understands 64KiB
 
+Url = Annotated[str, AfterValidator(_check_url)]
 BaseUrl = Annotated[str, AfterValidator(_check_base_url)]
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
 Pause = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)]
@@ -194,6 +209,10 @@ class Settings:
     redirect_hosts: Hosts = ()
     """Hosts that a redirect of the upstream is followed to for a member, with nobody's
     credentials: object stores hand out signed URLs. ``host`` stands for the usual port."""
+
+    auth_request: Url | None = field(default=None, repr=False)  # its query may hold a token
+    """URL of an authority that is asked whether the caller may have a file, for each one and
+    before it is fetched: 2xx lets pass, 401 and 403 are handed on."""
 
     connect_timeout: Seconds = 5
     """Seconds for a connection to the upstream: a server that is up answers at once."""
@@ -295,7 +314,8 @@ class Settings:
             name = PREFIX + str(fault["loc"][0]).upper()
             reason = fault["msg"].removeprefix("Value error, ")
             # A URL may hold a password or a token, and this line goes to a log.
-            secret = name == PREFIX + "UPSTREAM" and re.search("[@?%]", given[name])
+            url = name in {PREFIX + "UPSTREAM", PREFIX + "AUTH_REQUEST"}
+            secret = url and re.search("[@?%]", given[name])
             value = "wrong" if secret else shown(given[name])
             raise SettingsError(f"{name} is {value}: {reason}") from error
 

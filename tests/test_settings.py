@@ -230,6 +230,10 @@ WRONG = [
         ("REDIRECT_HOSTS", text)
         for text in ("a b", "é", "http://a", "a/b", "u@a", "a:0", "a:", "a:x", "*.a", "a,:80", "[")
     ),
+    *(
+        ("AUTH_REQUEST", text)
+        for text in ("auth", "ftp://a/", "http://a b/", "http://a/é", "http://a/#")
+    ),
     *(("PARAMETER", text) for text in ("a b", "é", "a&b", "-", "a.b", "filename", "v", "manifest")),
     ("MAX_BYTES", "0"),
     *(("MAX_DOWNLOADS", text) for text in ("0", "-1", "many")),

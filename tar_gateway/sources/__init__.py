@@ -4,7 +4,7 @@ A source knows nothing of archives, bundles or the client; it is asked for one m
 time, from many threads at once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -24,6 +24,11 @@ class Caller:
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     environ: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     tally: Tally = field(default_factory=Tally, repr=False, compare=False)
+
+
+# Asks whether a caller may have the file at a path, which is one as a `Source` is given. Raises
+# `SourceError` where not. Whoever has one calls it before the source hears of the file.
+Permit = Callable[[str, Caller], None]
 
 
 class Content(Protocol):

@@ -324,12 +324,21 @@ def fault_of(answer: Answer) -> SourceError:
         return SourceError("it does not exist", status=404)
     if 300 <= status < 400:
         return SourceError("the upstream redirects to a place that is not allowed")
+    return failure_of(answer, "the upstream")
+
+
+def failure_of(answer: Answer, called: str) -> SourceError:
+    """Make an error of an answer whose status says nothing that the caller could act upon.
+
+    ``called`` is what the error calls the server.
+    """
+    status = answer.status
     try:
         phrase = f"{status} {HTTPStatus(status).phrase}"
     except ValueError:
         phrase = str(status)
     return SourceError(
-        f"the upstream answered {phrase}",
+        f"{called} answered {phrase}",
         status=504 if status == 504 else 502,
         transient=status in _PASSING,
         retry_after=float(_seconds(answer.get("retry-after"))),

@@ -59,8 +59,8 @@ class Upstream:
 
         ``path`` is a checked name, or a directory's with a slash at its end, or empty.
         """
-        target = url_path(path.removesuffix("/")) + ("/" if path.endswith("/") else "")
-        return self._request(method, self._base + target + ("?" + query if query else ""), headers)
+        target = self._base + url_path(path) + ("?" + query if query else "")
+        return self._request(method, target, headers)
 
     def reach(self) -> None:
         """Ask for anything at all, within seconds. Raises `SourceError` if nothing answers."""

@@ -1,0 +1,73 @@
+"""The operator's authority, asked for each file before anything of it is fetched.
+
+As nginx's ``auth_request``: a sub-request by the same caller, whose status decides. Apart from
+the upstream it is the one server that sees the caller's credentials; the service's own it
+never sees.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+from wsgiref.types import WSGIEnvironment
+
+from tar_gateway.environ import file_uri, mount_of, passed_headers, query_of
+from tar_gateway.settings import Settings
+from tar_gateway.sources import Caller
+from tar_gateway.sources.http import failure_of, fault_of, let_go
+from tar_gateway.sources.origin import Origin
+from tar_gateway.sources.tls import client_tls
+
+
+class Authority:
+    """Answers whether a caller may have a file. Safe to use from many threads.
+
+    ``url`` is asked as it is, its query included. Raises `SettingsError` for certificates that
+    can't be used.
+    """
+
+    def __init__(self, url: str, settings: Settings) -> None:
+        parts = urlsplit(url)
+        tls = client_tls(settings, certificate=False) if parts.scheme == "https" else None
+        self._origin = Origin(url, settings, called="the authority", tls=tls)
+        self._target = parts.path + ("?" + parts.query if parts.query else "")
+
+    def permit(self, path: str, caller: Caller) -> None:
+        """Ask for a member, ``path`` being a reference below the source's base.
+
+        Raises `SourceError`: 401 or 403 where the caller may not have it, 502 or 504 where
+        that is not known.
+        """
+        # What the caller sends along is shown here too, whatever its `Connection` says of it.
+        uri = f"{mount_of(caller.environ)}/{path}"
+        self._ask(caller.environ, "GET", uri, caller.headers)
+
+    def permit_plain(self, environ: WSGIEnvironment) -> None:
+        """Ask for the file that a plain request is for. Raises `SourceError`, as `permit` does."""
+        query = query_of(environ)
+        uri = file_uri(environ) + ("?" + query if query else "")
+        self._ask(environ, environ["REQUEST_METHOD"], uri, ())
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        self._origin.close()
+
+    def _ask(
+        self,
+        environ: Mapping[str, Any],
+        method: str,
+        uri: str,
+        credentials: Iterable[tuple[str, str]],
+    ) -> None:
+        # By lower-case names, so that no header comes twice; these two are ours to tell.
+        headers = {
+            name.lower(): value
+            for name, value in (*passed_headers(environ, conditions=False), *credentials)
+            if not name.lower().startswith(("content-", "x-original-"))
+        }
+        told = [("X-Original-URI", uri), ("X-Original-Method", method)]
+        answer = self._origin.request("GET", self._target, [*headers.items(), *told])
+        let_go(answer)
+        if answer.status in {401, 403}:
+            raise fault_of(answer)
+        if not 200 <= answer.status < 300:
+            raise failure_of(answer, "the authority")
