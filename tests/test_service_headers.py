@@ -2,14 +2,17 @@
 
 import logging
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from webob import Request
 
 from tar_gateway import Settings, SettingsError, Upstream
+from tar_gateway.sources import Caller
 from tar_gateway.sources.service_headers import read_service_headers
 from tests.files_upstream import TEXT, Canned, FilesUpstream, gateway_to
+from tests.scripted import Scripted, answer
 
 SECRET = "hunter" + "2"  # a traceback quotes the line that raised
 
@@ -94,6 +97,21 @@ def test_every_request_to_the_upstream_has_them_in_place_of_the_callers(upstream
         assert request.headers["authorization"] == f"Bearer {SECRET}"
         assert request.headers["x-key"] == SECRET
         assert request.headers["cookie"] == "id=1"
+
+
+def test_no_header_comes_twice_however_it_is_written(tmp_path):
+    file = written(tmp_path, "authorization: ours\nx-KEY: ours\nuser-agent: ours")
+    caller = Caller((("Authorization", "mine"),))
+    with (
+        Scripted({"/a": answer(b"alpha")}) as server,
+        closing(Upstream(server.url, Settings(upstream_headers_file=file))) as made,
+    ):
+        made.stat("a", caller)
+        made.forward("GET", "a", "", [("X-Key", "mine"), ("User-Agent", "mine")]).content.close()
+    asked, passed = server.requests
+    assert asked.all("Authorization") == ["ours"]
+    assert passed.all("X-Key") == ["ours"]
+    assert asked.all("User-Agent") == passed.all("User-Agent") == ["ours"]
 
 
 def test_a_caller_cannot_take_them_out(upstream, tmp_path):

@@ -21,9 +21,6 @@ LIMIT: Final = 5
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
-# Anything else between the slashes, such as a user name, is nothing that a store sends.
-_NETLOC: Final = re.compile(r"[\w.:\[\]-]+", re.ASCII)
-
 _CALLED: Final = "the host that the upstream redirects to"
 
 
@@ -91,10 +88,9 @@ def place_of(location: str, url: str, hosts: Set[str]) -> SplitResult | None:
         port = usual if place.port is None else place.port
     except (ValueError, KeyError):
         return None
-    if not _NETLOC.fullmatch(place.netloc):
-        return None
     if place.scheme != "https" and url.startswith("https:"):
         return None
+    # With a user name before it, it is on no list.
     host = re.sub(r":[0-9]*$", "", place.netloc.lower())
     allowed = f"{host}:{port}" in hosts or (port == usual and host in hosts)
     return place if allowed else None
