@@ -4,6 +4,8 @@ import io
 import socket
 import tarfile
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 
@@ -15,6 +17,7 @@ from webtest import TestApp
 from tar_gateway import BundleMiddleware, Gateway, Settings, Upstream
 from tests.files_upstream import TEXT, Canned, FilesUpstream, gateway_to
 from tests.scripted import Script, Scripted, Seen, answer, chunked, close, raw, stall
+from tests.servers import gateway, nginx
 
 NEVER = threading.Event()
 YES = answer(b"yes")
@@ -390,6 +393,57 @@ def test_a_wrapped_applications_bundles_are_asked_about(authority):
         assert asked == []
         assert app.get("/b").body == b"alpha"  # plain requests are the application's own
     assert asked_about(authority) == ["GET /a", "GET /b"]
+
+
+# --- for real ----------------------------------------------------------------------------------
+
+# What an operator writes: a table of who may have what.
+NGINX_AUTHORITY = """
+location = /check {
+    set $who "$http_cookie $http_x_original_uri";
+    if ($who = "id=1 /files/a") { return 204; }
+    if ($http_cookie = "") {
+        add_header WWW-Authenticate 'Basic realm="nginx"' always;
+        return 401;
+    }
+    return 403;
+}
+"""
+
+
+@pytest.mark.needs("nginx")
+@pytest.mark.parametrize("url", ["files/PATH", "files/?bundle=PATH"])
+@pytest.mark.parametrize(
+    ("path", "headers", "told"),
+    [
+        ("a", {"Cookie": "id=1"}, (200, None)),
+        ("b", {"Cookie": "id=1"}, (403, None)),
+        ("a", {"Cookie": "id=2"}, (403, None)),
+        ("a", {}, (401, 'Basic realm="nginx"')),
+    ],
+)
+def test_nginx_may_be_the_authority(real, url, path, headers, told):
+    request = urllib.request.Request(real + url.replace("PATH", path), headers=headers)
+    try:
+        answer = urllib.request.urlopen(request)
+    except urllib.error.HTTPError as error:
+        answer = error
+    with answer:
+        assert (answer.status, answer.headers["WWW-Authenticate"]) == told
+        assert (b"alpha" in answer.read()) is (answer.status == 200)
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    place = tmp_path_factory.mktemp("real")
+    (place / "files" / "files").mkdir(parents=True)
+    for name in ("a", "b"):
+        (place / "files" / "files" / name).write_bytes(b"alpha")
+    with (
+        nginx(place / "files", place / "nginx", NGINX_AUTHORITY) as server,
+        gateway(server, place / "gateway", auth_request=server + "check") as running,
+    ):
+        yield running.url
 
 
 # --- the law -----------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """An https upstream: whom the gateway trusts, what it shows, and what is wrong at the start."""
 
 import ssl
+import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from tar_gateway import Settings, SettingsError, Upstream
 from tar_gateway.errors import SourceError
 from tar_gateway.sources import Caller
 from tests.files_upstream import FilesUpstream, gateway_to
+from tests.servers import gateway
 from tests.test_command import typed
 from tests.test_gunicorn_start import gunicorn
 
@@ -137,6 +139,18 @@ def test_an_upstream_that_requires_another_client_gives_nothing(files, clients):
         assert app.get("/a", status=502).json["status"] == 502
         app.get("/?bundle=a", status=502)
         assert upstream.requests == []
+
+
+@pytest.mark.parametrize("worker", ["gthread", "gevent"])
+def test_each_worker_class_speaks_tls(files, tmp_path, worker):
+    shown = {"upstream_ca_file": str(files.ca), "upstream_cert_file": str(files.both)}
+    with (
+        serving(clients=CA) as upstream,
+        gateway(upstream.url, tmp_path, "--worker-class", worker, **shown) as running,
+        urllib.request.urlopen(running.url + "?bundle=a") as answer,
+    ):
+        assert b"alpha" in answer.read()
+    assert "Warning" not in running.log.read_text()
 
 
 def test_a_plain_server_behind_an_https_url_gives_nothing(files):
