@@ -14,7 +14,7 @@ from tar_gateway.environ import file_uri, mount_of, passed_headers, query_of
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller
 from tar_gateway.sources.http import failure_of, fault_of, let_go
-from tar_gateway.sources.origin import Origin
+from tar_gateway.sources.origin import REACH, Origin
 from tar_gateway.sources.tls import client_tls
 
 
@@ -46,6 +46,10 @@ class Authority:
         query = query_of(environ)
         uri = file_uri(environ) + ("?" + query if query else "")
         self._ask(environ, environ["REQUEST_METHOD"], uri, ())
+
+    def reach(self) -> None:
+        """Ask for nobody and no file, within seconds. Raises `SourceError` if nothing answers."""
+        self._origin.request("GET", self._target, (), REACH).content.close()
 
     def close(self) -> None:
         """Close the connections that are not in use."""

@@ -2,10 +2,12 @@
 
 import re
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
+from typing import Protocol
 
+from tar_gateway.authority import Authority
 from tar_gateway.errors import SettingsError, SourceError
 from tar_gateway.settings import PREFIX, Settings
 from tar_gateway.sources.upstream import Upstream
@@ -30,8 +32,11 @@ def effective(settings: Settings) -> Iterator[str]:
 
 
 def findings(settings: Settings) -> Iterator[Finding]:
-    """Look at everything that a gateway with these settings needs. Asks the upstream once."""
-    yield _upstream(settings)
+    """Look at everything that a gateway with these settings needs. Asks each server once."""
+    assert settings.upstream is not None
+    yield _reached("upstream", settings.upstream, Upstream, settings)
+    if settings.auth_request is not None:
+        yield _reached("authority", settings.auth_request, Authority, settings)
     yield _descriptors(settings)
     if find_spec("prometheus_client") is None:
         yield Finding("metrics: none, for the package prometheus_client is not installed")
@@ -39,19 +44,26 @@ def findings(settings: Settings) -> Iterator[Finding]:
         yield Finding(f"metrics: on no address; set {PREFIX}PAGES_BIND to have them on their own")
 
 
-def _upstream(settings: Settings) -> Finding:
-    assert settings.upstream is not None
+class _Server(Protocol):
+    def reach(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def _reached(
+    called: str, url: str, make: Callable[[str, Settings], _Server], settings: Settings
+) -> Finding:
     try:
-        upstream = Upstream(settings.upstream, settings)
+        server = make(url, settings)
     except SettingsError as error:
-        return Finding(f"upstream: {error}", fails=True)
+        return Finding(f"{called}: {error}", fails=True)
     try:
-        upstream.reach()
+        server.reach()
     except SourceError as error:
-        return Finding(f"upstream: {settings.upstream}: {error.reason}", fails=True)
+        return Finding(f"{called}: {_written(url)}: {error.reason}", fails=True)
     finally:
-        upstream.close()
-    return Finding(f"upstream: {settings.upstream} answers")
+        server.close()
+    return Finding(f"{called}: {_written(url)} answers")
 
 
 def _descriptors(settings: Settings) -> Finding:

@@ -198,7 +198,8 @@ class Settings:
     upstream in place of the caller's."""
 
     upstream_ca_file: FilePath | None = None
-    """PEM file of the authorities trusted for an https upstream; the system's without it."""
+    """PEM file of the certificate authorities trusted for an https upstream, and wherever else
+    the gateway asks by https; the system's without it."""
 
     upstream_cert_file: FilePath | None = None
     """PEM file of the client certificate shown to an https upstream."""

@@ -18,6 +18,7 @@ from tar_gateway import BundleMiddleware, Gateway, Settings, Upstream
 from tests.files_upstream import TEXT, Canned, FilesUpstream, gateway_to
 from tests.scripted import Script, Scripted, Seen, answer, chunked, close, raw, stall
 from tests.servers import gateway, nginx
+from tests.test_command import typed
 
 NEVER = threading.Event()
 YES = answer(b"yes")
@@ -348,6 +349,16 @@ def test_an_authoritys_url_is_in_no_answer_and_no_repr(app, authority):
     authority.on("/check", close)
     assert "for=files" not in app.get("/a", expect_errors=True).text
     assert "for=files" not in repr(Settings(auth_request=authority.url_to_ask))
+
+
+def test_the_check_before_a_start_reaches_it(authority, upstream):
+    done = typed(
+        "check",
+        TAR_GATEWAY_UPSTREAM=upstream.url,
+        TAR_GATEWAY_AUTH_REQUEST=authority.url_to_ask,
+    )
+    assert f"ok     authority: {authority.url}check?... answers" in done.stdout
+    assert [request.target for request in authority.requests] == ["/check?for=files"]
 
 
 # --- lists of files, and wrapped applications --------------------------------------------------

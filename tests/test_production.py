@@ -237,6 +237,10 @@ def test_the_check_prints_the_settings_and_reaches_the_upstream(upstream):
     [
         ({"UPSTREAM": "http://127.0.0.1:9/"}, "FAILS  upstream: http://127.0.0.1:9/: the upstream"),
         ({"UPSTREAM": "http://127.0.0.1:9/", "MAX_DOWNLOADS": "9999999"}, "FAILS  descriptors: "),
+        (
+            {"UPSTREAM": "http://127.0.0.1:9/", "AUTH_REQUEST": "http://127.0.0.1:9/?token=x"},
+            "FAILS  authority: http://127.0.0.1:9/?...: the authority cannot be reached",
+        ),
         ({"UPSTREAM": "x"}, "Error: TAR_GATEWAY_UPSTREAM is 'x'"),
         ({}, "Error: TAR_GATEWAY_UPSTREAM is not set"),
     ],

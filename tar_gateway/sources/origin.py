@@ -33,6 +33,9 @@ _OWN_HEADERS: Final = {"User-Agent": "tar_gateway", "Accept-Encoding": "identity
 # what many downloads give back at once.
 _KEPT: Final = 256
 
+# Seconds for a look whether a server is there: who asks, a balancer, waits no longer.
+REACH: Final = 2.0
+
 
 class Origin:
     """The scheme, host and port of ``url``. Safe to use from many threads.

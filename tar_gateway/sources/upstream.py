@@ -1,19 +1,15 @@
 """Members from a protected HTTP server: what is asked of it, and with which headers."""
 
-from typing import Final
 from urllib.parse import urlsplit
 
 from tar_gateway.names import url_path
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Content, Stat, Unsized
 from tar_gateway.sources.http import Answer, Headers, HttpMembers
-from tar_gateway.sources.origin import PORTS, Origin
+from tar_gateway.sources.origin import PORTS, REACH, Origin
 from tar_gateway.sources.redirects import Redirects
 from tar_gateway.sources.service_headers import read_service_headers
 from tar_gateway.sources.tls import client_tls
-
-# Seconds for a look whether the upstream is there: who asks, a balancer, waits no longer.
-_REACH: Final = 2.0
 
 
 class Upstream:
@@ -64,7 +60,7 @@ class Upstream:
 
     def reach(self) -> None:
         """Ask for anything at all, within seconds. Raises `SourceError` if nothing answers."""
-        answer = self._request("HEAD", self._base, [], timeout=_REACH)
+        answer = self._request("HEAD", self._base, [], timeout=REACH)
         answer.content.close()
 
     def location(self, url: str) -> str | None:
