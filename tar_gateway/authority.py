@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from wsgiref.types import WSGIEnvironment
 
-from tar_gateway.environ import file_uri, mount_of, passed_headers, query_of
+from tar_gateway.environ import file_uri, mount_of, passed_headers, query_of, referer_of
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller
 from tar_gateway.sources.http import failure_of, fault_of, let_go
@@ -68,6 +68,8 @@ class Authority:
             for name, value in (*passed_headers(environ, conditions=False), *credentials)
             if not name.lower().startswith(("content-", "x-original-"))
         }
+        if "referer" in headers:
+            headers["referer"] = referer_of(environ) or ""
         told = [("X-Original-URI", uri), ("X-Original-Method", method)]
         answer = self._origin.request("GET", self._target, [*headers.items(), *told])
         let_go(answer)

@@ -5,7 +5,7 @@ keyword arguments of `Settings`. Values are checked alike, by pydantic, either w
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field, fields
 from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -28,6 +28,7 @@ from pydantic.dataclasses import dataclass
 from tar_gateway.errors import SettingsError
 from tar_gateway.headers import OF_ONE_REQUEST, TOKEN
 from tar_gateway.names import BadName, check_name, decode_text, shown
+from tar_gateway.service_headers import read_service_headers
 from tar_gateway.signing_keys import read_keys
 
 PREFIX = "TAR_GATEWAY_"
@@ -114,12 +115,17 @@ def _check_parameter(name: str) -> str:
     return name
 
 
-def _check_keys_file(path: Path) -> Path:
-    try:
-        read_keys(path)
-    except SettingsError as error:
-        raise ValueError(str(error)) from error
-    return path
+def _check_by(read: Callable[[Path], object]) -> Callable[[Path], Path]:
+    """Make a check that a file can be read by this function."""
+
+    def check(path: Path) -> Path:
+        try:
+            read(path)
+        except SettingsError as error:
+            raise ValueError(str(error)) from error
+        return path
+
+    return check
 
 
 def _check_pages_prefix(prefix: str) -> str:
@@ -171,8 +177,8 @@ HeaderNames = Annotated[
 Proxies = Annotated[
     tuple[IPv4Network | IPv6Network | Literal["unix"], ...], BeforeValidator(_read_networks)
 ]
-KeysFile = Annotated[FilePath, AfterValidator(_check_keys_file)]
-
+KeysFile = Annotated[FilePath, AfterValidator(_check_by(read_keys))]
+HeadersFile = Annotated[FilePath, AfterValidator(_check_by(read_service_headers))]
 Hosts = Annotated[
     tuple[Annotated[str, AfterValidator(_check_host)], ...], BeforeValidator(_split_commas)
 ]
@@ -193,7 +199,7 @@ class Settings:
     forward_headers: HeaderNames = ("Authorization", "Cookie")
     """The caller's headers that go along with every member, so that the upstream decides."""
 
-    upstream_headers_file: FilePath | None = None
+    upstream_headers_file: HeadersFile | None = None
     """File of lines ``Name: value``: the service's own headers, sent with every request to the
     upstream in place of the caller's."""
 

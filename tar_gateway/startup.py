@@ -3,14 +3,11 @@
 from collections.abc import Mapping
 
 from tar_gateway.settings import Settings
-from tar_gateway.sources.service_headers import read_service_headers
 
 
 def checked_settings(environ: Mapping[str, str]) -> Settings:
-    """Read the settings of a gateway, and the files that they name. Raises `SettingsError`."""
+    """Read the settings of a gateway, certificates included. Raises `SettingsError`."""
     settings = Settings.from_environment(environ)
-    if settings.upstream_headers_file is not None:
-        read_service_headers(settings.upstream_headers_file)
     if settings.upstream_ca_file or settings.upstream_cert_file or settings.upstream_key_file:
         # Imported for those who use it: gunicorn's master should load little that gevent patches.
         from tar_gateway.sources.tls import client_tls  # noqa: PLC0415

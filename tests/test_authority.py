@@ -1,6 +1,7 @@
 """The authority: what it is asked, when, and what becomes of its answers."""
 
 import io
+import re
 import socket
 import tarfile
 import threading
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from webtest import TestApp
 
-from tar_gateway import BundleMiddleware, Gateway, Settings, Upstream
+from tar_gateway import BundleMiddleware, Gateway, Settings, Upstream, sign_url
 from tests.files_upstream import TEXT, Canned, FilesUpstream, gateway_to
 from tests.scripted import Script, Scripted, Seen, answer, chunked, close, raw, stall
 from tests.servers import gateway, nginx
@@ -205,6 +206,19 @@ def test_it_never_sees_the_services_own_credentials(upstream, authority, tmp_pat
         assert request.get("Authorization") == "Bearer caller"
         assert request.get("X-Service") is None
     assert {r.headers["authorization"] for r in upstream.requests} == {"Bearer service"}
+
+
+@pytest.mark.parametrize("url", ["/a?x=1", "/?bundle=a"])
+def test_it_never_sees_a_links_signature(upstream, authority, tmp_path, url):
+    (tmp_path / "keys").write_text("k1:0123456789abcdef\n")
+    signed = sign_url(url, b"0123456789abcdef", expires=4_000_000_000, key_id="k1")
+    signature = re.search("signature=([^&]+)", signed)[1]
+    chosen = {"auth_request": authority.url_to_ask, "signing_keys_file": tmp_path / "keys"}
+    with gateway_to(upstream, **chosen) as app:
+        app.get(signed, headers={"Referer": "http://a.test" + signed})
+    (request,) = authority.requests
+    assert request.get("Referer").startswith("http://a.test/")
+    assert signature not in repr(request)
 
 
 def test_its_connection_is_used_again(app, authority):

@@ -21,12 +21,12 @@ ROOMS = {
     "pure": {
         *("settings", "errors", "names", "bundle", "validators", "headers"),
         *("conditions", "tarformat", "layout", "archive_files", "signing", "signing_keys"),
+        "service_headers",
     },
     "sources": {
         "tally",
         "sources",
         "sources.http",
-        "sources.service_headers",
         "sources.tls",
         "sources.origin",
         "sources.redirects",

@@ -1,6 +1,7 @@
 """The service's own headers: what their file may hold, where they go, and where they never do."""
 
 import logging
+import traceback
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -9,8 +10,8 @@ import pytest
 from webob import Request
 
 from tar_gateway import Settings, SettingsError, Upstream
+from tar_gateway.service_headers import read_service_headers
 from tar_gateway.sources import Caller
-from tar_gateway.sources.service_headers import read_service_headers
 from tests.files_upstream import TEXT, Canned, FilesUpstream, gateway_to
 from tests.scripted import Scripted, answer
 
@@ -69,15 +70,19 @@ def test_a_file_holds_a_header_a_line(tmp_path, text, headers):
 )
 def test_a_wrong_line_is_told_by_its_number_and_never_shown(tmp_path, line, reason):
     file = written(tmp_path, f"# ours\nX-Key: {SECRET}\n{line}\n")
+    environment = {
+        "TAR_GATEWAY_UPSTREAM": "http://files.internal/",
+        "TAR_GATEWAY_UPSTREAM_HEADERS_FILE": str(file),
+    }
     with pytest.raises(SettingsError) as refused:
-        Upstream("http://files.internal/", Settings(upstream_headers_file=file))
-    assert reason in str(refused.value)
-    assert len(str(refused.value).splitlines()) == 1
-    assert SECRET not in str(refused.value)
+        Settings.from_environment(environment)
+    (said,) = str(refused.value).splitlines()
+    assert said.startswith(f"TAR_GATEWAY_UPSTREAM_HEADERS_FILE is '{file}': {reason}")
+    assert SECRET not in "".join(traceback.format_exception(refused.value))
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path):
-    with pytest.raises(SettingsError, match="can't be used: Is a directory"):
+    with pytest.raises(SettingsError, match="it can't be read: Is a directory"):
         read_service_headers(tmp_path)
 
 

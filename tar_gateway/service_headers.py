@@ -12,12 +12,12 @@ from tar_gateway.headers import OF_ONE_REQUEST, TOKEN, VALUE
 def read_service_headers(path: Path) -> tuple[tuple[str, str], ...]:
     """Read a headers file; empty lines and those that begin with ``#`` say nothing.
 
-    Raises `SettingsError`, one line, that tells the number of the first line that is wrong.
+    Raises `SettingsError` for a file that can't be read or is wrong, with the line's number.
     """
     try:
         text = path.read_bytes().decode("latin-1")  # as a header's bytes are sent
     except OSError as error:
-        raise _wrong(error.strerror or "it can't be read") from error
+        raise SettingsError(f"it can't be read: {error.strerror}") from error
     headers: dict[str, tuple[str, str]] = {}
     for number, line in enumerate(text.split("\n"), start=1):
         stripped = line.strip(" \t\r")
@@ -26,18 +26,16 @@ def read_service_headers(path: Path) -> tuple[tuple[str, str], ...]:
         name, colon, value = stripped.partition(":")
         value = value.strip(" \t")
         if not colon:
-            raise _wrong(f"line {number} is not 'Name: value'")
+            raise SettingsError(f"line {number} is not 'Name: value'")
         if not TOKEN.fullmatch(name):
-            raise _wrong(f"line {number} does not begin with the name of a header")
+            raise SettingsError(f"line {number} does not begin with the name of a header")
         if name.lower() in OF_ONE_REQUEST:
-            raise _wrong(f"the header on line {number} belongs to one connection or to the gateway")
+            raise SettingsError(
+                f"the header on line {number} belongs to one connection or to the gateway"
+            )
         if name.lower() in headers:
-            raise _wrong(f"the header on line {number} was given before")
+            raise SettingsError(f"the header on line {number} was given before")
         if not value or not VALUE.fullmatch(value):
-            raise _wrong(f"the value on line {number} is empty or holds a control character")
+            raise SettingsError(f"the value on line {number} is empty or holds a control character")
         headers[name.lower()] = (name, value)
     return tuple(headers.values())
-
-
-def _wrong(reason: str) -> SettingsError:
-    return SettingsError(f"the file of headers for the upstream can't be used: {reason}")
