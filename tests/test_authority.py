@@ -249,6 +249,10 @@ def status(line: str, *headers: str) -> Script:
     return answer(b"its own words", *headers, status=line)
 
 
+def broken_after(line: str) -> Script:
+    return raw(f"HTTP/1.1 {line}\r\nContent-Length: 9\r\n\r\nhalf".encode(), close)
+
+
 CHALLENGE = 'WWW-Authenticate: Basic realm="authority"'
 ANSWERS = [
     pytest.param(status("200 OK"), 200, id="200"),
@@ -257,6 +261,8 @@ ANSWERS = [
     pytest.param(status("401 Unauthorized", CHALLENGE), 401, id="401"),
     pytest.param(status("401 Unauthorized"), 401, id="401 without a challenge"),
     pytest.param(status("403 Forbidden"), 403, id="403"),
+    pytest.param(broken_after("200 OK"), 200, id="200 and half a body"),
+    pytest.param(broken_after("403 Forbidden"), 403, id="403 and half a body"),
     pytest.param(status("301 Moved", "Location: /yes"), 502, id="301"),
     pytest.param(status("302 Found", "Location: /yes"), 502, id="302"),
     pytest.param(raw(b"HTTP/1.1 304 Not Modified\r\n\r\n"), 502, id="304"),

@@ -6,7 +6,7 @@ upstream's socket and a wrapped application's call are read by the same rules.
 
 import re
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Protocol
@@ -187,12 +187,13 @@ def _drain(content: Content) -> None:
 
 
 def let_go(answer: Answer) -> None:
-    """Close an answer that is not wanted, read to its end where that spares a connection."""
-    try:
+    """Close an answer that is not wanted, read to its end where that spares a connection.
+
+    Its status has said all: what is wrong with the rest of it is nobody's concern.
+    """
+    with closing(answer.content), suppress(SourceError):
         if (answer.length() or 0) < _SHORT:
             _drain(answer.content)
-    finally:
-        answer.content.close()
 
 
 def _told_by_range(answer: Answer) -> int | None:
