@@ -10,12 +10,17 @@ from urllib.parse import quote, unquote_to_bytes
 
 from tar_gateway.bundle import Requested
 from tar_gateway.conditions import Conditions
-from tar_gateway.errors import UpstreamFailed
+from tar_gateway.errors import ContentTooLarge, UpstreamFailed
 from tar_gateway.headers import OF_ONE_REQUEST, TOKEN, end_to_end
 from tar_gateway.layout import ETAG_PREFIX
 from tar_gateway.names import BadName, check_apart, check_name, decode_path, shown
+from tar_gateway.settings import Settings
 
 Headers = Sequence[tuple[str, str]]
+
+# A line that is not empty, and the ends of lines before it: line by line, for there may be
+# millions before one is too many.
+_LINE = re.compile(rb"((?:\r?\n)*+)([^\n]+)")
 
 _DIRECTORY = "@directory"
 _CHECKSUM = re.compile(r"-|[0-9A-Fa-f]{1,8}")
@@ -109,38 +114,45 @@ def passed_names(headers: Headers) -> list[str]:
     ]
 
 
-def read_list(body: bytes, mount: str) -> tuple[Requested, ...]:
+def read_list(body: bytes, mount: str, settings: Settings) -> tuple[Requested, ...]:
     """Read a list's lines. A size of ``-`` is to be asked for.
 
     ``mount`` is the path that the application is mounted at: locations are whole paths, as
-    clients see them. Raises `UpstreamFailed`, which quotes a bad line's number.
+    clients see them. Raises `UpstreamFailed`, which quotes a bad line's number, and
+    `ContentTooLarge` for more members than are allowed.
     """
-    members = []
+    members: list[Requested] = []
     for number, line in _lines(body):
+        if len(members) == settings.max_members:
+            raise ContentTooLarge(
+                f"the list names more than the {settings.max_members} members allowed"
+            )
         try:
-            members.append(_read_line(line, mount))
+            members.append(_read_line(line, mount, settings.max_name))
         except BadName as error:
             raise _bad(f"line {number} of the list of files: {error}") from error
     if not members:
         raise _bad("the list of files is empty")
     try:
-        check_apart([member.name for member in members])
+        check_apart([member.name for member in members], strict=settings.strict_names)
     except BadName as error:
         raise _bad(f"the list of files: {error}") from error
     return tuple(members)
 
 
 def _lines(body: bytes) -> Iterator[tuple[int, str]]:
-    for number, raw in enumerate(body.split(b"\n"), start=1):
+    number = 1
+    for match in _LINE.finditer(body):
+        number += match[1].count(b"\n")
         try:
-            line = raw.removesuffix(b"\r").decode("utf-8")
+            line = match[2].removesuffix(b"\r").decode("utf-8")
         except UnicodeDecodeError as error:
             raise _bad(f"line {number} of the list of files is not valid UTF-8") from error
         if line:
             yield number, line
 
 
-def _read_line(line: str, mount: str) -> Requested:
+def _read_line(line: str, mount: str, max_name: int) -> Requested:
     fields: Iterable[str] = line.split(" ", 3)
     try:
         checksum, size, location, name = fields
@@ -152,9 +164,9 @@ def _read_line(line: str, mount: str) -> Requested:
         raise BadName(f"the size {shown(size)} is none")
     if location == _DIRECTORY:
         name = name.removesuffix("/")
-        _check("name", name)
+        _check("name", name, max_name)
         return Requested("", name + "/", size=0)
-    _check("name", name)
+    _check("name", name, max_name)
     place, _, query = location.partition("?")
     place = quote(unquote_to_bytes(place))  # as the mount point is written
     if mount and place.startswith(mount + "/"):
@@ -166,15 +178,15 @@ def _read_line(line: str, mount: str) -> Requested:
     except BadName as error:
         raise BadName(f"the location {shown(location)} {error}") from error
     if path:  # an application may answer at its root, or where there is a slash at the end
-        _check("location", path.removesuffix("/"))
+        _check("location", path.removesuffix("/"), max_name)
     if not re.fullmatch(r"[!-~]*", query):
         raise BadName(f"the location {shown(location)} is not percent-encoded")
     return Requested(path, name, query, None if size == "-" else int(size))
 
 
-def _check(what: str, name: str) -> None:
+def _check(what: str, name: str, max_name: int) -> None:
     try:
-        check_name(name)
+        check_name(name, limit=max_name)
     except BadName as error:
         raise BadName(f"the {what} {shown(name)} {error}") from error
 

@@ -1,19 +1,29 @@
 """What a request asks for: an ordered list of members and a file name.
 
 Reads the query, a form or JSON into a `Bundle`, or refuses it with a `Refusal` that says what
-was wrong. Pure: text and bytes in, values out; no request object, no source.
+was wrong. A list beyond the limits is noticed while it is read, before values are made of it.
+Pure: text and bytes in, values out; no request object, no source.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import islice
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from tar_gateway.errors import BadRequest, ContentTooLarge
 from tar_gateway.names import BadName, check_apart, check_name, decode_once, shown, url_path
+from tar_gateway.settings import Settings
 
 DEFAULT_FILENAME = "bundle.tar"
+
+# What a form or a query may hold beside its members; each costs a microsecond to look at.
+_OTHER_PARAMETERS = 100
+
+_Pairs = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,53 +74,52 @@ class Listed:
 
 
 def is_bundle(query: str, parameter: str) -> bool:
-    """Tell whether a raw query string has the parameter that asks for a bundle."""
-    return any(key == parameter for key, _ in _pairs(query))
+    """Tell whether a raw query string, of any length, has the parameter that asks for a bundle."""
+    return _has(parameter).search(query) is not None
 
 
-def read_query(query: str, *, parameter: str, max_members: int) -> Listed:
+def read_query(query: str, settings: Settings) -> Listed:
     """Read the raw query string of a bundle request.
 
     A literal comma separates members as a repeated parameter does; ``%2C`` is part of a name.
     """
-    raw = [
-        part
-        for key, value in _pairs(query)
-        if key == parameter and value
-        for part in value.split(",")
-    ]
-    manifest = _only(query, "manifest")
+    parameter = settings.parameter
+    pairs = _pairs(query, settings)
+    raw = [part for key, value in pairs if key == parameter and value for part in value.split(",")]
+    manifest = _only(pairs, "manifest")
     if manifest is not None:
-        _check("manifest", manifest)
+        _check("manifest", manifest, settings)
         if raw:
             raise BadRequest(f"members are named both in {parameter}= and by a manifest")
     return Listed(
-        _decoded_members(raw, max_members),
-        _only(query, "filename") or None,  # a form's field that was left empty
+        _decoded_members(raw, settings),
+        _only(pairs, "filename") or None,  # a form's field that was left empty
         manifest,
-        _only(query, "v"),
+        _only(pairs, "v"),
     )
 
 
-def read_form(body: bytes, *, parameter: str, max_members: int) -> Listed:
+def read_form(body: bytes, settings: Settings) -> Listed:
     """Read an ``application/x-www-form-urlencoded`` body; a comma is part of a name here."""
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadRequest("the form is not valid UTF-8") from error
-    raw = [value for key, value in _pairs(text) if key == parameter]
-    return Listed(_decoded_members(raw, max_members), _only(text, "filename") or None)
+    pairs = _pairs(text, settings)
+    raw = [value for key, value in pairs if key == settings.parameter]
+    return Listed(_decoded_members(raw, settings), _only(pairs, "filename") or None)
 
 
 def pinned_query(query: str, version: str) -> str:
     """Give the same query with ``v=`` set to an entity tag's opaque text."""
-    kept = (part for part in query.split("&") if part and not _names(part, "v"))
+    kept = (part for part in query.split("&") if part and not is_bundle(part, "v"))
     return "&".join([*kept, f"v={version}"])
 
 
-def list_bundle(listed: Listed, directory: str) -> Bundle:
+def list_bundle(listed: Listed, directory: str, settings: Settings) -> Bundle:
     """Make a bundle of a query or a form, its members relative to ``directory``."""
-    return _bundle([(path, path) for path in listed.members], listed.filename, directory)
+    members = [(path, path) for path in listed.members]
+    return _bundle(members, listed.filename, directory, settings)
 
 
 class _Entry(BaseModel):
@@ -121,7 +130,7 @@ class _Entry(BaseModel):
 
 class _Manifest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
-    # The first fault is told, so no more are looked for: there may be millions.
+    # The first fault is told, so no more are looked for.
     members: Annotated[
         list[Annotated[str | _Entry, Field(union_mode="left_to_right")]], Field(fail_fast=True)
     ]
@@ -130,24 +139,30 @@ class _Manifest(BaseModel):
 
 _MANIFEST = TypeAdapter(_Manifest)
 
+# A comma between values, or all that comes before the next one. Nothing is ever taken back, so
+# that it takes no more time than the text is long, whatever that holds.
+_JSON_COMMA = re.compile(rb'(?:[^",]++|"(?:[^"\\]++|\\.)*+"?)++|(,)', re.DOTALL)
+
 # Bytes; no file system takes longer ones, and proxies refuse the header that they make.
 _LONGEST_FILENAME = 255
 
 
 def json_bundle(
-    body: bytes, directory: str, *, max_members: int, filename: str | None = None
+    body: bytes, directory: str, settings: Settings, *, filename: str | None = None
 ) -> Bundle:
     """Make a bundle of the JSON list.
 
     ``{"members": ["a.pdf", {"path": "x/b.pdf", "name": "b.pdf"}], "filename": "mine.tar"}``,
     its members relative to ``directory``. A ``filename`` given here comes before the list's.
     """
+    if _commas_exceed(body, 2 * settings.max_members):
+        raise _too_many(settings.max_members)  # or it holds what no list holds
     try:
         manifest = _MANIFEST.validate_json(body)
     except ValidationError as error:
         raise BadRequest(f"the JSON list is not understood: {_first_fault(error)}") from error
-    if len(manifest.members) > max_members:
-        raise _too_many(max_members)
+    if len(manifest.members) > settings.max_members:
+        raise _too_many(settings.max_members)
     members = [
         (entry, entry)
         if isinstance(entry, str)
@@ -156,23 +171,35 @@ def json_bundle(
     ]
     if filename is None:
         filename = manifest.filename
-    return _bundle(members, filename, directory)
+    return _bundle(members, filename, directory, settings)
 
 
-def _bundle(members: Sequence[tuple[str, str]], filename: str | None, directory: str) -> Bundle:
+def _commas_exceed(body: bytes, limit: int) -> bool:
+    """Tell whether a JSON text has more commas between its values than ``limit``.
+
+    A list has one behind each member, one within each object, and one before the file name.
+    No value is made: a text of 64 MiB, none of which is kept, can hold as many of them.
+    """
+    if body.count(b",") <= limit:  # those in names included: the common case
+        return False
+    commas = (match for match in _JSON_COMMA.finditer(body) if match[1])
+    return next(islice(commas, limit, None), None) is not None
+
+
+def _bundle(members: _Pairs, filename: str | None, directory: str, settings: Settings) -> Bundle:
     if not members:
         raise BadRequest("no member is named: ask for at least one file")
     requested = []
     for path, name in members:
         for text in dict.fromkeys((path, name)):
-            _check("member", text)
+            _check("member", text, settings)
         requested.append(Requested(directory + path, name))
     try:
-        check_apart([name for _, name in members])
+        check_apart([name for _, name in members], strict=settings.strict_names)
     except BadName as error:
         raise BadRequest(str(error)) from error
     if filename is not None:
-        _check_filename(filename)
+        _check_filename(filename, settings)
     return Bundle(tuple(requested), filename or default_filename(directory))
 
 
@@ -183,38 +210,48 @@ def default_filename(directory: str) -> str:
     return f"{last}.tar" if short else DEFAULT_FILENAME
 
 
-def _check_filename(filename: str) -> None:
-    _check("filename", filename)
+def _check_filename(filename: str, settings: Settings) -> None:
+    _check("filename", filename, settings)
     if "/" in filename:
         raise BadRequest(f"the filename {shown(filename)} contains a slash")
     if len(filename.encode()) > _LONGEST_FILENAME:
         raise BadRequest(f"the filename is longer than {_LONGEST_FILENAME} bytes")
 
 
-def _names(part: str, parameter: str) -> bool:
-    return any(key == parameter for key, _ in _pairs(part))
+@cache
+def _has(parameter: str) -> re.Pattern[str]:
+    """Make what finds a parameter, each character as itself or escaped; it is of ASCII."""
+    characters = (f"(?:{c}|%{ord(c):02x}|%{ord(c):02X})" for c in parameter)
+    return re.compile(rf"(?:^|&){''.join(characters)}(?![^=&])")
 
 
-def _pairs(raw: str) -> Iterator[tuple[str, str]]:
+def _pairs(raw: str, settings: Settings) -> _Pairs:
     """Split form-encoded text into pairs, keys decoded and values as they stand."""
-    for part in raw.split("&"):
-        if part:
-            key, _, value = part.partition("=")
-            try:
-                yield decode_once(key), value
-            except BadName:
-                continue  # no parameter of ours is called that
+    limit = settings.max_members + _OTHER_PARAMETERS
+    parts = [match[0] for match in islice(re.finditer("[^&]+", raw), limit + 1)]
+    if len(parts) > limit:
+        raise _too_many(settings.max_members)
+    return list(_decoded_keys(parts))
 
 
-def _decoded_members(raw: Sequence[str], max_members: int) -> tuple[str, ...]:
-    if len(raw) > max_members:
-        raise _too_many(max_members)
+def _decoded_keys(parts: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for part in parts:
+        key, _, value = part.partition("=")
+        try:
+            yield decode_once(key), value
+        except BadName:
+            continue  # no parameter of ours is called that
+
+
+def _decoded_members(raw: Sequence[str], settings: Settings) -> tuple[str, ...]:
+    if len(raw) > settings.max_members:
+        raise _too_many(settings.max_members)
     return tuple(_decoded(text, "member") for text in raw)
 
 
-def _only(text: str, name: str) -> str | None:
+def _only(pairs: _Pairs, name: str) -> str | None:
     """Find the value of a parameter that may be given once."""
-    values = [value for key, value in _pairs(text) if key == name]
+    values = [value for key, value in pairs if key == name]
     if len(values) > 1:
         raise BadRequest(f"{name}= is given more than once")
     return _decoded(values[0], name) if values else None
@@ -227,9 +264,9 @@ def _decoded(raw: str, what: str) -> str:
         raise BadRequest(f"the {what} {shown(raw)} {error}") from error
 
 
-def _check(what: str, name: str) -> None:
+def _check(what: str, name: str, settings: Settings) -> None:
     try:
-        check_name(name)
+        check_name(name, limit=settings.max_name)
     except BadName as error:
         raise BadRequest(f"the {what} {shown(name)} {error}") from error
 

@@ -31,7 +31,6 @@ from tar_gateway.downloads import Download
 from tar_gateway.environ import caller_of, conditions_of, mount_of, path_of, query_of, read_body
 from tar_gateway.errors import (
     BadRequest,
-    ContentTooLarge,
     MembersChanged,
     MethodNotAllowed,
     PreconditionFailed,
@@ -113,7 +112,7 @@ class Endpoint:
 
     def takes(self, environ: WSGIEnvironment) -> bool:
         """Tell whether a request asks for a bundle, whatever its method."""
-        return is_bundle(query_of(environ), self._settings.parameter)
+        return is_bundle(environ.get("QUERY_STRING", ""), self._settings.parameter)
 
     def __call__(self, download: Download, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a bundle request. Raises `Refusal` before anything was said."""
@@ -124,7 +123,7 @@ class Endpoint:
             raise MethodNotAllowed(METHODS)
         caller = caller_of(environ, self._settings.forward_headers, download.tally)
         directory = _directory_of(environ)
-        listed = self._listed(environ)
+        listed = read_query(query_of(environ), self._settings)
         bundle = self._bundle(environ, method, listed, directory, caller)
         vary = self._settings.forward_headers
         wanted = _Wanted(download, bundle, caller, vary=vary, version=listed.version)
@@ -148,11 +147,7 @@ class Endpoint:
             raise UpstreamFailed(
                 f"the list of files is larger than {self._settings.max_body} bytes", status=502
             )
-        members = read_list(body, mount_of(environ))
-        if len(members) > self._settings.max_members:
-            raise ContentTooLarge(
-                f"the list names more than the {self._settings.max_members} members allowed"
-            )
+        members = read_list(body, mount_of(environ), self._settings)
         try:
             filename = default_filename(_directory_of(environ))
         except BadRequest:  # a path that means something to the application
@@ -195,12 +190,6 @@ class Endpoint:
         if self.authority is not None:
             self.authority.close()
 
-    def _listed(self, environ: WSGIEnvironment) -> Listed:
-        settings = self._settings
-        return read_query(
-            query_of(environ), parameter=settings.parameter, max_members=settings.max_members
-        )
-
     def _bundle(
         self,
         environ: WSGIEnvironment,
@@ -211,7 +200,6 @@ class Endpoint:
     ) -> Bundle:
         """Read what the request asks for: from its query, its body, or a manifest."""
         settings = self._settings
-        limit = settings.max_members
         if method == "POST":
             if listed != Listed(()):
                 raise BadRequest(
@@ -219,7 +207,7 @@ class Endpoint:
                 )
             return self._posted(environ, directory)
         if listed.manifest is None:
-            return list_bundle(listed, directory)
+            return list_bundle(listed, directory, settings)
         manifest = read_manifest(
             self._source,
             Requested(directory + listed.manifest, listed.manifest),
@@ -228,19 +216,17 @@ class Endpoint:
             retry=Retry.from_settings(settings),
             permit=self._permit,
         )
-        return json_bundle(manifest, directory, max_members=limit, filename=listed.filename)
+        return json_bundle(manifest, directory, settings, filename=listed.filename)
 
     def _posted(self, environ: WSGIEnvironment, directory: str) -> Bundle:
         settings = self._settings
-        limit = settings.max_members
         media_type = environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
         if media_type == "application/json":
             body = read_body(environ, settings.max_body)
-            return json_bundle(body, directory, max_members=limit)
+            return json_bundle(body, directory, settings)
         if media_type == "application/x-www-form-urlencoded":
             body = read_body(environ, settings.max_body)
-            form = read_form(body, parameter=settings.parameter, max_members=limit)
-            return list_bundle(form, directory)
+            return list_bundle(read_form(body, settings), directory, settings)
         raise UnsupportedMediaType(
             "a list of members is sent as application/x-www-form-urlencoded or application/json"
         )

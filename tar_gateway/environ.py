@@ -14,7 +14,7 @@ from urllib.parse import quote
 from wsgiref.types import WSGIEnvironment
 
 from tar_gateway.conditions import Conditions
-from tar_gateway.errors import BadRequest, ContentTooLarge
+from tar_gateway.errors import BadRequest, ContentTooLarge, UriTooLong
 from tar_gateway.headers import CONDITIONAL, end_to_end
 from tar_gateway.names import BadName, check_name, decode_text, url_path
 from tar_gateway.signing import hide_signature
@@ -53,6 +53,12 @@ def mount_of(environ: Mapping[str, Any]) -> str:
 def file_uri(environ: WSGIEnvironment) -> str:
     """Give the whole path, mount point included, as a URL writes it."""
     return f"{mount_of(environ)}/{url_path(path_of(environ))}"
+
+
+def check_query(environ: Mapping[str, Any], limit: int) -> None:
+    """Refuse a query of more than ``limit`` bytes, before anybody reads it."""
+    if len(environ.get("QUERY_STRING", "")) > limit:
+        raise UriTooLong(f"the query is longer than the {limit} bytes that are allowed")
 
 
 def query_of(environ: Mapping[str, Any]) -> str:

@@ -97,6 +97,12 @@ class ContentTooLarge(Refusal):
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 
 
+class UriTooLong(Refusal):
+    """A query beyond its limit; the same list can be sent by POST."""
+
+    status = HTTPStatus.REQUEST_URI_TOO_LONG
+
+
 class UnsupportedMediaType(Refusal):
     """A body of a type that is not understood."""
 

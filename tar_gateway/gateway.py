@@ -6,6 +6,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 from tar_gateway.downloads import Download
 from tar_gateway.endpoint import Endpoint
+from tar_gateway.environ import check_query
 from tar_gateway.errors import MethodNotAllowed, NotFound
 from tar_gateway.front import Front
 from tar_gateway.pages import Pages
@@ -53,6 +54,7 @@ class Gateway:
         self._upstream.close()
 
     def _answer(self, download: Download, start_response: StartResponse) -> Iterable[bytes]:
+        check_query(download.environ, self._settings.max_query)
         if self._links is not None:
             self._links.check(download.environ)
         if self._bundles.takes(download.environ):

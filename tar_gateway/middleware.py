@@ -10,7 +10,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from tar_gateway.archive_files import concerns_archive, is_list, join_list, knows_no_head, may_list
 from tar_gateway.downloads import Download
 from tar_gateway.endpoint import METHODS, Endpoint
-from tar_gateway.environ import conditions_of, wants_part
+from tar_gateway.environ import check_query, conditions_of, wants_part
 from tar_gateway.errors import SourceError, UpstreamFailed
 from tar_gateway.front import Front
 from tar_gateway.settings import Settings
@@ -71,6 +71,7 @@ class BundleMiddleware:
         self._bundles.close()
 
     def _bundle(self, download: Download, start_response: StartResponse) -> Iterable[bytes]:
+        check_query(download.environ, self._settings.max_query)
         if self._links is not None:
             self._links.check(download.environ)
         return self._bundles(download, start_response)

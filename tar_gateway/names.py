@@ -14,39 +14,46 @@ _NUL = "\0"
 
 MAX_NAME_BYTES = 4096  # PATH_MAX: nothing longer can be unpacked
 
+# What Unicode calls control characters (category Cc), C0 and C1.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
 
 class BadName(ValueError):
     """A name that is refused; the text says why, as the end of a sentence."""
 
 
-def check_name(name: str) -> None:
-    """Refuse a name that is anything but a plain relative path.
+def check_name(name: str, *, limit: int = MAX_NAME_BYTES) -> None:
+    """Refuse a name that is anything but a plain relative path of at most ``limit`` bytes.
 
     Raises `BadName` for what is empty, absolute, climbing, not text, or would become one of
     those for an upstream that decodes once more than it should.
     """
-    _check_once(name)
+    _check_once(name, limit)
     if "%" in name:
         try:
-            _check_once(decode_text(unquote_to_bytes(name)))
+            _check_once(decode_text(unquote_to_bytes(name)), limit)
         except BadName as error:
             raise BadName(f"{error} when it is decoded once more") from error
 
 
-def check_apart(names: Sequence[str]) -> None:
+def check_apart(names: Sequence[str], *, strict: bool = False) -> None:
     """Refuse what can't be unpacked side by side: a name twice, or as file and directory.
 
-    A directory's own name ends with a slash. Raises `BadName` with a whole sentence.
+    With ``strict`` names are the same if a file system may take them for the same, see
+    `_folded`. A directory's own name ends with a slash. Raises `BadName` with a whole sentence.
     """
+    fold = _folded if strict else str
     # NUL is in no name and sorts before everything: a directory comes right before what is in it.
-    ordered = sorted(name.replace("/", _NUL) for name in names)
-    for before, after in pairwise(ordered):
+    ordered = sorted((fold(name).replace("/", _NUL), name) for name in names)
+    for (before, first), (after, second) in pairwise(ordered):
         if after.rstrip(_NUL) == before.rstrip(_NUL):
-            raise BadName(f"the member {shown(after.replace(_NUL, '/'))} is named twice")
+            if first.rstrip("/") == second.rstrip("/"):
+                raise BadName(f"the member {shown(second)} is named twice")
+            both = f"{shown(first)} and {shown(second)}"
+            raise BadName(f"the members {both} differ only in case or Unicode form")
         if not before.endswith(_NUL) and after.startswith(before + _NUL):
             raise BadName(
-                f"the member {shown(before.replace(_NUL, '/'))} would have to be "
-                f"the directory of {shown(after.replace(_NUL, '/'))}"
+                f"the member {shown(first)} would have to be the directory of {shown(second)}"
             )
 
 
@@ -83,16 +90,28 @@ def shown(text: str) -> str:
     return f"'{readable}{'…' if len(text) > 120 else ''}'"
 
 
-def _check_once(name: str) -> None:
+def _folded(name: str) -> str:
+    """Give what is left of a name on file systems that tell the fewest names apart.
+
+    Unicode's canonical caseless matching (D145), as APFS and ext4 with casefold have it; it
+    covers the simple upper case of NTFS. Format characters go too, as HFS+ has it. Nothing is
+    folded by compatibility (NFKC): every file system tells full-width letters from others.
+    """
+    decomposed = unicodedata.normalize("NFD", name)
+    seen = "".join(c for c in decomposed if unicodedata.category(c) != "Cf")
+    return unicodedata.normalize("NFD", seen.casefold())
+
+
+def _check_once(name: str, limit: int) -> None:
     if not name:
         raise BadName("is empty")
     try:
         length = len(name.encode("utf-8"))
     except UnicodeEncodeError as error:
         raise BadName("is not valid UTF-8") from error
-    if length > MAX_NAME_BYTES:
-        raise BadName(f"is longer than {MAX_NAME_BYTES} bytes")
-    if any(unicodedata.category(character) == "Cc" for character in name):
+    if length > limit:
+        raise BadName(f"is longer than {limit} bytes")
+    if _CONTROL.search(name):
         raise BadName("contains a control character")
     if "\\" in name:
         raise BadName("contains a backslash")

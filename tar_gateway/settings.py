@@ -27,7 +27,7 @@ from pydantic.dataclasses import dataclass
 
 from tar_gateway.errors import SettingsError
 from tar_gateway.headers import OF_ONE_REQUEST, TOKEN
-from tar_gateway.names import BadName, check_name, decode_text, shown
+from tar_gateway.names import MAX_NAME_BYTES, BadName, check_name, decode_text, shown
 from tar_gateway.service_headers import read_service_headers
 from tar_gateway.signing_keys import read_keys
 
@@ -248,11 +248,21 @@ class Settings:
     max_members: Annotated[int, Field(ge=1)] = 10_000
     """Members of one bundle: each costs the upstream a question and the process a kilobyte."""
 
+    max_name: Annotated[Size, Field(ge=1)] = MAX_NAME_BYTES
+    """Bytes of one member's path or name: no Linux system call takes a longer path."""
+
+    strict_names: bool = False
+    """Whether names that differ only in case or Unicode form are refused, for the users whose
+    file systems unpack only one of them (macOS, Windows); files on Linux may be called so."""
+
     max_bytes: Annotated[Size, Field(ge=1)] | None = None
     """Bytes of one archive; no limit without it, for nothing here grows with an archive."""
 
     max_body: Size = 2 * 1024 * 1024
     """Bytes of a POST's body or a manifest: ten thousand long names fit."""
+
+    max_query: Size = 64 * 1024
+    """Bytes of a request's query: gunicorn takes 8 KiB at most, other servers any length."""
 
     max_downloads: Annotated[int, Field(ge=1)] = 96
     """Answers of one process under way at once; more get 503 before they hold up the others."""

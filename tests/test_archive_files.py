@@ -17,6 +17,7 @@ from tar_gateway.bundle import Requested
 from tar_gateway.conditions import Conditions
 from tar_gateway.errors import UpstreamFailed
 from tar_gateway.layout import Layout, Member
+from tar_gateway.settings import Settings
 
 TAG = Layout([Member("a", 1)]).etag.text
 
@@ -169,14 +170,14 @@ GOOD = [
 
 @pytest.mark.parametrize(("line", "member"), GOOD, ids=[line for line, _ in GOOD])
 def test_a_line_names_a_member(line, member):
-    assert read_list(line.encode(), "") == (member,)
+    assert read_list(line.encode(), "", Settings()) == (member,)
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\r\n", "\n\n", "\r\n\n\r\n"])
 @pytest.mark.parametrize("between", ["\n", "\r\n", "\n\n"])
 def test_lines_end_in_either_way_and_empty_ones_mean_nothing(between, end):
     body = between.join(["- 1 /a a", "- 2 /b b"]) + end
-    assert [member.name for member in read_list(body.encode(), "")] == ["a", "b"]
+    assert [member.name for member in read_list(body.encode(), "", Settings())] == ["a", "b"]
 
 
 BAD = [
@@ -229,7 +230,7 @@ BAD = [
 @pytest.mark.parametrize(("line", "reason"), BAD, ids=[repr(line) for line, _ in BAD])
 def test_a_bad_line_is_quoted_by_its_number(line, reason):
     with pytest.raises(UpstreamFailed) as raised:
-        read_list(f"- 1 /first first\n\n{line}\r\n- 1 /last last".encode(), "")
+        read_list(f"- 1 /first first\n\n{line}\r\n- 1 /last last".encode(), "", Settings())
     assert raised.value.status == 502
     assert raised.value.detail.startswith("line 3 of the list of files")
     assert reason in raised.value.detail
@@ -237,13 +238,13 @@ def test_a_bad_line_is_quoted_by_its_number(line, reason):
 
 def test_a_line_that_is_not_utf_8_is_quoted_by_its_number():
     with pytest.raises(UpstreamFailed, match="line 2 of the list of files is not valid UTF-8"):
-        read_list(b"- 1 /a a\n- 1 /b \xff\n", "")
+        read_list(b"- 1 /a a\n- 1 /b \xff\n", "", Settings())
 
 
 @pytest.mark.parametrize("body", [b"", b"\n", b"\r\n\r\n"])
 def test_a_list_without_lines_is_a_fault(body):
     with pytest.raises(UpstreamFailed, match="is empty"):
-        read_list(body, "")
+        read_list(body, "", Settings())
 
 
 @pytest.mark.parametrize(
@@ -257,12 +258,12 @@ def test_a_list_without_lines_is_a_fault(body):
 )
 def test_names_that_stand_in_each_others_way_are_a_fault(lines):
     with pytest.raises(UpstreamFailed, match="the list of files: the member 'x"):
-        read_list(lines.encode(), "")
+        read_list(lines.encode(), "", Settings())
 
 
 def test_a_directory_may_hold_what_else_is_listed():
     body = b"- 1 /a x/y\n- 0 @directory x\n- 0 @directory x/z\n- 1 /a other"
-    names = [member.name for member in read_list(body, "")]
+    names = [member.name for member in read_list(body, "", Settings())]
     assert names == ["x/y", "x/", "x/z/", "other"]
 
 
@@ -281,20 +282,20 @@ def test_a_directory_may_hold_what_else_is_listed():
     ],
 )
 def test_a_location_counts_from_the_mount_point_where_it_is_below_it(mount, location, path):
-    (member,) = read_list(f"- 1 {location} x".encode(), mount)
+    (member,) = read_list(f"- 1 {location} x".encode(), mount, Settings())
     assert member.path == path
 
 
 @pytest.mark.parametrize("location", ["/app/../a", "/app//a", "/app/%2e%2e/a"])
 def test_a_location_does_not_climb_out_of_the_mount_point(location):
     with pytest.raises(UpstreamFailed, match="line 1"):
-        read_list(f"- 1 {location} x".encode(), "/app")
+        read_list(f"- 1 {location} x".encode(), "/app", Settings())
 
 
 @given(st.binary(max_size=200))
 def test_whatever_a_list_holds_it_is_read_or_is_a_fault_of_the_application(body):
     try:
-        outcome = bool(read_list(body, ""))
+        outcome = bool(read_list(body, "", Settings()))
     except UpstreamFailed as error:
         outcome = error.status == 502
     assert outcome

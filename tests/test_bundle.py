@@ -17,24 +17,25 @@ from tar_gateway.bundle import (
     read_query,
 )
 from tar_gateway.errors import BadRequest, ContentTooLarge, Refusal
+from tar_gateway.settings import Settings
 
 
 def query(raw, *, parameter="bundle", max_members=10):
-    return read_query(raw, parameter=parameter, max_members=max_members)
+    return read_query(raw, Settings(parameter=parameter, max_members=max_members))
 
 
 def form(body, *, max_members=10):
     raw = body if isinstance(body, bytes) else body.encode()
-    return read_form(raw, parameter="bundle", max_members=max_members)
+    return read_form(raw, Settings(max_members=max_members))
 
 
 def from_query(raw, directory=""):
-    return list_bundle(query(raw), directory)
+    return list_bundle(query(raw), directory, Settings())
 
 
 def from_json(document, directory="", *, max_members=10):
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
-    return json_bundle(body, directory, max_members=max_members)
+    return json_bundle(body, directory, Settings(max_members=max_members))
 
 
 def refusal(function, *arguments, kind=BadRequest, **keywords):
@@ -153,11 +154,11 @@ def test_an_archive_is_called_as_the_last_directory_or_bundle_at_the_root(direct
 )
 def test_an_archive_is_called_as_the_request_says(raw):
     assert from_query(raw, "reports/").filename == "my own,.tar"
-    assert list_bundle(form(raw), "reports/").filename == "my own,.tar"
+    assert list_bundle(form(raw), "reports/", Settings()).filename == "my own,.tar"
 
 
 def test_a_file_name_that_is_left_empty_in_a_form_counts_as_none():
-    assert list_bundle(form(b"bundle=a&filename="), "d/").filename == "d.tar"
+    assert list_bundle(form(b"bundle=a&filename="), "d/", Settings()).filename == "d.tar"
 
 
 def test_a_json_list_gives_the_file_name():
@@ -193,7 +194,7 @@ def test_a_file_name_given_twice_is_refused(read, again):
 
 def test_a_file_name_in_the_query_comes_before_the_one_in_a_json_list():
     body = b'{"members": ["a"], "filename": "theirs.tar"}'
-    assert json_bundle(body, "", max_members=1, filename="mine.tar").filename == "mine.tar"
+    assert json_bundle(body, "", Settings(), filename="mine.tar").filename == "mine.tar"
 
 
 # --- a list that is in a file, and the version that is asked for ----------------------------------

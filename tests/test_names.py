@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tar_gateway.names import (
     MAX_NAME_BYTES,
     BadName,
+    check_apart,
     check_name,
     decode_once,
     decode_text,
@@ -147,6 +148,98 @@ def test_a_name_that_is_accepted_is_harmless_when_decoded_twice(name):
     assert not again.startswith("/")
     assert not set(again.split("/")) & {"", ".", ".."}
     assert not set(again) & set("\\\0\r\n")
+
+
+@pytest.mark.parametrize(("name", "limit"), [("abc", 3), ("é", 2), ("a/b", 3), ("%41", 3)])
+def test_a_name_is_no_longer_than_its_limit_in_bytes(name, limit):
+    check_name(name, limit=limit)
+    with pytest.raises(BadName, match=f"^is longer than {limit - 1} bytes$"):
+        check_name(name, limit=limit - 1)
+
+
+# --- names that some file systems do not tell apart -----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("a", "A"),
+        ("a/b.TXT", "A/B.txt"),
+        ("é", "e\u0301"),  # composed and decomposed
+        ("É", "e\u0301"),
+        ("Å", "\u212b"),  # a letter and the sign for a unit, which are canonically the same
+        ("k", "\u212a"),
+        ("straße", "STRASSE"),
+        ("ß", "\u1e9e"),
+        ("ﬁ", "fi"),
+        ("ς", "Σ"),
+        ("ǆ", "ǅ"),
+        ("\u1fb3", "\u0391\u0399"),
+        ("q\u0307\u0323", "q\u0323\u0307"),  # marks in another order
+        ("가", "\u1100\u1161"),
+        (".git", ".g\u200cit"),  # a character that nobody sees
+        ("a", "\ufeffa"),
+    ],
+    ids=ascii,
+)
+def test_strictly_names_that_only_case_or_unicode_form_tells_apart_are_one(one, other):
+    check_apart([one, other])
+    for names in ([one, other], [other, "between", one]):
+        with pytest.raises(BadName, match="differ only in case or Unicode form$"):
+            check_apart(names, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["a", "A/b"], "the member 'a' would have to be the directory of 'A/b'"),
+        (["É/x", "e\u0301"], "the member 'e\u0301' would have to be the directory of 'É/x'"),
+        (["a", "b", "a"], "the member 'a' is named twice"),
+        (["d/", "d"], "the member 'd/' is named twice"),
+    ],
+)
+def test_strictly_a_file_is_no_directory_of_another_case_either(names, message):
+    with pytest.raises(BadName) as refused:
+        check_apart(names, strict=True)
+    assert str(refused.value) == message
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["A/x", "a/y"],  # one directory on some file systems, but no file is lost
+        ["D/", "d/x"],
+        ["a", "\uff41"],  # a full-width letter is another one everywhere
+        ["①", "1"],
+        ["e", "é"],
+        ["\u0131", "i"],
+        ["a", "a.", "a "],
+    ],
+    ids=ascii,
+)
+def test_strictly_all_other_names_stand_side_by_side(names):
+    check_apart(names, strict=True)
+
+
+def test_strictly_what_one_upper_case_letter_stands_for_is_one_as_windows_has_it():
+    # But for the dotless i, which Windows leaves as it is.
+    alike: dict[str, str] = {}
+    for character in map(chr, range(0xA0, 0x10000)):
+        upper = character.upper()
+        if len(upper) == 1 and upper != character and character != "\u0131":
+            alike[character] = upper
+            with pytest.raises(BadName):
+                check_apart([upper, character], strict=True)
+    assert len(alike) > 1000
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1), max_size=4))
+def test_strict_rules_refuse_at_least_what_the_others_do(names):
+    try:
+        check_apart(names)
+    except BadName:
+        with pytest.raises(BadName):
+            check_apart(names, strict=True)
 
 
 @pytest.mark.parametrize(
