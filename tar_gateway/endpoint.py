@@ -31,12 +31,12 @@ from tar_gateway.downloads import Download
 from tar_gateway.environ import caller_of, conditions_of, mount_of, path_of, query_of, read_body
 from tar_gateway.errors import (
     BadRequest,
+    ContentTooLarge,
     MembersChanged,
     MethodNotAllowed,
     PreconditionFailed,
     RangeNotSatisfiable,
     UnsupportedMediaType,
-    UpstreamFailed,
 )
 from tar_gateway.fetchers import Fetchers
 from tar_gateway.headers import attachment
@@ -144,8 +144,8 @@ class Endpoint:
         environ = download.environ
         download.kind = "bundle"
         if len(body) > self._settings.max_body:
-            raise UpstreamFailed(
-                f"the list of files is larger than {self._settings.max_body} bytes", status=502
+            raise ContentTooLarge(
+                f"the list of files is larger than {self._settings.max_body} bytes"
             )
         members = read_list(body, mount_of(environ), self._settings)
         try:

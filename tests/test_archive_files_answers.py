@@ -223,7 +223,7 @@ def test_a_bad_line_is_a_bad_gateway_that_quotes_its_number(face, line, reason):
 @pytest.mark.parametrize(
     ("settings", "status", "reason"),
     [
-        ({"max_body": len(SIZED) - 1}, 502, "the list of files is larger than"),
+        ({"max_body": len(SIZED) - 1}, 413, "the list of files is larger than"),
         ({"max_members": 4}, 413, "the list names more than the 4 members"),
         ({"max_bytes": 10239}, 413, "the archive would be larger"),
     ],

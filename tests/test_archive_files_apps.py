@@ -308,6 +308,6 @@ def test_a_list_without_end_is_refused_in_time(give):
             yield b"" if give == "written" else LINES
 
     with wrapped(app, max_body=200) as client:
-        response = client.get("/list", status=502)
+        response = client.get("/list", status=413)
     assert "larger than 200 bytes" in response.json["detail"]
     assert given < 20
