@@ -112,10 +112,17 @@ class Wire:
 class Scripted:
     """The server, a context manager. ``scripts`` by path: one, or one for each request in turn.
 
-    The last of several stays. A path without a script is answered with 404.
+    The last of several stays. A path without a script does what ``default`` does: 404 unless
+    another is given.
     """
 
-    def __init__(self, scripts: Mapping[str, Script | Sequence[Script]] | None = None) -> None:
+    def __init__(
+        self,
+        scripts: Mapping[str, Script | Sequence[Script]] | None = None,
+        *,
+        default: Script | None = None,
+    ) -> None:
+        self._default = default or answer(b"", status="404 Not Found")
         self.requests: list[Seen] = []
         self.connections = 0
         self.open = 0
@@ -192,6 +199,7 @@ class Scripted:
             if self.ending.is_set():
                 connection.close()
                 return
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._changed:
                 self.connections += 1
                 self.open += 1
@@ -224,7 +232,7 @@ class Scripted:
     def _next_script(self, path: str) -> Script:
         scripts = self._scripts.get(path)
         if not scripts:
-            return answer(b"", status="404 Not Found")
+            return self._default
         return scripts.popleft() if len(scripts) > 1 else scripts[0]
 
 
