@@ -44,6 +44,7 @@ defaults
     timeout server 60s
 frontend front
     bind 127.0.0.1:{port}
+    {rules}
     default_backend gateway
 backend gateway
     server gateway {address}
@@ -78,12 +79,16 @@ def nginx_front(gateway: str, place: Path, site: str = PLAIN_SITE) -> Iterator[s
 
 
 @contextmanager
-def haproxy_front(gateway: str, place: Path) -> Iterator[str]:
-    """Run HAProxy in front of a gateway's URL, and give the front's."""
+def haproxy_front(gateway: str, place: Path, rules: str = "") -> Iterator[str]:
+    """Run HAProxy in front of a gateway's URL, and give the front's.
+
+    ``rules`` are lines for its frontend.
+    """
     place.mkdir(parents=True, exist_ok=True)
     port = free_port()
     conf = place / "haproxy.cfg"
-    conf.write_text(HAPROXY_CONF.format(port=port, address=urlsplit(gateway).netloc))
+    address = urlsplit(gateway).netloc
+    conf.write_text(HAPROXY_CONF.format(port=port, address=address, rules=rules))
     with _running(["haproxy", "-db", "-f", str(conf)], port, place):
         yield f"http://127.0.0.1:{port}/"
 
