@@ -28,6 +28,18 @@ HOP_BY_HOP = frozenset(
     }
 )
 
+# Answers that a server in front puts others in the place of, by names of that server's own files.
+# nginx's begin with X-Accel-.
+SENDFILE = frozenset(
+    {
+        "x-lighttpd-send-file",
+        "x-litespeed-location",
+        "x-reproxy-file",
+        "x-reproxy-url",
+        "x-sendfile",
+    }
+)
+
 # What makes a request ask for less than a plain answer (RFC 9110 13, 14).
 CONDITIONAL = frozenset(
     {
@@ -58,8 +70,8 @@ OF_ONE_REQUEST = (
 def end_to_end(headers: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     """Leave out what belongs to one connection only, what ``Connection`` names, and garbage.
 
-    ``X-Accel-*`` goes as well: those are orders to a proxy in front, and the upstream has
-    none to give.
+    ``X-Accel-*``, ``X-Sendfile`` and the like go as well: those are orders to a server in
+    front, and the upstream has none to give.
     """
     listed = list(headers)
     named = {
@@ -70,7 +82,9 @@ def end_to_end(headers: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     }
     for key, value in listed:
         lowered = key.lower()
-        if lowered in HOP_BY_HOP or lowered in named or lowered.startswith("x-accel-"):
+        if lowered in HOP_BY_HOP or lowered in named:
+            continue
+        if lowered in SENDFILE or lowered.startswith("x-accel-"):
             continue
         if TOKEN.fullmatch(key) and VALUE.fullmatch(value):
             yield key, value

@@ -28,7 +28,10 @@ def test_every_connection_header_is_heeded():
     assert list(end_to_end(headers)) == [KEPT]
 
 
-@pytest.mark.parametrize("name", ["X-Accel-Redirect", "x-accel-buffering", "X-ACCEL-Expires"])
+@pytest.mark.parametrize(
+    "name",
+    ["X-Accel-Redirect", "x-accel-buffering", "X-ACCEL-Expires", "X-Sendfile", "X-REPROXY-URL"],
+)
 def test_orders_to_a_proxy_in_front_do_not_go_on(name):
     assert list(end_to_end([(name, "/secret"), KEPT])) == [KEPT]
 
@@ -80,6 +83,29 @@ def test_a_plain_file_name_is_written_once(name):
         ("é;b'c.tar", "e;b'c.tar", "%C3%A9%3Bb%27c.tar"),
         ("a\u2028b", "a_b", "a%E2%80%A8b"),
         ("\uff02", "_", "%EF%BC%82"),
+        # Quotes, escapes and parameters that might end the value or begin another.
+        ('"; filename="evil.exe', "_; filename=_evil.exe", "%22%3B%20filename%3D%22evil.exe"),
+        ("a\";filename*=UTF-8''b", "a_;filename*=UTF-8''b", "a%22%3Bfilename%2A%3DUTF-8%27%27b"),
+        ("%0d%0aX-A: b", "_0d_0aX-A: b", "%250d%250aX-A%3A%20b"),
+        ("%2e%2e%2fb", "_2e_2e_2fb", "%252e%252e%252fb"),
+        ('"', "_", "%22"),
+        ("%", "_", "%25"),
+        # What folds to a path, to dots, to quotes or to nothing.
+        ("..\uff0fb", ".._b", "..%EF%BC%8Fb"),
+        ("\uff0e\uff0e", "_", "%EF%BC%8E%EF%BC%8E"),
+        ("\u2025\u2044b", ".._b", "%E2%80%A5%E2%81%84b"),
+        ("\uff3cb", "_b", "%EF%BC%BCb"),
+        ("\uff05b", "_b", "%EF%BC%85b"),
+        ("\u0301", "_", "%CC%81"),
+        ("\u200b.tar", "_.tar", "%E2%80%8B.tar"),
+        # Characters that hide or turn round what is behind them.
+        ("a\u202etxt.exe", "a_txt.exe", "a%E2%80%AEtxt.exe"),
+        ("\ufeffa", "_a", "%EF%BB%BFa"),
+        ("a\u2029b", "a_b", "a%E2%80%A9b"),
+        ("a\xa0b.tar", "a b.tar", "a%C2%A0b.tar"),
+        ("ﬁle½.tar", "file1_2.tar", "%EF%AC%81le%C2%BD.tar"),
+        ("🎉.tar", "_.tar", "%F0%9F%8E%89.tar"),
+        ("é" * 127, "e" * 127, "%C3%A9" * 127),
     ],
 )
 def test_other_file_names_are_written_plainly_and_in_full(name, plain, extended):
@@ -101,6 +127,13 @@ def test_a_file_name_can_be_read_back_from_the_header(name):
     assert written
     full = written["full"]
     assert (written["plain"] if full is None else unquote(full, errors="strict")) == name
+
+
+@given(file_names)
+def test_the_plain_form_is_no_path_whatever_the_name(name):
+    plain = attachment(name).split('"')[1]
+    assert not set(plain) & set("/\\")
+    assert plain.strip(".")
 
 
 @given(file_names)

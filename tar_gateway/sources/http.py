@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Protocol
 
 from tar_gateway.errors import MemberChanged, SourceError
-from tar_gateway.headers import VALUE
+from tar_gateway.headers import SENDFILE, VALUE
 from tar_gateway.sources import Caller, Content, Stat, Unsized
 from tar_gateway.validators import Validator, read_date, read_validator
 
@@ -32,17 +32,7 @@ _SHORT = 4096
 
 # Answers that a server in front puts others in the place of. What they hold is none of the
 # caller's: an empty text mostly, or a list of places that only that server should know.
-_FOR_A_SERVER = frozenset(
-    {
-        "x-accel-redirect",
-        "x-archive-files",
-        "x-lighttpd-send-file",
-        "x-litespeed-location",
-        "x-reproxy-file",
-        "x-reproxy-url",
-        "x-sendfile",
-    }
-)
+_FOR_A_SERVER = SENDFILE | {"x-accel-redirect", "x-archive-files"}
 
 
 @dataclass(frozen=True, slots=True)
