@@ -4,6 +4,7 @@ import faulthandler
 import io
 import json
 import re
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -292,7 +293,7 @@ class Target:
         told = {key: value for key, value in environ.items() if not key.startswith("wsgi.")}
         self._upstream.requests.clear()
         self._files.asked.clear()
-        faulthandler.dump_traceback_later(_HANG, exit=True)
+        faulthandler.dump_traceback_later(_HANG, exit=True, file=sys.__stderr__)
         began = time.monotonic()
         try:
             self.outcomes[self._answer(face, environ)] += 1
