@@ -8,6 +8,7 @@ from tar_gateway.conditions import Conditions
 from tar_gateway.environ import (
     caller_of,
     conditions_of,
+    logged_query,
     passed_headers,
     path_of,
     query_of,
@@ -106,6 +107,15 @@ def test_a_missing_query_is_empty():
 def test_a_query_means_the_same_as_before():
     printable = "".join(map(chr, range(0x20, 0x7F)))
     assert decode_once(query_of({"QUERY_STRING": printable})) == printable.replace("+", " ")
+
+
+def test_a_log_shows_the_beginning_of_a_query_and_no_signature_that_is_cut():
+    shown = logged_query({"QUERY_STRING": "bundle=" + "a" * 100_000})
+    assert len(shown) < 10_000
+    for spelled in ("signature=", "%73ignature="):
+        for visible in range(len(spelled) + 3):
+            query = "a" * (8192 - visible - 1) + "&" + spelled + "SECRET" * 9
+            assert "SE" not in logged_query({"QUERY_STRING": query})
 
 
 # --- headers ------------------------------------------------------------------------------------
