@@ -33,10 +33,10 @@ FRONTS = {
         lambda *where: haproxy_front(*where, "http-request set-header X-Front %[pathq]"),
     ),
 }
-WORKERS = {
-    "gthread": ["--worker-class", "gthread"],
-    "gevent": ["--worker-class", "gevent"],
-}
+PLACES = [
+    "gunicorn",
+    *(pytest.param(name, marks=pytest.mark.needs(FRONTS[name][0])) for name in FRONTS),
+]
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,7 @@ def echo(wire: Wire) -> None:
 def served(name: str, upstream: Scripted, place: Path) -> Iterator[tuple[str, int]]:
     """Run a gateway to ``/base/`` of an upstream, and a front where one is meant."""
     with ExitStack() as stack:
-        options = WORKERS.get(name, WORKERS["gthread"])
-        url = stack.enter_context(gateway(upstream.url + "base/", place, *options)).url
+        url = stack.enter_context(gateway(upstream.url + "base/", place)).url
         if name in FRONTS:
             url = stack.enter_context(FRONTS[name][1](url, place / "front"))
         yield "127.0.0.1", urlsplit(url).port or 0
@@ -78,13 +77,7 @@ def send(address: tuple[str, int], data: bytes) -> tuple[bytes, bool]:
     return received, True
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        *WORKERS,
-        *(pytest.param(name, marks=pytest.mark.needs(FRONTS[name][0])) for name in FRONTS),
-    ],
-)
+@pytest.fixture(scope="module", params=PLACES)
 def outcomes(request, tmp_path_factory) -> tuple[str, dict[str, Outcome]]:
     """Send every shape, each on a connection of its own, and tell what came of each."""
     # Of the same length, so that what the shapes say of their lengths stays right.
