@@ -35,7 +35,14 @@ HOPS = [
     *("Connection: ,,X-Evil ,\r\nX-Evil: 1", "Connection:\tX-Evil\t\r\nX-Evil: 1"),
 ]
 MALFORMED = [
-    *("X evil: 1", "X\tevil: 1", "X-Evil : 1", "X-Evil\t: 1", "X(evil): 1", 'X"evil": 1'),
+    *(
+        "X evil: 1",
+        "X\tevil: 1",
+        "X-Accel-Evil : 1",
+        "X-Sendfile\t: evil",
+        "X(evil): 1",
+        'X"evil": 1',
+    ),
     *("X/evil: 1", "X,evil: 1", "X;evil: 1", "X[evil]: 1", "X@evil: 1", "X\x00evil: 1"),
     *("X\x01evil: 1", "X\x7fevil: 1", "X\xe9evil: 1", ": evil", "{evil}: 1"),
     *("X-A: \x00evil", "X-A: evil\x00", "X-A: a\x00b evil", "X-A: \x01evil", "X-A: \x08evil"),

@@ -17,7 +17,7 @@ from tests.servers import gateway
 from tests.smuggling import PIPELINED, SECOND, SHAPES
 
 # Seconds: for an answer to begin, where there is one, and after which nothing more will come.
-PATIENCE, SILENCE = 4.0, 0.7
+PATIENCE, SILENCE = 3.0, 0.7
 
 
 def marked(site: str) -> str:
