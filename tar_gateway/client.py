@@ -11,8 +11,9 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Protocol
+from wsgiref.types import WSGIEnvironment
 
 from tar_gateway.downloads import Download
 from tar_gateway.errors import BrokenOff
@@ -44,6 +45,20 @@ class Blocks(Protocol):
     def close(self) -> None:
         """Give back everything that is held."""
         ...
+
+
+@contextmanager
+def watched(environ: WSGIEnvironment, on_departure: Callable[[], None]) -> Iterator[None]:
+    """Call ``on_departure``, from another thread, when the client leaves within this context."""
+    client: socket.socket | None = environ.get("gunicorn.socket")
+    if client is None:
+        yield
+        return
+    _watch.add(client, on_departure)
+    try:
+        yield
+    finally:
+        _watch.remove(client)
 
 
 class Delivery:

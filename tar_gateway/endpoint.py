@@ -3,6 +3,7 @@
 Both faces, the gateway and the middleware, answer bundles with this and nothing else.
 """
 
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -25,7 +26,7 @@ from tar_gateway.bundle import (
     read_form,
     read_query,
 )
-from tar_gateway.client import Delivery
+from tar_gateway.client import Delivery, watched
 from tar_gateway.conditions import Decision, decide
 from tar_gateway.downloads import Download
 from tar_gateway.environ import caller_of, conditions_of, mount_of, path_of, query_of, read_body
@@ -237,7 +238,9 @@ class Endpoint:
         There is no body where the headers say all. Raises `MembersChanged` where that member
         has changed since it was asked about.
         """
-        plan = self._planner.plan(wanted.bundle, wanted.caller)
+        unwanted = threading.Event()
+        with watched(wanted.environ, unwanted.set):
+            plan = self._planner.plan(wanted.bundle, wanted.caller, unwanted)
         wanted.download.planned()
         try:
             decision = wanted.decide(plan.layout)

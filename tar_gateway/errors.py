@@ -197,6 +197,12 @@ class InternalError(Refusal):
         super().__init__("the gateway has a defect, and its log says more")
 
 
+class ClientLeft(TarGatewayError):
+    """Nobody waits for the answer any more."""
+
+    blame = Blame.CLIENT
+
+
 # --- what a source finds; the planner and the body decide what becomes of it -----------------
 
 

@@ -1,11 +1,12 @@
 """What both faces do around an answer: admit the request, refuse it, tell what became of it."""
 
+import errno
 import logging
 from collections.abc import Callable, Iterable
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from tar_gateway.downloads import Download, Downloads
-from tar_gateway.errors import InternalError, Refusal
+from tar_gateway.errors import ClientLeft, InternalError, Refusal
 from tar_gateway.problem import refuse
 from tar_gateway.settings import Settings
 from tar_gateway.tally import Watcher
@@ -37,6 +38,10 @@ class Front:
             return iterable
         except Refusal as error:
             refusal = error
+        except ClientLeft as error:
+            download.end("client left")
+            # Servers end a connection on this without a word, and nobody would hear one.
+            raise ConnectionResetError(errno.ECONNRESET, "the client has left") from error
         except Exception:
             # A defect of ours. An OSError that left here would give the client silence.
             log.exception("a defect in answering %r", environ.get("PATH_INFO"))

@@ -8,7 +8,7 @@ import threading
 import time
 
 from tar_gateway.bundle import Bundle, Requested
-from tar_gateway.errors import ContentTooLarge, MemberFault, MembersFailed, SourceError
+from tar_gateway.errors import ClientLeft, ContentTooLarge, MemberFault, MembersFailed, SourceError
 from tar_gateway.fetchers import FIRST, GROWTH, LATE, Fetchers
 from tar_gateway.layout import Layout, Member
 from tar_gateway.retry import Retry
@@ -81,15 +81,16 @@ class Planner:
         self._spool = Spool(settings.spool_limit)
         self._retry = Retry.from_settings(settings)
 
-    def plan(self, bundle: Bundle, caller: Caller) -> Plan:
-        """Ask about every member.
+    def plan(self, bundle: Bundle, caller: Caller, unwanted: threading.Event | None = None) -> Plan:
+        """Ask about every member, until ``unwanted`` is set.
 
-        Raises `MembersFailed`, which names all that can't be had, or `ContentTooLarge`.
+        Raises `MembersFailed`, which names all that can't be had, `ContentTooLarge`, or
+        `ClientLeft`.
         """
         survey = _Survey(self, bundle.members, caller)
         try:
             if self._source.is_concurrent(caller):
-                survey.run(self._fetchers)
+                survey.run(self._fetchers, unwanted or threading.Event())
             else:
                 survey.run_alone()
             stats = survey.stats()
@@ -149,12 +150,17 @@ class _Survey:
         self._workers = 0
         self.spooled: dict[int, Spooled] = {}
 
-    def run(self, fetchers: Fetchers) -> None:
-        """Let threads work the questions off, and wait for that or the deadline."""
+    def run(self, fetchers: Fetchers, unwanted: threading.Event) -> None:
+        """Let threads work the questions off, and wait for that or the deadline.
+
+        Raises `ClientLeft` once ``unwanted`` is set.
+        """
         self._fetchers = fetchers
         self._set_to_work(FIRST)
         left = self._left
         while not self._done.wait(LATE):
+            if unwanted.is_set():
+                raise ClientLeft
             with self._lock:
                 answered, left = left - self._left, self._left
                 if time.monotonic() > self._deadline:

@@ -38,10 +38,12 @@ class Files:
         self._lock = threading.Lock()
         self.server = stack.enter_context(Scripted())
         self._never = threading.Event()
+        self.released = threading.Event()
         self.on("/small", File(b"small"))
         self.on("/large", File(LARGE))
         self.on("/silent", answer(HALF, 'ETag: "1"', length=2 * len(HALF), then=self._stall))
         self.on("/silent-untold", self._silent_untold)
+        self.on("/mute", self._mute)
 
     def on(self, path: str, script: Script) -> None:
         def counted(wire: Wire) -> None:
@@ -58,6 +60,9 @@ class Files:
     def _stall(self, wire: Wire) -> None:
         if wire.request.method != "HEAD":
             wire.stall(self._never)
+
+    def _mute(self, wire: Wire) -> None:
+        wire.stall(self.released)
 
     def _silent_untold(self, wire: Wire) -> None:
         head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -102,6 +107,10 @@ class Asked:
     def is_over(self) -> bool:
         requests = (line for line in self.log.read_text().splitlines() if '"request"' in line)
         return any(self.name in line for line in requests)
+
+    def has_left(self) -> bool:
+        lines = self.log.read_text().splitlines()
+        return any(self.name in line and '"client left"' in line for line in lines)
 
     def receive(self, count: int) -> None:
         """Receive so many bytes."""
@@ -170,6 +179,15 @@ def test_clients_that_leave_while_the_upstream_is_silent_are_noticed(site: Site)
         assert max(noticed.values()) < NOTICED, noticed
         assert seconds_until(lambda: site.files.at_work == 0, "the upstream's release") < NOTICED
         assert all(clients.map(Site.is_served, [site] * site.room))
+
+
+def test_a_client_that_leaves_before_the_sizes_are_known_is_noticed(site: Site):
+    members = "".join(f"&bundle=mute{number}" for number in range(200))
+    with site.asked("/?bundle=mute" + members) as asked:
+        wait_until(lambda: site.files.at_work > 0, "a question to the upstream")
+        asked.leave(by_reset=False)
+        assert seconds_until(asked.has_left, "the end of the wait") < NOTICED
+    site.files.released.set()  # or the threads that ask would hold up the worker's end
 
 
 @pytest.mark.parametrize("target", ["/?bundle=large", "/large"], ids=["a bundle", "a plain file"])
