@@ -211,7 +211,8 @@ class SourceError(TarGatewayError):
 
     ``status`` is what a client is told when nothing was sent yet: 401, 403, 404, 502 or 504.
     ``transient`` says that asking again may help, ``retry_after`` when at the earliest, in
-    seconds from now.
+    seconds from now, and ``elsewhere`` that there is another server to ask, so at once.
+    ``unreachable``: there was no connection, so that it says nothing of the member.
     """
 
     blame = Blame.UPSTREAM
@@ -223,6 +224,8 @@ class SourceError(TarGatewayError):
         status: int = 502,
         transient: bool = False,
         retry_after: float = 0,
+        elsewhere: bool = False,
+        unreachable: bool = False,
         challenge: str | None = None,
     ) -> None:
         super().__init__(reason)
@@ -231,6 +234,8 @@ class SourceError(TarGatewayError):
         self.status = status if status in MembersFailed.precedence else 502
         self.transient = transient
         self.retry_after = retry_after
+        self.elsewhere = elsewhere
+        self.unreachable = unreachable
         self.challenge = challenge
 
 

@@ -13,7 +13,7 @@ from tar_gateway.pages import Pages
 from tar_gateway.passthrough import PassThrough
 from tar_gateway.settings import Settings
 from tar_gateway.signed_links import SignedLinks
-from tar_gateway.sources.upstream import Upstream
+from tar_gateway.sources.http import FileServer
 
 if TYPE_CHECKING:
     from tar_gateway.metrics import Metrics
@@ -23,11 +23,12 @@ class Gateway:
     """A WSGI application in front of a protected file server.
 
     ``?bundle=`` requests become archives of the upstream's files; other GET and HEAD requests
-    are passed to it unless ``settings.pass_through`` is off. One serves many threads. Raises
+    are passed to it unless ``settings.pass_through`` is off. The upstream is an `Upstream`,
+    several equivalent ones (`Replicas`), or a `Locations`. One serves many threads. Raises
     `SettingsError` for a file of signing keys that has become wrong.
     """
 
-    def __init__(self, upstream: Upstream, settings: Settings | None = None) -> None:
+    def __init__(self, upstream: FileServer, settings: Settings | None = None) -> None:
         self._settings = settings or Settings()
         self._upstream = upstream
         self._links = SignedLinks.from_settings(self._settings)

@@ -23,8 +23,7 @@ from tar_gateway.headers import end_to_end
 from tar_gateway.retry import Retry
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Content
-from tar_gateway.sources.http import Answer
-from tar_gateway.sources.upstream import Upstream
+from tar_gateway.sources.http import Answer, FileServer
 
 _READ_SIZE = 128 * 1024
 
@@ -38,7 +37,7 @@ class PassThrough:
     before anything was said, where the upstream's answer can't be had.
     """
 
-    def __init__(self, upstream: Upstream, bundles: Endpoint, settings: Settings) -> None:
+    def __init__(self, upstream: FileServer, bundles: Endpoint, settings: Settings) -> None:
         self._upstream = upstream
         self._bundles = bundles
         self._settings = settings
@@ -109,7 +108,7 @@ class PassThrough:
     ) -> Iterable[bytes]:
         environ = download.environ
         try:
-            headers, length = _headers(answer, self._upstream, mount_of(environ))
+            headers, length = _headers(answer, self._upstream, environ)
             headers.append(("Server-Timing", download.timing()))
             start_response(f"{answer.status} {_phrase(answer.status)}", headers)
             passed = _Passed(answer.content, path_of(environ))
@@ -169,7 +168,7 @@ class _Passed:
 
 
 def _headers(
-    answer: Answer, upstream: Upstream, mount: str
+    answer: Answer, upstream: FileServer, environ: WSGIEnvironment
 ) -> tuple[list[tuple[str, str]], int | None]:
     """Give the headers that go back to the client, and the content's length where it is told."""
     length = answer.length()
@@ -179,8 +178,8 @@ def _headers(
             case "content-length" | "date" | "server" | "server-timing" | "x-request-id":
                 continue  # written by us, or by the server that speaks to the client
             case "location":
-                below = upstream.location(value)
-                headers.append((name, value if below is None else f"{mount}/{below}"))
+                below = upstream.location(value, path_of(environ))
+                headers.append((name, value if below is None else f"{mount_of(environ)}/{below}"))
             case _:
                 headers.append((name, value))
     if length is not None:

@@ -51,12 +51,20 @@ class Retry:
         gone = stopped is not None and stopped.is_set()
         if gone or not error.transient or failed > self.limit:
             raise error
-        pause = self.pause * min(_LONGEST, 2 ** (failed - 1)) * random.uniform(0.5, 1)  # noqa: S311 - spreads load, guards nothing
+        pause = self._longest_pause(failed) * random.uniform(0.5, 1)  # noqa: S311 - spreads load, guards nothing
         pause = max(pause, min(error.retry_after, self.longest_wish))
-        if sleep(pause, stopped):
+        if sleep(0 if error.elsewhere else pause, stopped):
             raise error
         if tally is not None:
             tally.retried()
+
+    def span(self, took: float) -> float:
+        """Give the seconds after which the last attempt fails, where each takes ``took``."""
+        pauses = sum(self._longest_pause(failed) for failed in range(1, self.limit + 1))
+        return pauses + (self.limit + 1) * took
+
+    def _longest_pause(self, failed: int) -> float:
+        return self.pause * float(min(_LONGEST, 2 ** (failed - 1)))
 
     def call(
         self, ask: Callable[[], T], deadline: float = math.inf, tally: Tally | None = None

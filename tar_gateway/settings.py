@@ -196,6 +196,10 @@ class Settings:
     upstream: BaseUrl | None = None
     """Base URL of the protected server; nothing outside it is ever asked for."""
 
+    locations_file: FilePath | None = None
+    """TOML file of locations, in place of ``upstream``: paths by their prefixes, each with one or
+    more equivalent servers; see `tar_gateway.locations`."""
+
     forward_headers: HeaderNames = ("Authorization", "Cookie")
     """The caller's headers that go along with every member, so that the upstream decides."""
 
@@ -238,6 +242,10 @@ class Settings:
 
     retry_after_limit: Pause = 5
     """Seconds that an upstream's Retry-After is obeyed for at most: the client is waiting."""
+
+    upstream_pause: Pause = 10
+    """Seconds that a server which failed is left alone while another one can answer: then one
+    request tries it again. A server that goes on failing is asked less, for as long; 0: never."""
 
     min_read_rate: Size = 1024
     """Bytes a second that an upstream must give while it is waited for; 0 lets it drip."""
@@ -306,7 +314,7 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Settings":
-        """Read the settings of a gateway, whose ``UPSTREAM`` must be among them.
+        """Read the settings of a gateway: ``UPSTREAM`` or ``LOCATIONS_FILE`` is among them.
 
         An empty variable counts as unset. Raises `SettingsError`, one line, for the first
         that is missing, wrong or unknown.
@@ -319,13 +327,13 @@ class Settings:
                 close = get_close_matches(name.removeprefix(PREFIX), names, n=1)
                 hint = f"; did you mean {PREFIX}{close[0]}?" if close else ""
                 raise SettingsError(f"{name} is not a setting{hint}")
-        if PREFIX + "UPSTREAM" not in given:
+        if PREFIX + "UPSTREAM" not in given and PREFIX + "LOCATIONS_FILE" not in given:
             raise SettingsError(
                 f"{PREFIX}UPSTREAM is not set: give the base URL of the files, "
                 "such as http://files.internal:8080/base/"
             )
         try:
-            return _SETTINGS.validate_python({known[name]: text for name, text in given.items()})
+            settings = _SETTINGS.validate_python({known[n]: text for n, text in given.items()})
         except ValidationError as error:
             fault = error.errors(include_url=False)[0]
             name = PREFIX + str(fault["loc"][0]).upper()
@@ -335,6 +343,11 @@ class Settings:
             secret = url and re.search("[@?%]", given[name])
             value = "wrong" if secret else shown(given[name])
             raise SettingsError(f"{name} is {value}: {reason}") from error
+        if settings.upstream is not None and settings.locations_file is not None:
+            raise SettingsError(
+                f"{PREFIX}UPSTREAM and {PREFIX}LOCATIONS_FILE are both set: give one of them"
+            )
+        return settings
 
 
 _SETTINGS = TypeAdapter(Settings)

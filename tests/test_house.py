@@ -25,17 +25,22 @@ ROOMS = {
     },
     "sources": {
         "tally",
+        "retry",
+        "locations",
         "sources",
         "sources.http",
+        "sources.health",
         "sources.tls",
         "sources.origin",
         "sources.redirects",
         "sources.upstream",
+        "sources.replicas",
+        "sources.locations",
         "sources.subrequest",
         "sources.data",
     },
     "delivery": {
-        *("spool", "retry", "fetchers", "planner", "manifest", "fetch", "ahead"),
+        *("spool", "fetchers", "planner", "manifest", "fetch", "ahead"),
         *("read_size", "body"),
     },
 }

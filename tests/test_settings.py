@@ -37,6 +37,20 @@ def test_an_upstream_is_needed(environ):
         Settings.from_environment(environ)
 
 
+def test_a_file_of_locations_will_do_in_place_of_an_upstream(tmp_path):
+    file = tmp_path / "locations.toml"
+    file.touch()
+    settings = Settings.from_environment({PREFIX + "LOCATIONS_FILE": str(file)})
+    assert (settings.upstream, settings.locations_file) == (None, file)
+
+
+def test_an_upstream_beside_a_file_of_locations_is_refused(tmp_path):
+    file = tmp_path / "locations.toml"
+    file.touch()
+    line = refusal(LOCATIONS_FILE=str(file))
+    assert line.startswith("TAR_GATEWAY_UPSTREAM and TAR_GATEWAY_LOCATIONS_FILE are both set")
+
+
 def test_elsewhere_no_upstream_is_needed():
     assert Settings().upstream is None
 
@@ -156,7 +170,8 @@ def test_a_size_is_in_bytes_or_says_its_unit(name, text, bytes_):
 
 @pytest.mark.parametrize(
     "name",
-    ["MAX_BODY", "SPOOL_LIMIT", "MIN_READ_RATE", "RETRY_PAUSE", "RETRY_AFTER_LIMIT", "RETRIES"],
+    ["MAX_BODY", "SPOOL_LIMIT", "MIN_READ_RATE", "RETRY_PAUSE", "RETRY_AFTER_LIMIT", "RETRIES"]
+    + ["UPSTREAM_PAUSE"],
 )
 def test_some_numbers_may_be_nothing(name):
     assert getattr(from_environment(**{name: "0"}), name.lower()) == 0
@@ -209,10 +224,10 @@ def test_a_file_is_given_by_its_path(tmp_path):
 # --- what is wrong ------------------------------------------------------------------------------
 
 DURATIONS = ["CONNECT_TIMEOUT", "READ_TIMEOUT", "WRITE_TIMEOUT", "PLAN_TIMEOUT"]
-PAUSES = ["RETRY_PAUSE", "RETRY_AFTER_LIMIT"]
+PAUSES = ["RETRY_PAUSE", "RETRY_AFTER_LIMIT", "UPSTREAM_PAUSE"]
 SIZES = ["MAX_BYTES", "MAX_BODY", "SPOOL_LIMIT", "MIN_READ_RATE"]
 FILES = [f"UPSTREAM_{name}_FILE" for name in ("HEADERS", "CA", "CERT", "KEY")]
-FILES.append("SIGNING_KEYS_FILE")
+FILES += ["SIGNING_KEYS_FILE", "LOCATIONS_FILE"]
 
 WRONG = [
     *((name, text) for name in DURATIONS for text in ("0", "-1", "86401", "nan", "inf", "5s", " ")),

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from tar_gateway.errors import MemberChanged, SourceError
 from tar_gateway.headers import SENDFILE, VALUE
-from tar_gateway.sources import Caller, Content, Stat, Unsized
+from tar_gateway.sources import Caller, Content, Source, Stat, Unsized
 from tar_gateway.validators import Validator, read_date, read_validator
 
 Headers = Sequence[tuple[str, str]]
@@ -24,7 +24,7 @@ _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)
 _EMPTY_RANGE = re.compile(r"bytes \*/0+", re.IGNORECASE)
 
 # What a server answers when it could not do now what it may do later.
-_PASSING = frozenset({408, 429, 500, 502, 503, 504})
+PASSING = frozenset({408, 429, 500, 502, 503, 504})
 
 # Bytes that are worth reading for the sake of a connection.
 _SHORT = 4096
@@ -91,6 +91,32 @@ class Exchange(Protocol):
 
     def __call__(self, method: str, path: str, headers: Headers, caller: Caller) -> Answer:
         """Send one request; the answer's content is open and has to be closed."""
+        ...
+
+
+class FileServer(Source, Protocol):
+    """A `Source` that takes plain requests as well: a server of files, or several as one."""
+
+    def forward(self, method: str, path: str, query: str, headers: Headers) -> Answer:
+        """Pass a plain request on, and give the answer as it is. Raises `SourceError`.
+
+        ``path`` is a checked name, or a directory's with a slash at its end, or empty.
+        """
+        ...
+
+    def location(self, url: str, path: str) -> str | None:
+        """Give the path that a ``Location`` points to, `None` if it is none of the server's.
+
+        ``path`` is that of the request that was answered so.
+        """
+        ...
+
+    def reach(self) -> None:
+        """Ask for anything at all, within seconds. Raises `SourceError` if nothing answers."""
+        ...
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
         ...
 
 
@@ -331,6 +357,6 @@ def failure_of(answer: Answer, called: str) -> SourceError:
     return SourceError(
         f"{called} answered {phrase}",
         status=504 if status == 504 else 502,
-        transient=status in _PASSING,
+        transient=status in PASSING,
         retry_after=float(_seconds(answer.get("retry-after"))),
     )

@@ -137,11 +137,13 @@ class _Content:
 def _fault(error: Exception, called: str) -> SourceError:
     match error:
         case NewConnectionError():  # a ConnectTimeoutError too, so it comes first
-            return SourceError(f"{called} cannot be reached", transient=True)
+            return SourceError(f"{called} cannot be reached", transient=True, unreachable=True)
         case ConnectTimeoutError() | ReadTimeoutError():
-            return SourceError(f"{called} took too long", status=504, transient=True)
+            reason, unreachable = f"{called} took too long", isinstance(error, ConnectTimeoutError)
+            return SourceError(reason, status=504, transient=True, unreachable=unreachable)
         case SSLError():
-            return SourceError(f"{called}'s TLS certificate or connection is not right")
+            reason = f"{called}'s TLS certificate or connection is not right"
+            return SourceError(reason, unreachable=True)
         case InvalidHeader():
             return SourceError("the answer's Content-Length is not a length")
         case LocationParseError() | ValueError():

@@ -52,7 +52,11 @@ class Redirects:
             followed += 1
             url = place.geturl()
             target = (place.path or "/") + ("?" + place.query if place.query else "")
-            answer = self._origin(place).request(method, target, headers)
+            try:
+                answer = self._origin(place).request(method, target, headers)
+            except SourceError as error:
+                error.unreachable = False  # the upstream itself was there
+                raise
             if answer.status == 401:
                 # Another host's challenge is nothing that the caller could answer.
                 answer = replace(answer, status=403)

@@ -1,11 +1,13 @@
 """Members from a protected HTTP server: what is asked of it, and with which headers."""
 
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from tar_gateway.names import url_path
 from tar_gateway.service_headers import read_service_headers
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Content, Stat, Unsized
+from tar_gateway.sources.health import Health
 from tar_gateway.sources.http import Answer, Headers, HttpMembers
 from tar_gateway.sources.origin import PORTS, REACH, Origin
 from tar_gateway.sources.redirects import Redirects
@@ -31,6 +33,7 @@ class Upstream:
         self._own_headers = read_service_headers(file) if file else ()
         self._own_names = {name.lower() for name, _ in self._own_headers}
         self._redirects = Redirects(settings)
+        self.health = Health(settings)
         self._base = parts.path
         self._members = HttpMembers(self._ask)
 
@@ -44,11 +47,16 @@ class Upstream:
 
     def stat(self, path: str, caller: Caller) -> Stat | Unsized:
         """Learn a member's size, date and validator. Raises `SourceError`."""
-        return self._members.stat(path, caller)
+        found = self.health.watch(lambda: self._members.stat(path, caller))
+        if isinstance(found, Unsized):
+            return replace(found, content=self.health.watched(found.content))
+        return found
 
     def open(self, path: str, start: int, stop: int, stat: Stat, caller: Caller) -> Content:
         """Open a slice of a member. Raises `SourceError`."""
-        return self._members.open(path, start, stop, stat, caller)
+        health, members = self.health, self._members
+        content = health.watch(lambda: members.open(path, start, stop, stat, caller))
+        return health.watched(content)
 
     def forward(self, method: str, path: str, query: str, headers: Headers) -> Answer:
         """Pass a plain request on, and give the answer as it is, redirects included.
@@ -56,15 +64,20 @@ class Upstream:
         ``path`` is a checked name, or a directory's with a slash at its end, or empty.
         """
         target = self._base + url_path(path) + ("?" + query if query else "")
-        return self._request(method, target, headers)
+        answer = self.health.watch(lambda: self._request(method, target, headers))
+        return replace(answer, content=self.health.watched(answer.content))
 
     def reach(self) -> None:
         """Ask for anything at all, within seconds. Raises `SourceError` if nothing answers."""
-        answer = self._request("HEAD", self._base, [], timeout=REACH)
+        answer = self.health.watch(lambda: self._request("HEAD", self._base, [], timeout=REACH))
         answer.content.close()
 
-    def location(self, url: str) -> str | None:
-        """Give the path below the base that a ``Location`` points to, `None` if elsewhere."""
+    def location(self, url: str, path: str) -> str | None:
+        """Give the path below the base that a ``Location`` points to, `None` if elsewhere.
+
+        ``path`` is what was asked for when it came.
+        """
+        del path  # whatever was asked for, the base is the same
         try:
             parts = urlsplit(url)
             base = urlsplit(self.url)
