@@ -27,7 +27,7 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("upstream", metavar="UPSTREAM_URL_OR_DIRECTORY")
+@click.argument("upstream", metavar="[UPSTREAM_URL_OR_DIRECTORY]", required=False)
 @click.option(
     "--bind",
     default="127.0.0.1:8000",
@@ -35,19 +35,23 @@ def main() -> None:
     metavar="HOST:PORT",
     help="Where clients connect.",
 )
-def serve(upstream: str, bind: str) -> None:
+def serve(upstream: str | None, bind: str) -> None:
     """Run the gateway under gunicorn, in front of a file server or of a directory.
 
+    Without either, in front of what TAR_GATEWAY_UPSTREAM or TAR_GATEWAY_LOCATIONS_FILE says.
     Other settings come from the environment (TAR_GATEWAY_...), gunicorn's own from
     GUNICORN_CMD_ARGS.
     """
-    directory = None if upstream.startswith(("http://", "https://")) else Path(upstream)
+    directory = None
+    if upstream is not None and not upstream.startswith(("http://", "https://")):
+        directory = Path(upstream)
     if directory is not None and not directory.is_dir():
         raise click.BadParameter(
             f"'{upstream}' is neither a directory nor a URL that begins with http:// or https://",
             param_hint="UPSTREAM_URL_OR_DIRECTORY",
         )
-    os.environ[f"{PREFIX}UPSTREAM"] = upstream if directory is None else "http://127.0.0.1/"
+    if upstream is not None:
+        os.environ[f"{PREFIX}UPSTREAM"] = upstream if directory is None else "http://127.0.0.1/"
     try:
         checked_settings(os.environ)
     except SettingsError as error:

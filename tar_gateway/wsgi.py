@@ -6,11 +6,10 @@
 
 import os
 
+from tar_gateway.file_server import file_server
 from tar_gateway.gateway import Gateway
 from tar_gateway.settings import Settings
-from tar_gateway.sources.upstream import Upstream
 
 _settings = Settings.from_environment(os.environ)
-assert _settings.upstream is not None
 
-application = Gateway(Upstream(_settings.upstream, _settings), _settings)
+application = Gateway(file_server(_settings), _settings)

@@ -1,0 +1,28 @@
+"""What stands behind a gateway, as its settings say: one upstream, or locations of several."""
+
+from collections.abc import Sequence
+
+from tar_gateway.locations import read_locations
+from tar_gateway.settings import Settings
+from tar_gateway.sources.http import FileServer
+from tar_gateway.sources.locations import Locations
+from tar_gateway.sources.replicas import Replicas
+from tar_gateway.sources.upstream import Upstream
+
+
+def file_server(settings: Settings) -> FileServer:
+    """Make it. Raises `SettingsError` for a file that can't be used."""
+    if settings.locations_file is None:
+        assert settings.upstream is not None
+        return Upstream(settings.upstream, settings)
+    return Locations(
+        {
+            location.prefix: _one(location.upstreams, location.settings)
+            for location in read_locations(settings.locations_file, settings)
+        }
+    )
+
+
+def _one(urls: Sequence[str], settings: Settings) -> FileServer:
+    servers = [Upstream(url, settings) for url in urls]
+    return servers[0] if len(servers) == 1 else Replicas(servers)

@@ -1,0 +1,81 @@
+"""Several places as one: which server a path belongs to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tar_gateway.errors import SourceError
+from tar_gateway.names import url_path
+from tar_gateway.sources import Caller, Content, Stat, Unsized
+from tar_gateway.sources.http import Answer, FileServer, Headers
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """What lies below a prefix (without the leading slash, as paths come) lies at a server."""
+
+    prefix: str
+    server: FileServer
+
+    @property
+    def quoted(self) -> str:
+        return url_path(self.prefix)
+
+
+class Locations:
+    """A file server made of others, each with the paths below a prefix of its own.
+
+    ``servers`` are by prefix, such as ``/reports/``; the longest that a path begins with
+    decides, and what follows it is the path at that server. A path below none does not exist.
+    """
+
+    def __init__(self, servers: Mapping[str, FileServer]) -> None:
+        self._routes = [
+            _Route(prefix.removeprefix("/"), servers[prefix])
+            for prefix in sorted(servers, key=len, reverse=True)
+        ]
+
+    def __repr__(self) -> str:
+        return f"Locations({ {'/' + route.prefix: route.server for route in self._routes} })"
+
+    def is_concurrent(self, caller: Caller) -> bool:
+        """Tell whether all of them may be asked by several threads at once."""
+        return all(route.server.is_concurrent(caller) for route in self._routes)
+
+    def stat(self, path: str, caller: Caller) -> Stat | Unsized:
+        """Ask the server that the member belongs to. Raises `SourceError`."""
+        route = self._of_reference(path)
+        return route.server.stat(path.removeprefix(route.quoted), caller)
+
+    def open(self, path: str, start: int, stop: int, stat: Stat, caller: Caller) -> Content:
+        """Open a slice at the server that the member belongs to. Raises `SourceError`."""
+        route = self._of_reference(path)
+        return route.server.open(path.removeprefix(route.quoted), start, stop, stat, caller)
+
+    def forward(self, method: str, path: str, query: str, headers: Headers) -> Answer:
+        """Pass a plain request on to the server that its path belongs to."""
+        route = self._of_path(path)
+        return route.server.forward(method, path.removeprefix(route.prefix), query, headers)
+
+    def location(self, url: str, path: str) -> str | None:
+        """Give the path that a ``Location`` points to, as the server of ``path`` means it."""
+        route = self._of_path(path)
+        below = route.server.location(url, path.removeprefix(route.prefix))
+        return None if below is None else route.quoted + below
+
+    def close(self) -> None:
+        """Close the connections of all of them that are not in use."""
+        for route in self._routes:
+            route.server.close()
+
+    def _of_reference(self, reference: str) -> _Route:
+        # Prefixes are quoted by the rule for references, so that both are alike where the names
+        # are; a slash ends each, so that none ends within a name.
+        return self._first([route for route in self._routes if reference.startswith(route.quoted)])
+
+    def _of_path(self, path: str) -> _Route:
+        return self._first([route for route in self._routes if path.startswith(route.prefix)])
+
+    def _first(self, matching: list[_Route]) -> _Route:
+        if not matching:
+            raise SourceError("it lies in no location", status=404)
+        return matching[0]

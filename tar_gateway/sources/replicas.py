@@ -1,0 +1,161 @@
+"""Several equivalent upstreams as one: what one can't give is asked of the next.
+
+What a file is, and whether two answers are of one version, is known below; here is only who
+is asked, in which order, and what a failure of one means while there are others.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from hashlib import blake2b
+from typing import TypeVar
+
+from tar_gateway.errors import MemberChanged, SourceError
+from tar_gateway.names import url_path
+from tar_gateway.sources import Caller, Content, Stat, Unsized
+from tar_gateway.sources.health import Watched
+from tar_gateway.sources.http import PASSING, Answer, Headers
+from tar_gateway.sources.upstream import Upstream
+
+T = TypeVar("T")
+
+# What speaks of the server rather than of the member.
+_ITS_OWN = frozenset({502, 504})
+
+
+class Replicas:
+    """A file server made of equivalent ones: the same files under the same paths.
+
+    Each path has its own order of servers, the same in every process: that spreads load, while
+    a file stays with the server that has it in memory, and that says the same of it each time.
+    Those that failed come last for a while. A bundle's member goes on at the next server in
+    the middle of its bytes, where its version is provably the same there.
+    """
+
+    def __init__(self, servers: Sequence[Upstream]) -> None:
+        self._servers = tuple(servers)
+
+    def __repr__(self) -> str:
+        return f"Replicas({list(self._servers)!r})"
+
+    def is_concurrent(self, caller: Caller) -> bool:
+        """Say yes: connections are enough for everybody."""
+        del caller
+        return True
+
+    def stat(self, path: str, caller: Caller) -> Stat | Unsized:
+        """Learn a member's size, date and validator. Raises `SourceError`.
+
+        What the first server says that is able to is what counts, a 404 as well.
+        """
+        found = self._first(path, lambda server: server.stat(path, caller))
+        if isinstance(found, Unsized):
+            return replace(found, content=self._watched(found.content))
+        return found
+
+    def open(self, path: str, start: int, stop: int, stat: Stat, caller: Caller) -> Content:
+        """Open a slice of the version that ``stat`` describes, at a server that has it.
+
+        Raises `MemberChanged` when those that can be asked have another, or none. It is a
+        passing fault while there is one that can't be asked.
+        """
+
+        def open_at(server: Upstream) -> Content:
+            return server.open(path, start, stop, stat, caller)
+
+        return self._watched(self._first(path, open_at, of_one_version=True))
+
+    def forward(self, method: str, path: str, query: str, headers: Headers) -> Answer:
+        """Pass a plain request on, to the next server where one answers that it is not able to.
+
+        Raises `SourceError` where none answers; an answer that is no better at any other is
+        given as it is.
+        """
+        refused: Answer | None = None
+
+        def ask(server: Upstream) -> Answer:
+            nonlocal refused
+            answer = server.forward(method, path, query, headers)
+            if answer.status not in PASSING:
+                return answer
+            if refused is None:
+                refused = answer
+            else:
+                answer.content.close()
+            raise SourceError(f"the upstream answered {answer.status}")
+
+        try:
+            answer = self._first(url_path(path), ask)
+        except SourceError:
+            if refused is None:
+                raise
+            return refused
+        if refused is not None:
+            refused.content.close()
+        return answer
+
+    def location(self, url: str, path: str) -> str | None:
+        """Give the path below the bases that a ``Location`` points to, `None` if elsewhere."""
+        found = (server.location(url, path) for server in self._servers)
+        return next((below for below in found if below is not None), None)
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        for server in self._servers:
+            server.close()
+
+    def _first(self, path: str, ask: Callable[[Upstream], T], *, of_one_version: bool = False) -> T:
+        """Give what the first server gives that is able to, or raise what tells most.
+
+        With ``of_one_version`` one that has another version, or no such file, is not able to.
+        """
+        faults = []
+        for server in self._in_order(path):
+            try:
+                return ask(server)
+            except SourceError as error:
+                another = isinstance(error, MemberChanged) or error.status == 404
+                if not (error.status in _ITS_OWN or (another and of_one_version)):
+                    raise
+                faults.append(error)
+        raise _summed_up(faults)
+
+    def _in_order(self, path: str) -> Iterator[Upstream]:
+        """Give the servers as they are to be asked; those left alone come last.
+
+        They come all the same: whether one is able to is not known before it was asked.
+        """
+        left_alone = []
+        for server in self._ranked(path.partition("?")[0]):
+            if server.health.is_left_alone():
+                left_alone.append(server)
+            else:
+                yield server
+        yield from sorted(left_alone, key=lambda server: server.health.last_failure)
+
+    def _ranked(self, path: str) -> list[Upstream]:
+        # Rendezvous hashing: without one server, the order of the others stays as it is.
+        def rank(server: Upstream) -> bytes:
+            return blake2b(f"{server.url} {path}".encode(), digest_size=8).digest()
+
+        return sorted(self._servers, key=rank)
+
+    def _watched(self, content: Content) -> Content:
+        return Watched(content, self._noted)
+
+    def _noted(self, error: SourceError) -> SourceError:
+        """Say of a failure in the middle whether there is a server to go on at, at once."""
+        if not error.transient or all(server.health.is_failing for server in self._servers):
+            return error
+        return SourceError(error.reason, status=error.status, transient=True, elsewhere=True)
+
+
+def _summed_up(faults: list[SourceError]) -> SourceError:
+    """Choose, of all servers' faults, the one that says what can be done about it."""
+    passing = next((fault for fault in faults if fault.transient), None)
+    changed = next((fault for fault in faults if isinstance(fault, MemberChanged)), None)
+    if passing is not None and len(faults) > 1:
+        others = [fault for fault in faults if fault.status == 404 or fault is changed]
+        if others:
+            # The one with the right version may come back; if not, the bundle is planned anew.
+            return MemberChanged(others[0].reason, transient=True)
+    return passing or changed or faults[0]
