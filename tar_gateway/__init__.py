@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from tar_gateway.middleware import BundleMiddleware
     from tar_gateway.settings import Settings
     from tar_gateway.signing import sign_url
+    from tar_gateway.sources.locations import Locations
+    from tar_gateway.sources.replicas import Replicas
     from tar_gateway.sources.upstream import Upstream
     from tar_gateway.tarstream import TarStream, tar_size
 
@@ -17,7 +19,9 @@ __all__ = [
     "BrokenOff",
     "BundleMiddleware",
     "Gateway",
+    "Locations",
     "Member",
+    "Replicas",
     "Settings",
     "SettingsError",
     "TarGatewayError",
@@ -33,7 +37,9 @@ _HOMES = {
     "BrokenOff": "errors",
     "BundleMiddleware": "middleware",
     "Gateway": "gateway",
+    "Locations": "sources.locations",
     "Member": "layout",
+    "Replicas": "sources.replicas",
     "Settings": "settings",
     "SettingsError": "errors",
     "TarGatewayError": "errors",
