@@ -112,6 +112,7 @@ def download(made: Group) -> tuple[int, bytes]:
     finally:
         if hasattr(body, "close"):
             body.close()
+        gateway.close()
 
 
 def archive(data: bytes) -> bytes:

@@ -171,15 +171,8 @@ def test_a_size_is_in_bytes_or_says_its_unit(name, text, bytes_):
 @pytest.mark.parametrize(
     "name",
     [
-        *(
-            "MAX_BODY",
-            "SPOOL_LIMIT",
-            "MIN_READ_RATE",
-            "RETRY_PAUSE",
-            "RETRY_AFTER_LIMIT",
-            "RETRIES",
-        ),
-        "UPSTREAM_PAUSE",
+        *("MAX_BODY", "SPOOL_LIMIT", "MIN_READ_RATE", "RETRIES"),
+        *("RETRY_PAUSE", "RETRY_AFTER_LIMIT", "UPSTREAM_PAUSE"),
     ],
 )
 def test_some_numbers_may_be_nothing(name):
