@@ -1,6 +1,7 @@
 """Faults of an upstream, and an oracle: an answer that looks complete is right in every byte.
 
-``python -m tests.faults --trials N --seed S`` runs random ones and prints what came of them.
+``python -m tests.faults --trials N --seed S`` runs random ones and prints what came of them;
+with ``--replicas`` there are two upstreams, that don't always agree.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from itertools import count
 from urllib.parse import urlencode
 from wsgiref.util import setup_testing_defaults
 
-from tar_gateway import Gateway, Settings, Upstream
+from tar_gateway import Gateway, Replicas, Settings, Upstream
 from tar_gateway.errors import BrokenOff
 from tar_gateway.layout import Layout, Literal, Member
 from tar_gateway.validators import Validator, read_date, read_validator
@@ -227,8 +228,16 @@ class Planned:
     offset: int
 
 
+# What a second upstream has of the faulty member: all that happens to it there as well, another
+# version, or nothing.
+SECONDS = ("the same", "another", "nothing")
+
+
 class Trial:
-    """One bundle from an upstream with faults set for one of its members."""
+    """One bundle from an upstream with faults set for one of its members.
+
+    With a ``second`` upstream faults happen at whichever is asked.
+    """
 
     def __init__(
         self,
@@ -239,11 +248,13 @@ class Trial:
         faulty: int = 0,
         faults: Sequence[Planned] = (),
         ranged: tuple[int, int] | None = None,
+        second: tuple[Scripted, str] | None = None,
     ) -> None:
         self.members = members
         self.faulty = faulty
         self.faults = faults
         self.ranged = ranged
+        self.second = "the same"
         self.current = members[faulty]
         size = len(self.current.data)
         self.after = Version(random.Random(size).randbytes(size), self.current.proof, 1)
@@ -252,6 +263,18 @@ class Trial:
         for index, version in enumerate(members):
             good = lambda wire, version=version: version.reply(wire).send(wire)  # noqa: E731
             scripted.on(f"/{prefix}/{index}", self._answer if index == faulty else good)
+            if second is not None:
+                server, self.second = second
+                server.on(f"/{prefix}/{index}", self._answer_second if index == faulty else good)
+
+    def _answer_second(self, wire: Wire) -> None:
+        match self.second:
+            case "the same":
+                self._answer(wire)
+            case "another":
+                self.after.reply(wire).send(wire)
+            case "nothing":
+                Reply("404 Not Found", (), b"", 0).send(wire)
 
     def _answer(self, wire: Wire) -> None:
         number = next(self._numbers)
@@ -263,15 +286,15 @@ class Trial:
         reply.send(wire)
 
     def right_answers(self) -> list[bytes]:
-        """Give the archives of either version, and of new bytes under the old date.
+        """Give the archives of either version, and of one's bytes under the other's date.
 
-        The last is right only where nothing proves the file's version: whole and of the right
+        Those are right only where nothing proves the file's version: whole and of the right
         size it is all that can be asked for.
         """
         old, new = self.members[self.faulty], self.after
         pairs = [(old, old), (new, new)]
         if not old.strong and old.proof != "weak etag":
-            pairs.append((old, new))
+            pairs += [(old, new), (new, old)]
         return [self._archive(stat, data) for stat, data in pairs]
 
     def _archive(self, stat: Version, data: Version) -> bytes:
@@ -325,16 +348,19 @@ def _layout(versions: Sequence[Version]) -> Layout:
     )
 
 
-def must_recover(version: Version, faults: Sequence[Planned]) -> bool:
+def must_recover(trial: Trial) -> bool:
     """Tell whether a client must not notice: one passing fault, and the file is provable."""
-    (fault, *more) = faults
-    if more or fault.kind not in PASSING:
+    version = trial.members[trial.faulty]
+    (fault, *more) = trial.faults
+    if trial.second == "nothing" or more or fault.kind not in PASSING:
         return False
     untouched = fault.request == 0 or fault.kind in {"nothing", "500", "502", "503", "504"}
     return version.strong or untouched
 
 
-def random_trial(scripted: Scripted, number: int, seed: int) -> Trial:
+def random_trial(
+    scripted: Scripted, number: int, seed: int, second: Scripted | None = None
+) -> Trial:
     """Make the trial with this number of a run with this seed."""
     choose = random.Random(f"{seed}/{number}")
     proofs = ["strong etag"] * 4 + ["strong date"] * 2 + ["weak etag", "weak date", "nothing"]
@@ -359,7 +385,16 @@ def random_trial(scripted: Scripted, number: int, seed: int) -> Trial:
         total = _layout(members).size
         start = choose.randrange(total)
         ranged = (start, choose.randrange(start, total))
-    return Trial(scripted, f"{seed}-{number}", members, faulty=faulty, faults=faults, ranged=ranged)
+    other = (second, choose.choice(SECONDS)) if second is not None else None
+    return Trial(
+        scripted,
+        f"{seed}-{number}",
+        members,
+        faulty=faulty,
+        faults=faults,
+        ranged=ranged,
+        second=other,
+    )
 
 
 def _offset(choose: random.Random, size: int) -> int:
@@ -372,16 +407,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=8)
+    parser.add_argument("--replicas", action="store_true", help="two upstreams instead of one")
     options = parser.parse_args(arguments)
     logging.disable()  # every trial has something to say
     outcomes: Counter[str] = Counter()
     recoverable = 0
     lost, corrupt = [], []
-    with Scripted() as scripted:
-        gateway = Gateway(Upstream(scripted.url, SETTINGS), SETTINGS)
+    with Scripted() as scripted, Scripted() as second:
+        upstreams = [Upstream(server.url, SETTINGS) for server in (scripted, second)]
+        gateway = Gateway(Replicas(upstreams) if options.replicas else upstreams[0], SETTINGS)
 
         def run(number: int) -> tuple[int, Trial, str]:
-            trial = random_trial(scripted, number, options.seed)
+            other = second if options.replicas else None
+            trial = random_trial(scripted, number, options.seed, other)
             return number, trial, trial.run(gateway)
 
         with ThreadPoolExecutor(options.threads) as pool:
@@ -389,7 +427,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 outcomes[outcome] += 1
                 if outcome == "CORRUPT":
                     corrupt.append((number, trial.faults))
-                if must_recover(trial.members[trial.faulty], trial.faults):
+                if must_recover(trial):
                     recoverable += 1
                     if outcome != "right":
                         lost.append((number, outcome, trial.faults))

@@ -107,8 +107,9 @@ def test_a_fault_under_a_range_never_makes_a_wrong_slice(upstream, kind):
     assert outcome(upstream, "strong etag", planned, ranged=(700, 60_000)) != "CORRUPT"
 
 
-def test_random_trials_find_no_corruption_and_lose_nothing():
-    command = [sys.executable, "-m", "tests.faults", "--trials", "500", "--seed", "11"]
+@pytest.mark.parametrize("upstreams", [[], ["--replicas"]], ids=["one", "two"])
+def test_random_trials_find_no_corruption_and_lose_nothing(upstreams):
+    command = [sys.executable, "-m", "tests.faults", "--trials", "500", "--seed", "11", *upstreams]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout
     assert "500 trials" in done.stdout
