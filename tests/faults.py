@@ -354,7 +354,9 @@ def must_recover(trial: Trial) -> bool:
     (fault, *more) = trial.faults
     if trial.second == "nothing" or more or fault.kind not in PASSING:
         return False
-    untouched = fault.request == 0 or fault.kind in {"nothing", "500", "502", "503", "504"}
+    # An upstream's first request asks by HEAD, unless another one was asked for that.
+    by_head = fault.request == 0 and trial.second == "the same"
+    untouched = by_head or fault.kind in {"nothing", "500", "502", "503", "504"}
     return version.strong or untouched
 
 
