@@ -145,6 +145,16 @@ def test_a_server_that_falls_silent_is_left_for_the_next_one(pair: Group):
     assert pair.asked() == [["HEAD", "GET"], [f"GET bytes=1000-{len(DATA) - 1}"]]
 
 
+def test_a_server_that_drips_is_left_for_the_next_one():
+    def dripping(wire: Wire) -> None:
+        wire.drip(DATA[1000:2000], 0.01)
+
+    with group(read_timeout=0.2, retries=1) as pair:
+        pair.servers[0].break_at("/a", Fault(1000, dripping))
+        assert download(pair) == (200, archive(DATA))
+        assert [len(requests) for requests in pair.asked()] == [2, 1]
+
+
 @pytest.mark.parametrize("second", [CHANGED, MISSING], ids=["another version", "no such file"])
 def test_a_server_without_the_version_is_passed_over_for_one_that_has_it(second: Script):
     with group(3) as three:

@@ -3,6 +3,7 @@
 Nothing is asked here, and no server is chosen: that is for those who hold several.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -34,6 +35,9 @@ class Health:
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         self._pause = settings.upstream_pause
+        self._rate = settings.min_read_rate
+        # A fetch is broken off after twice as long: then it is known whom not to ask again.
+        self._window = settings.read_timeout / 2
         self._retry = Retry.from_settings(settings)
         self._clock = clock
         self._lock = threading.Lock()
@@ -91,13 +95,13 @@ class Health:
         return answer
 
     def watched(self, content: Content) -> Content:
-        """Give a content whose failures are remembered as well."""
+        """Give a content whose failures are remembered as well, and that it drips."""
         began = self._clock()
 
         def noted(error: SourceError) -> SourceError:
             return self._failed(error, began) if error.transient else error
 
-        return Watched(content, noted)
+        return Watched(content, noted, rate=self._rate, window=self._window)
 
     def _begin(self) -> float:
         now = self._clock()
@@ -137,17 +141,33 @@ class Health:
 
 
 class Watched:
-    """A content whose failures ``noted`` hears of, and gives the error that is raised."""
+    """A content whose failures ``noted`` hears of, and gives the error that is raised.
 
-    def __init__(self, content: Content, noted: Callable[[SourceError], SourceError]) -> None:
+    It also hears of less than ``rate`` bytes a second in ``window`` seconds of waiting, which
+    raises nothing here.
+    """
+
+    def __init__(
+        self,
+        content: Content,
+        noted: Callable[[SourceError], SourceError],
+        *,
+        rate: int = 0,
+        window: float = math.inf,
+    ) -> None:
         self._content = content
         self._noted = noted
+        self._rate = rate
+        self._window = window
+        self._given = 0
+        self._waited = 0.0
         self._stopped = False
 
     def read(self, limit: int) -> bytes:
         """Give what is there. Raises `SourceError` when the bytes stop coming."""
+        before = time.monotonic()
         try:
-            return self._content.read(limit)
+            block = self._content.read(limit)
         except SourceError as error:
             if self._stopped:
                 raise  # it is nobody's failure that the client has left
@@ -155,6 +175,13 @@ class Watched:
             if known is error:
                 raise
             raise known from error
+        self._given += len(block)
+        self._waited += time.monotonic() - before
+        if self._waited > self._window:
+            if self._given < self._rate * self._waited:
+                self._noted(SourceError("it comes too slowly", status=504, transient=True))
+            self._given, self._waited = 0, 0.0
+        return block
 
     def stop(self) -> None:
         """Pass the wish on."""
