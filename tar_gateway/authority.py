@@ -13,7 +13,8 @@ from wsgiref.types import WSGIEnvironment
 from tar_gateway.environ import file_uri, mount_of, passed_headers, query_of, referer_of
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller
-from tar_gateway.sources.http import failure_of, fault_of, let_go
+from tar_gateway.sources.health import Health
+from tar_gateway.sources.http import Headers, failure_of, fault_of, let_go
 from tar_gateway.sources.origin import REACH, Origin
 from tar_gateway.sources.tls import client_tls
 
@@ -29,6 +30,7 @@ class Authority:
         parts = urlsplit(url)
         tls = client_tls(settings, certificate=False) if parts.scheme == "https" else None
         self._origin = Origin(url, settings, called="the authority", tls=tls)
+        self._health = Health(settings)
         self._target = parts.path + ("?" + parts.query if parts.query else "")
 
     def permit(self, path: str, caller: Caller) -> None:
@@ -71,7 +73,10 @@ class Authority:
         if "referer" in headers:
             headers["referer"] = referer_of(environ) or ""
         told = [("X-Original-URI", uri), ("X-Original-Method", method)]
-        answer = self._origin.request("GET", self._target, [*headers.items(), *told])
+        self._health.watch(lambda: self._judge([*headers.items(), *told]))
+
+    def _judge(self, headers: Headers) -> None:
+        answer = self._origin.request("GET", self._target, headers)
         let_go(answer)
         if answer.status in {401, 403}:
             raise fault_of(answer)

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from tar_gateway.authority import Authority
 from tar_gateway.errors import SettingsError, SourceError
+from tar_gateway.locations import read_locations
 from tar_gateway.settings import PREFIX, Settings
 from tar_gateway.sources.upstream import Upstream
 
@@ -33,8 +34,12 @@ def effective(settings: Settings) -> Iterator[str]:
 
 def findings(settings: Settings) -> Iterator[Finding]:
     """Look at everything that a gateway with these settings needs. Asks each server once."""
-    assert settings.upstream is not None
-    yield _reached("upstream", settings.upstream, Upstream, settings)
+    if settings.upstream is not None:
+        yield _reached("upstream", settings.upstream, Upstream, settings)
+    if settings.locations_file is not None:
+        for location in read_locations(settings.locations_file, settings):
+            for url in location.upstreams:
+                yield _reached(f"location {location.prefix}", url, Upstream, location.settings)
     if settings.auth_request is not None:
         yield _reached("authority", settings.auth_request, Authority, settings)
     yield _descriptors(settings)

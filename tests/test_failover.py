@@ -417,6 +417,15 @@ def test_a_redirect_of_any_server_is_translated(pair: Group, number: int):
     assert pair.replicas.location("http://elsewhere/x", "a") is None
 
 
+def test_several_servers_are_there_as_long_as_one_is(pair: Group):
+    pair.servers[0].on("/", close)
+    pair.servers[1].on("/", MISSING)
+    pair.replicas.reach()
+    pair.servers[1].on("/", close)
+    with pytest.raises(SourceError):
+        pair.replicas.reach()
+
+
 def test_a_repr_says_which_servers(pair: Group):
     assert all(server.url in repr(pair.replicas) for server in pair.servers)
 

@@ -7,6 +7,7 @@ from tar_gateway.errors import SourceError
 from tar_gateway.names import url_path
 from tar_gateway.sources import Caller, Content, Stat, Unsized
 from tar_gateway.sources.http import Answer, FileServer, Headers
+from tar_gateway.sources.replicas import reach_any
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,10 @@ class Locations:
         route = self._of_path(path)
         below = route.server.location(url, path.removeprefix(route.prefix))
         return None if below is None else route.quoted + below
+
+    def reach(self) -> None:
+        """Tell whether any of them answers: what lies at the others must not stop it all."""
+        reach_any(route.server for route in self._routes)
 
     def close(self) -> None:
         """Close the connections of all of them that are not in use."""

@@ -4,7 +4,7 @@ What a file is, and whether two answers are of one version, is known below; here
 is asked, in which order, and what a failure of one means while there are others.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from typing import TypeVar
@@ -13,7 +13,7 @@ from tar_gateway.errors import MemberChanged, SourceError
 from tar_gateway.names import url_path
 from tar_gateway.sources import Caller, Content, Stat, Unsized
 from tar_gateway.sources.health import Watched
-from tar_gateway.sources.http import PASSING, Answer, Headers
+from tar_gateway.sources.http import PASSING, Answer, FileServer, Headers
 from tar_gateway.sources.upstream import Upstream
 
 T = TypeVar("T")
@@ -98,6 +98,11 @@ class Replicas:
         found = (server.location(url, path) for server in self._servers)
         return next((below for below in found if below is not None), None)
 
+    def reach(self) -> None:
+        """Tell whether any of them answers, within seconds. Raises `SourceError` otherwise."""
+        servers = sorted(self._servers, key=lambda server: server.health.is_failing)
+        reach_any(servers)
+
     def close(self) -> None:
         """Close the connections that are not in use."""
         for server in self._servers:
@@ -147,6 +152,20 @@ class Replicas:
         if not error.transient or all(server.health.is_failing for server in self._servers):
             return error
         return SourceError(error.reason, status=error.status, transient=True, elsewhere=True)
+
+
+def reach_any(servers: Iterable[FileServer]) -> None:
+    """Ask one after the other until one answers. Raises the last one's `SourceError`."""
+    fault: SourceError | None = None
+    for server in servers:
+        try:
+            server.reach()
+        except SourceError as error:
+            fault = error
+        else:
+            return
+    if fault is not None:
+        raise fault
 
 
 def _summed_up(faults: list[SourceError]) -> SourceError:
