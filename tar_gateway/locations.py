@@ -26,7 +26,7 @@ _SETTINGS: Final = {
     "connect_timeout": "connect_timeout",
     "read_timeout": "read_timeout",
 }
-_KEYS: Final = ("prefix", "upstream", *_SETTINGS)
+KEYS: Final = ("prefix", "upstream", *_SETTINGS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +76,8 @@ def read_locations(path: Path, settings: Settings) -> tuple[Location, ...]:
 def _read(table: Mapping[str, Any], directory: Path, settings: Settings) -> Location:
     """Read one table. Raises `ValueError` with the key and what is wrong with it."""
     for key in table:
-        if key not in _KEYS:
-            raise ValueError(_unknown(key, _KEYS))
+        if key not in KEYS:
+            raise ValueError(_unknown(key, KEYS))
     for key in ("prefix", "upstream"):
         if key not in table:
             raise ValueError(f"{key}: it is missing")

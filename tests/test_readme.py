@@ -4,7 +4,9 @@ import re
 from dataclasses import MISSING, fields
 from pathlib import Path
 
-from tar_gateway import Gateway, Settings, errors
+from tar_gateway import Gateway, Settings, errors, locations
+from tar_gateway.file_server import file_server
+from tar_gateway.startup import checked_settings
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -53,6 +55,20 @@ def test_the_example_of_a_gateway_makes_one():
     made: dict[str, object] = {}
     exec(example, made)
     assert isinstance(made["application"], Gateway)
+
+
+def test_the_example_of_locations_is_understood(tmp_path):
+    (example,) = re.findall(r"<!-- example: locations -->\n```toml\n(.+?)```", README, re.DOTALL)
+    (tmp_path / "locations.toml").write_text(example)
+    (tmp_path / "reports.headers").write_text("X-Api-Key: secret\n")
+    environ = {"TAR_GATEWAY_LOCATIONS_FILE": str(tmp_path / "locations.toml")}
+    settings = checked_settings(environ)
+    assert isinstance(Gateway(file_server(settings), settings), Gateway)
+
+
+def test_every_key_of_a_location_stands_in_the_table_in_order():
+    told = [key.strip(" `") for row in rows("Several upstreams") for key in row[0].split(",")]
+    assert told == list(locations.KEYS)
 
 
 def test_both_commands_are_there_for_copying():
