@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from tar_gateway.locations import read_locations
 from tar_gateway.settings import Settings
+from tar_gateway.sources import Limits
 from tar_gateway.sources.http import FileServer
 from tar_gateway.sources.locations import Locations
 from tar_gateway.sources.replicas import Replicas
@@ -15,11 +16,10 @@ def file_server(settings: Settings) -> FileServer:
     if settings.locations_file is None:
         assert settings.upstream is not None
         return Upstream(settings.upstream, settings)
+    locations = read_locations(settings.locations_file, settings)
     return Locations(
-        {
-            location.prefix: _one(location.upstreams, location.settings)
-            for location in read_locations(settings.locations_file, settings)
-        }
+        {each.prefix: _one(each.upstreams, each.settings) for each in locations},
+        {each.prefix: Limits.from_settings(each.settings) for each in locations},
     )
 
 

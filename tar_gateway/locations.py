@@ -25,6 +25,8 @@ _SETTINGS: Final = {
     "key_file": "upstream_key_file",
     "connect_timeout": "connect_timeout",
     "read_timeout": "read_timeout",
+    "max_members": "max_members",
+    "max_bytes": "max_bytes",
 }
 KEYS: Final = ("prefix", "upstream", *_SETTINGS)
 

@@ -13,7 +13,7 @@ from tar_gateway.fetchers import FIRST, GROWTH, LATE, Fetchers
 from tar_gateway.layout import Layout, Member
 from tar_gateway.retry import Retry
 from tar_gateway.settings import Settings
-from tar_gateway.sources import Caller, Content, Permit, Source, Stat, Unsized
+from tar_gateway.sources import Caller, Content, Limited, Limits, Permit, Source, Stat, Unsized
 from tar_gateway.spool import Spool, Spooled
 
 # Bytes: half of what fits into signed 64 bits, more than any disk and any client can hold.
@@ -87,6 +87,9 @@ class Planner:
         Raises `MembersFailed`, which names all that can't be had, `ContentTooLarge`, or
         `ClientLeft`.
         """
+        limits = self._limits(bundle)
+        if len(bundle.members) > limits.members:
+            raise ContentTooLarge(f"there are more than the {limits.members} members allowed")
         survey = _Survey(self, bundle.members, caller)
         try:
             if self._source.is_concurrent(caller):
@@ -94,7 +97,7 @@ class Planner:
             else:
                 survey.run_alone()
             stats = survey.stats()
-            limit = self._settings.max_bytes or _LARGEST
+            limit = int(min(limits.size, _LARGEST))
             # Before the layout, whose offsets have 64 bits.
             if sum(stat.size for stat in stats) > _LARGEST:
                 raise _too_large(limit)
@@ -105,6 +108,13 @@ class Planner:
             survey.abandon()
             raise
         return plan
+
+    def _limits(self, bundle: Bundle) -> Limits:
+        limits = Limits.from_settings(self._settings)
+        if isinstance(self._source, Limited):
+            references = (member.reference for member in bundle.members)
+            limits = limits.strictest(self._source.limits(references))
+        return limits
 
     @property
     def timeout(self) -> float:

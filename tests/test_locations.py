@@ -209,6 +209,51 @@ def test_a_location_has_its_own_times(tmp_path: Path):
         app.get("/hasty/x", status=504)
 
 
+LIMITED = """
+[[location]]
+prefix = "/"
+upstream = "{a}"
+max_members = 4
+
+[[location]]
+prefix = "/few/"
+upstream = "{a}"
+max_members = 2
+
+[[location]]
+prefix = "/small/"
+upstream = "{a}"
+max_bytes = 25000
+"""
+
+
+@pytest.mark.parametrize(
+    ("members", "status"),
+    [
+        ("1 2 3 4", 200),
+        ("1 2 3 4 5", 413),
+        ("few/1 few/2", 200),
+        ("few/1 few/2 few/3", 413),
+        ("few/1 2 3", 413),
+        ("1 2 few/3", 413),
+        ("small/1", 200),
+        ("small/1 2", 413),
+        ("few/1 small/2", 413),
+        ("1 nowhere/small/1 nowhere/few/1", 200),
+    ],
+)
+def test_a_bundle_keeps_to_the_limits_of_every_location_it_has_a_member_of(
+    tmp_path: Path, members: str, status: int
+):
+    upstream = FilesUpstream(dict.fromkeys("12345", b"x" * 10000))
+    upstream.files |= {"nowhere/small/1": b"x" * 10_000, "nowhere/few/1": b"x" * 10_000}
+    with gateway(tmp_path, LIMITED, a=upstream) as app:
+        query = "&".join(f"bundle={member}" for member in members.split())
+        app.get("/?" + query, status=status)
+    if status == 413 and "small" not in members:
+        assert upstream.requests == []
+
+
 # --- failover -----------------------------------------------------------------------------------
 
 

@@ -4,10 +4,12 @@ A source knows nothing of archives, bundles or the client; it is asked for one m
 time, from many threads at once.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, Self, runtime_checkable
 
+from tar_gateway.settings import Settings
 from tar_gateway.tally import Tally
 from tar_gateway.validators import Validator
 
@@ -71,6 +73,32 @@ class Unsized:
 
     mtime: int
     content: Content
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one bundle may be: so many members, and an archive of so many bytes."""
+
+    members: float = math.inf
+    size: float = math.inf
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Take the numbers from the settings."""
+        return cls(settings.max_members, settings.max_bytes or math.inf)
+
+    def strictest(self, other: Self) -> Self:
+        """Give what both allow."""
+        return type(self)(min(self.members, other.members), min(self.size, other.size))
+
+
+@runtime_checkable
+class Limited(Protocol):
+    """A source with limits of its own for bundles that have certain members."""
+
+    def limits(self, paths: Iterable[str]) -> Limits:
+        """Give the limits of a bundle of these members, by their references."""
+        ...
 
 
 class Source(Protocol):

@@ -1,11 +1,13 @@
 """Several places as one: which server a path belongs to."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from types import MappingProxyType
 
 from tar_gateway.errors import SourceError
 from tar_gateway.names import url_path
-from tar_gateway.sources import Caller, Content, Stat, Unsized
+from tar_gateway.sources import Caller, Content, Limits, Stat, Unsized
 from tar_gateway.sources.http import Answer, FileServer, Headers
 from tar_gateway.sources.replicas import reach_any
 
@@ -16,6 +18,7 @@ class _Route:
 
     prefix: str
     server: FileServer
+    limits: Limits
 
     @property
     def quoted(self) -> str:
@@ -27,11 +30,14 @@ class Locations:
 
     ``servers`` are by prefix, such as ``/reports/``; the longest that a path begins with
     decides, and what follows it is the path at that server. A path below none does not exist.
+    ``limits``, by prefix as well, are of bundles with any member there.
     """
 
-    def __init__(self, servers: Mapping[str, FileServer]) -> None:
+    def __init__(
+        self, servers: Mapping[str, FileServer], limits: Mapping[str, Limits] = MappingProxyType({})
+    ) -> None:
         self._routes = [
-            _Route(prefix.removeprefix("/"), servers[prefix])
+            _Route(prefix.removeprefix("/"), servers[prefix], limits.get(prefix, Limits()))
             for prefix in sorted(servers, key=len, reverse=True)
         ]
 
@@ -63,6 +69,11 @@ class Locations:
         below = route.server.location(url, path.removeprefix(route.prefix))
         return None if below is None else route.quoted + below
 
+    def limits(self, paths: Iterable[str]) -> Limits:
+        """Give what all locations allow that the members are of."""
+        allowed = {route.limits for path in paths for route in self._matching(path)[:1]}
+        return reduce(Limits.strictest, allowed, Limits())
+
     def reach(self) -> None:
         """Tell whether any of them answers: what lies at the others must not stop it all."""
         reach_any(route.server for route in self._routes)
@@ -72,15 +83,19 @@ class Locations:
         for route in self._routes:
             route.server.close()
 
-    def _of_reference(self, reference: str) -> _Route:
+    def _matching(self, reference: str) -> list[_Route]:
         # Prefixes are quoted by the rule for references, so that both are alike where the names
         # are; a slash ends each, so that none ends within a name.
-        return self._first([route for route in self._routes if reference.startswith(route.quoted)])
+        return [route for route in self._routes if reference.startswith(route.quoted)]
+
+    def _of_reference(self, reference: str) -> _Route:
+        return _first(self._matching(reference))
 
     def _of_path(self, path: str) -> _Route:
-        return self._first([route for route in self._routes if path.startswith(route.prefix)])
+        return _first([route for route in self._routes if path.startswith(route.prefix)])
 
-    def _first(self, matching: list[_Route]) -> _Route:
-        if not matching:
-            raise SourceError("it lies in no location", status=404)
-        return matching[0]
+
+def _first(matching: Sequence[_Route]) -> _Route:
+    if not matching:
+        raise SourceError("it lies in no location", status=404)
+    return matching[0]
