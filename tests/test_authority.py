@@ -337,6 +337,20 @@ def test_what_is_refused_by_its_name_is_not_asked_about(app, authority):
     assert authority.requests == []
 
 
+def test_an_authority_that_goes_on_failing_is_not_asked_again_for_every_member(upstream, authority):
+    members = [f"{number}" for number in range(500)]
+    chosen = Settings(upstream=upstream.url, auth_request=authority.url_to_ask)
+    authority.on("/check", close)
+    with served(chosen) as app:
+        response = app.get("/?" + "&".join(f"bundle={name}" for name in members), status=502)
+    assert len(response.json["members"]) == 500
+    # Three times each, were it not known; so are those that were under way before.
+    assert len(authority.requests) < 1000
+    assert {request.get("X-Original-URI") for request in authority.requests} == {
+        f"/{name}" for name in members
+    }
+
+
 def test_a_passing_failure_is_asked_about_again_as_the_upstreams_are(upstream, authority):
     busy = status("503 Service Unavailable", "Retry-After: 0")
     chosen = Settings(

@@ -4,12 +4,14 @@ import io
 import ssl
 import tarfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 import pytest
 import trustme
 
-from tar_gateway import Settings
+from tar_gateway import Settings, Upstream
+from tar_gateway.errors import SourceError
+from tar_gateway.sources import Caller
 from tar_gateway.sources.redirects import place_of
 from tests.files_upstream import TEXT, Canned, FilesUpstream, gateway_to
 
@@ -59,6 +61,20 @@ def test_a_part_of_an_archive_is_a_part_of_what_is_redirected_to(upstream, store
     assert part.body == whole.body[600:701]
     asked = store.requests[-1].headers
     assert (asked["range"], asked["if-match"]) == ("bytes=88-188", whole_tag(store))
+
+
+def test_a_host_that_is_not_there_says_nothing_of_the_upstream():
+    with FilesUpstream() as gone:
+        host = gone.host
+    with FilesUpstream({"a": redirect(f"http://{host}/a")}) as upstream:
+        settings = Settings(redirect_hosts=[host])
+        with (
+            closing(Upstream(upstream.url, settings)) as asked,
+            pytest.raises(SourceError, match="redirects to cannot be reached") as caught,
+        ):
+            asked.stat("a", Caller())
+    assert caught.value.transient
+    assert not caught.value.unreachable
 
 
 def whole_tag(store: FilesUpstream) -> str:

@@ -198,6 +198,7 @@ def test_a_fault_before_the_content_has_a_status_and_may_pass_or_not(
             with pytest.raises(SourceError, match=reason) as caught:
                 ask()
             assert (caught.value.status, caught.value.transient) == (status, transient)
+            assert not caught.value.unreachable
         assert server.wait_for(lambda server: server.open == 0)
         server.on("/a", File(DATA))
         whole(upstream)
@@ -248,6 +249,7 @@ def test_an_upstream_that_refuses_connections_cannot_be_reached():
     ):
         upstream.stat("a", NOBODY)
     assert (caught.value.status, caught.value.transient) == (502, True)
+    assert caught.value.unreachable
 
 
 def test_an_upstream_that_accepts_no_connection_takes_too_long():
@@ -262,6 +264,7 @@ def test_an_upstream_that_accepts_no_connection_takes_too_long():
         with pytest.raises(SourceError, match="took too long") as caught:
             upstream.stat("a", NOBODY)
     assert (caught.value.status, caught.value.transient) == (504, True)
+    assert caught.value.unreachable
 
 
 def test_a_connection_that_died_while_idle_is_replaced():

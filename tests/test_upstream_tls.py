@@ -158,9 +158,12 @@ def test_a_plain_server_behind_an_https_url_gives_nothing(files):
         settings = Settings(upstream_ca_file=files.ca)
         with (
             closing(Upstream(f"https://{upstream.host}/", settings)) as https,
-            pytest.raises(SourceError, match="TLS certificate or connection is not right"),
+            pytest.raises(
+                SourceError, match="TLS certificate or connection is not right"
+            ) as caught,
         ):
             https.stat("a", Caller())
+    assert (caught.value.unreachable, caught.value.transient) == (True, False)
 
 
 # --- files that can't be used ------------------------------------------------------------------
