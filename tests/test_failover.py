@@ -1,6 +1,7 @@
 """Several equivalent upstreams: what one can't give comes from the next, if it is the same."""
 
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import pytest
 
 from tar_gateway import BrokenOff, Gateway, Replicas, Settings, TarStream, Upstream
 from tar_gateway.errors import MemberChanged, SourceError
-from tar_gateway.sources import Caller, Stat, Unsized
+from tar_gateway.sources import Caller, Stat
 from tar_gateway.sources.http import Answer
 from tests.fakes import record_pauses
 from tests.scripted import (
@@ -20,6 +21,7 @@ from tests.scripted import (
     Scripted,
     Wire,
     answer,
+    chunked,
     close,
     reset,
     stall,
@@ -266,18 +268,15 @@ def test_a_version_may_come_back_with_the_server_that_has_it(pair: Group):
         assert content.read(100) == DATA[5:9]
 
 
-def test_a_member_of_untold_size_that_breaks_is_read_elsewhere(pair: Group):
-    untold = answer(DATA, length=None)
-    pair.on([untold, untold, close], untold)
-    broken = pair.replicas.stat("a", NOBODY)
-    assert isinstance(broken, Unsized)
-    broken.content.close()
-    pair.forget()
-    cut = answer(DATA, "Transfer-Encoding: chunked", length=None, then=close)
-    pair.on(cut, untold)
+def test_a_member_of_untold_size_that_breaks_is_read_elsewhere(
+    pair: Group, monkeypatch: pytest.MonkeyPatch
+):
+    pauses = record_pauses(monkeypatch)
+    pair.on(chunked(b"01234", end=b"5\r\n0"), chunked(b"01234"))
     status, received = download(pair)
-    assert (status, received[512 : 512 + len(DATA)]) == (200, DATA)
-    assert pair.asked()[1] != []
+    assert (status, received[512:517]) == (200, b"01234")
+    assert pair.asked() == [["HEAD", "GET bytes=0-0"], ["HEAD", "GET bytes=0-0"]]
+    assert pauses == [0]
 
 
 # --- left alone ---------------------------------------------------------------------------------
@@ -398,6 +397,15 @@ def test_when_no_server_answers_a_plain_request_fails(pair: Group):
     pair.on(close, reset)
     with pytest.raises(SourceError, match="broke the connection"):
         forward(pair)
+
+
+def test_a_server_whose_plain_file_breaks_is_left_alone(pair: Group):
+    pair.servers[0].break_at("/a", Fault(1000, close))
+    got = forward(pair)
+    with closing(got.content), pytest.raises(SourceError):
+        deque(iter(lambda: got.content.read(100_000), b""))
+    forward(pair).content.close()
+    assert pair.asked() == [["GET"], ["GET"]]
 
 
 def test_no_connection_is_lost_to_answers_that_are_not_passed_on(pair: Group):

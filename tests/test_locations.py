@@ -221,6 +221,11 @@ upstream = "{a}"
 max_members = 2
 
 [[location]]
+prefix = "/many/"
+upstream = "{a}"
+max_members = 5
+
+[[location]]
 prefix = "/small/"
 upstream = "{a}"
 max_bytes = 25000
@@ -232,6 +237,8 @@ max_bytes = 25000
     [
         ("1 2 3 4", 200),
         ("1 2 3 4 5", 413),
+        ("many/1 many/2 many/3 many/4 many/5", 200),
+        ("many/1 many/2 many/3 many/4 5", 413),
         ("few/1 few/2", 200),
         ("few/1 few/2 few/3", 413),
         ("few/1 2 3", 413),
