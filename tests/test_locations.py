@@ -1,8 +1,12 @@
 """Several places as one: every path belongs to the servers of the longest prefix it begins with."""
 
 import io
+import json
+import os
+import random
 import tarfile
 import threading
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,7 +18,9 @@ from webtest import TestApp
 
 from tar_gateway import Gateway, Settings
 from tar_gateway.file_server import file_server
+from tests import servers
 from tests.files_upstream import TEXT, Canned, FilesUpstream
+from tests.servers import nginx
 
 NAMES = ("a", "b", "c")
 
@@ -271,3 +277,36 @@ def test_a_location_of_several_servers_does_without_one(tmp_path: Path):
     files = {str(number): str(number).encode() for number in range(20)}
     with gateway(tmp_path, toml, a=FilesUpstream(files)) as app:
         assert members_of(app, "/?" + "&".join(f"bundle={name}" for name in files)) == files
+
+
+@pytest.mark.needs("nginx")
+@pytest.mark.parametrize("worker", ["gthread", "gevent"])
+def test_a_download_goes_on_when_its_server_is_stopped(tmp_path: Path, worker: str):
+    content = random.Random(7).randbytes(4 * 1024 * 1024)
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "a.bin").write_bytes(content)
+    os.utime(tmp_path / "files" / "a.bin", (1_600_000_000, 1_600_000_000))
+    places = [tmp_path / "first", tmp_path / "second"]
+    with ExitStack() as stack:
+        stops = [stack.enter_context(ExitStack()) for _ in places]
+        urls = [
+            stop.enter_context(nginx(tmp_path / "files", place, "limit_rate 4m;"))
+            for stop, place in zip(stops, places, strict=True)
+        ]
+        file = tmp_path / "locations.toml"
+        file.write_text(f'[[location]]\nprefix = "/"\nupstream = {json.dumps(urls)}\n')
+        options = ["--worker-class", worker]
+        running = stack.enter_context(
+            servers.gateway("", tmp_path / "gateway", *options, locations_file=str(file))
+        )
+        url = running.url + "?bundle=a.bin"
+        answer = stack.enter_context(urllib.request.urlopen(url, timeout=servers.PATIENCE))
+        received = answer.read(100_000)
+        asked = ["HEAD" in (place / "access.log").read_text() for place in places]
+        assert sorted(asked) == [False, True]
+        stops[asked.index(True)].close()
+        received += answer.read()
+        assert len(received) == int(answer.headers["Content-Length"])
+        assert received[512 : 512 + len(content)] == content
+        logs = [(place / "access.log").read_text() for place in places]
+        assert " 206 " in logs[asked.index(False)]
