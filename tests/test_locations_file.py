@@ -152,17 +152,18 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     ("key", "reason"),
     [
-        ("headers_file", "the file of headers for the upstream can't be used: line 1 is not"),
+        ("headers_file", "headers_file: '{bad}': line 1 is not 'Name: value'"),
         ("cert_file", "the certificates for the upstream can't be used: "),
     ],
 )
 def test_a_file_that_a_location_names_is_looked_into(tmp_path: Path, key: str, reason: str):
-    (tmp_path / "bad").write_text("hunter2")
+    bad = tmp_path / "bad"
+    bad.write_text("hunter2")
     file = tmp_path / "locations.toml"
     file.write_text(ONE + ONE.replace('"/"', '"/b/"') + f'{key} = "bad"\n')
     with pytest.raises(SettingsError) as refused:
         checked_settings({"TAR_GATEWAY_LOCATIONS_FILE": str(file)})
-    assert str(refused.value).startswith(f"{file}: location 2: {reason}")
+    assert str(refused.value).startswith(f"{file}: location 2: {reason.format(bad=bad)}")
     assert "hunter2" not in str(refused.value)
 
 
