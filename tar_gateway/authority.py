@@ -30,7 +30,7 @@ class Authority:
         parts = urlsplit(url)
         tls = client_tls(settings, certificate=False) if parts.scheme == "https" else None
         self._origin = Origin(url, settings, called="the authority", tls=tls)
-        self._health = Health(settings)
+        self._health = Health("the authority", settings)
         self._target = parts.path + ("?" + parts.query if parts.query else "")
 
     def permit(self, path: str, caller: Caller) -> None:

@@ -38,10 +38,13 @@ def main() -> None:
 def serve(upstream: str | None, bind: str) -> None:
     """Run the gateway under gunicorn, in front of a file server or of a directory.
 
-    Without either, in front of what TAR_GATEWAY_UPSTREAM or TAR_GATEWAY_LOCATIONS_FILE says.
-    Other settings come from the environment (TAR_GATEWAY_...), gunicorn's own from
+    Neither is given where TAR_GATEWAY_LOCATIONS_FILE names a file of several upstreams. Other
+    settings come from the environment (TAR_GATEWAY_...), gunicorn's own from
     GUNICORN_CMD_ARGS.
     """
+    if upstream is None and not os.environ.get(f"{PREFIX}LOCATIONS_FILE"):
+        hint = "'UPSTREAM_URL_OR_DIRECTORY'"
+        raise click.MissingParameter(param_hint=hint, param_type="argument")
     directory = None
     if upstream is not None and not upstream.startswith(("http://", "https://")):
         directory = Path(upstream)

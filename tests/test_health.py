@@ -1,5 +1,6 @@
 """Whether a server is worth asking: what its last failures say of the next request."""
 
+import logging
 import socket
 import time
 from collections import Counter
@@ -27,7 +28,7 @@ class Server:
 
     def __init__(self, settings: Settings = SETTINGS) -> None:
         self.now = 1000.0
-        self.health = Health(settings, lambda: self.now)
+        self.health = Health("a server", settings, lambda: self.now)
         self.asked = 0
 
     def ask(self, outcome: SourceError | None = None, took: float = 0) -> SourceError | None:
@@ -126,6 +127,16 @@ def test_without_a_pause_no_server_is_left_alone():
     server = Server(Settings(upstream_pause=0))
     server.ask(broken())
     assert not server.health.is_left_alone()
+
+
+def test_the_log_tells_when_a_server_begins_to_fail_and_when_it_works_again(
+    server: Server, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO)
+    for outcome in (None, broken(), broken(), None, None):
+        server.ask(outcome)
+    told = ["a server fails: it broke", "a server works again"]
+    assert [record.getMessage() for record in caplog.records] == told
 
 
 # --- given up on --------------------------------------------------------------------------------

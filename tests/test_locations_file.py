@@ -11,6 +11,7 @@ from tar_gateway.errors import SettingsError
 from tar_gateway.locations import Location, read_locations
 from tar_gateway.settings import Settings
 from tar_gateway.startup import checked_settings
+from tests.files_upstream import FilesUpstream
 
 SETTINGS = Settings(read_timeout=7, max_members=3)
 
@@ -192,3 +193,15 @@ def test_a_mistake_stops_the_start_with_one_line(tmp_path: Path, command, start_
     assert done.returncode == 1
     assert done.stderr.startswith(f"{start_of_line}{file}: location 1: read_timeout: '0': ")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_check_asks_every_server_of_every_location(tmp_path: Path):
+    file = tmp_path / "locations.toml"
+    with FilesUpstream() as upstream:
+        urls = f'["{upstream.url}", "http://127.0.0.1:9/"]'
+        file.write_text(f'[[location]]\nprefix = "/a/"\nupstream = {urls}\n')
+        done = start("tar_gateway.cli", "check", file=file)
+        assert len(upstream.requests) == 1
+    assert done.returncode == 1
+    assert f"ok     location /a/: {upstream.url} answers\n" in done.stdout
+    assert "FAILS  location /a/: http://127.0.0.1:9/: the upstream cannot be reached" in done.stdout

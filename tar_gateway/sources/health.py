@@ -3,6 +3,7 @@
 Nothing is asked here, and no server is chosen: that is for those who hold several.
 """
 
+import logging
 import math
 import threading
 import time
@@ -20,6 +21,8 @@ _LEAST = 0.5
 # Seconds between two requests to a server that is given up on and can't be reached.
 _AGAIN = 1.0
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 
@@ -30,10 +33,13 @@ class Health:
     another can do its work. It is *given up on* once it has failed for twice as long as one
     request with all its further attempts takes, so that whoever began late has had them too:
     then it is asked once and not again, and while it can't even be reached, by one request a
-    second for all. ``clock`` counts seconds.
+    second for all. ``called`` is what the log calls it, ``clock`` counts seconds.
     """
 
-    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, called: str, settings: Settings, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._called = called
         self._pause = settings.upstream_pause
         self._rate = settings.min_read_rate
         # A fetch is broken off after twice as long: then it is known whom not to ask again.
@@ -120,8 +126,9 @@ class Health:
         if self._failing:
             with self._lock:
                 # What was asked before the failure says nothing of the time after it.
-                if began >= self._last:
+                if began >= self._last and self._failing:
                     self._failing = self._given_up = False
+                    log.info("%s works again", self._called)
 
     def _failed(self, error: SourceError, began: float) -> SourceError:
         """Remember a failure; gives the error to raise, of which no more is asked if it lasts."""
@@ -129,6 +136,7 @@ class Health:
         with self._lock:
             if not self._failing or now - self._last > self._pause:
                 self._since = now
+                log.warning("%s fails: %s", self._called, error.reason)
             self._failing = True
             self._last = now
             self._probe = now + self._pause

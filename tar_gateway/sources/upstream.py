@@ -33,7 +33,7 @@ class Upstream:
         self._own_headers = read_service_headers(file) if file else ()
         self._own_names = {name.lower() for name, _ in self._own_headers}
         self._redirects = Redirects(settings)
-        self.health = Health(settings)
+        self.health = Health(self.url, settings)
         self._base = parts.path
         self._members = HttpMembers(self._ask)
 
@@ -69,7 +69,8 @@ class Upstream:
 
     def reach(self) -> None:
         """Ask for anything at all, within seconds. Raises `SourceError` if nothing answers."""
-        answer = self.health.watch(lambda: self._request("HEAD", self._base, [], timeout=REACH))
+        # The base may be slow to list: that says nothing of the files, so it is not remembered.
+        answer = self._request("HEAD", self._base, [], timeout=REACH)
         answer.content.close()
 
     def location(self, url: str, path: str) -> str | None:
