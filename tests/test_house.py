@@ -21,7 +21,7 @@ ROOMS = {
     "pure": {
         *("settings", "errors", "names", "bundle", "validators", "headers"),
         *("conditions", "tarformat", "layout", "archive_files", "signing", "signing_keys"),
-        "service_headers",
+        *("service_headers", "framing"),
     },
     "sources": {
         "tally",
