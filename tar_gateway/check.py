@@ -13,8 +13,9 @@ from tar_gateway.locations import read_locations
 from tar_gateway.settings import PREFIX, Settings
 from tar_gateway.sources.upstream import Upstream
 
-# Descriptors that a process has open besides its downloads' two each.
-_OTHERS = 100
+# Descriptors that a process has open besides its downloads' two each: the connections for which
+# `gunicorn_conf` has no download's thread, listening sockets, logs.
+_OTHERS = 32 + 512 + 100
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,12 @@ class MethodNotAllowed(Refusal):
         super().__init__(f"only {listed} are understood here", headers=[("Allow", listed)])
 
 
+class RequestTimeout(Refusal):
+    """The request did not arrive in time."""
+
+    status = HTTPStatus.REQUEST_TIMEOUT
+
+
 class PreconditionFailed(Refusal):
     """What the request was made conditional on no longer holds."""
 
@@ -107,6 +113,12 @@ class UnsupportedMediaType(Refusal):
     """A body of a type that is not understood."""
 
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+
+
+class HeaderTooLarge(Refusal):
+    """The request's line and headers are longer than a request needs."""
+
+    status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
 
 
 class TooManyRequests(Refusal):

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
     from gunicorn.workers.base import Worker
 
+    from tar_gateway.worker import GatewayWorker
+
 _STOPS = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
 
 _COUNTS = "PROMETHEUS_MULTIPROC_DIR"
@@ -33,13 +35,17 @@ except SettingsError as error:
 
 wsgi_app = "tar_gateway.wsgi:application"
 
-# A thread a download: a blocked one costs a stack and nothing else.
-worker_class = "gthread"
-threads = 128
+# gunicorn's threaded worker, except that clients which are slow to ask or to close hold no
+# thread. "gevent" is possible too, once it is installed; `deploy/README.md` tells them apart.
+worker_class = "tar_gateway.worker.GatewayWorker"
 
-# As many connections as threads, and a few that are kept alive between two requests. With
-# more, a request would be taken and then wait behind a download of hours, unanswered.
-worker_connections = threads + 32
+# A thread a download, for a blocked one costs a stack and nothing else; and a few more, so that
+# refusals and pages always find one.
+threads = _settings.max_downloads + 32
+
+# Besides those in threads, connections that are waited for: new ones, kept-alive ones, ones to
+# be closed. All together stay below the 1,024 descriptors that a process usually may have.
+worker_connections = threads + 512
 
 # A process a core: Python runs one thread at a time.
 workers = int(os.environ.get("WEB_CONCURRENCY") or len(os.sched_getaffinity(0)))
@@ -64,6 +70,11 @@ control_socket_disable = True
 
 accesslog = "-"
 logger_class = "tar_gateway.access_log.JsonLogger"
+
+
+def post_fork(_server: object, worker: "GatewayWorker") -> None:
+    """Tell the worker the gateway's settings; one of another class has no use for them."""
+    worker.settings = _settings
 
 
 def on_starting(_server: object) -> None:

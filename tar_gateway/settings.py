@@ -250,6 +250,12 @@ class Settings:
     min_read_rate: Size = 1024
     """Bytes a second that an upstream must give while it is waited for; 0 lets it drip."""
 
+    client_header_timeout: Seconds = 10
+    """Seconds that a client may take for a request's line and headers: they fit in a packet."""
+
+    client_body_timeout: Seconds = 60
+    """Seconds that a client may take for a request's body: a list of a few MiB at the most."""
+
     write_timeout: Seconds = 60
     """Seconds that a client may take for one block, of 128 KiB at most, before it is cut off."""
 

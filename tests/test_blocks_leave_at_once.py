@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlencode
 import pytest
 
 from tar_gateway.layout import Borrowed, Layout, Member
-from tests.servers import gateway
+from tests.servers import WORKERS, gateway
 
 PIECE = 10 * 1024
 PAUSE = 0.1
@@ -98,17 +98,17 @@ def arrivals(port: int, target: str) -> list[tuple[int, float]]:
     return noted
 
 
-@pytest.mark.parametrize("worker_class", ["gthread", "gevent"])
+@pytest.mark.parametrize("worker", ["threads", "gevent"])
 @pytest.mark.parametrize(
     "sizes",
     [{"large": 20 * PIECE}, {f"small-{n}": 2 * PIECE for n in range(10)}],
     ids=["one large file", "many small files"],
 )
-def test_each_piece_arrives_within_fifty_milliseconds(sizes, worker_class, tmp_path, capsys):
+def test_each_piece_arrives_within_fifty_milliseconds(sizes, worker, tmp_path, capsys):
     layout = Layout([Member(name, size, 1_600_000_000) for name, size in sizes.items()])
     with (
         trickling(sizes) as (upstream, sent),
-        gateway(upstream, tmp_path, "--worker-class", worker_class) as running,
+        gateway(upstream, tmp_path, *WORKERS[worker]) as running,
     ):
         target = "/?" + urlencode([("bundle", name) for name in sizes])
         noted = arrivals(running.port, target)
@@ -126,5 +126,5 @@ def test_each_piece_arrives_within_fifty_milliseconds(sizes, worker_class, tmp_p
     assert len(lags) >= 20
     ninetieth = quantiles(lags, n=10)[-1]
     with capsys.disabled():
-        print(f"\n  lag, 90th percentile, {worker_class}: {ninetieth * 1000:.1f} ms")
+        print(f"\n  lag, 90th percentile, {worker}: {ninetieth * 1000:.1f} ms")
     assert ninetieth < ALLOWED_LAG

@@ -14,16 +14,10 @@ import pytest
 from tar_gateway.layout import Layout, Literal, Member
 from tests.fronts import deployed_site, haproxy_front, nginx_front
 from tests.scripted import Fault, File, Scripted, answer, chunked, close
-from tests.servers import gateway
+from tests.servers import WORKERS, gateway
 
 SIZE = 300_000
 CONTENT = b"w" * SIZE
-WORKERS = {
-    "sync": ["--worker-class", "sync", "--threads", "1"],  # with more it becomes gthread
-    "gthread": ["--worker-class", "gthread"],
-    "gevent": ["--worker-class", "gevent"],
-}
-
 PYTHON = (
     "import sys, urllib.request\n"
     "with urllib.request.urlopen(sys.argv[2]) as answer, open(sys.argv[1], 'wb') as file:\n"
@@ -101,7 +95,7 @@ def places(*left_out: str) -> list:
 def url(request, upstream: Scripted, tmp_path_factory) -> Iterator[str]:
     """Give a gateway's URL, on each kind of worker, or that of a proxy in front of it."""
     place = tmp_path_factory.mktemp("place")
-    options = WORKERS.get(request.param, WORKERS["gthread"])
+    options = WORKERS.get(request.param, WORKERS["threads"])
     with ExitStack() as stack:
         address = stack.enter_context(gateway(upstream.url, place, *options)).url
         if request.param in FRONTS:

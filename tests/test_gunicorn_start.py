@@ -44,7 +44,7 @@ def test_plain_gunicorn_at_the_root_takes_the_packages_settings():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("worker_class", "gthread"),
+        ("worker_class", "tar_gateway.worker.GatewayWorker"),
         ("limit_request_line", "8190"),
         ("forwarder_headers", ""),
         ("control_socket_disable", "True"),

@@ -16,7 +16,7 @@ from urllib.request import urlopen
 import pytest
 
 from tests.scripted import File, Script, Scripted, Wire, answer
-from tests.servers import Running, gateway, wait_until
+from tests.servers import WORKERS, Running, gateway, wait_until
 
 NOTICED = 5  # seconds after which a client that left must have been noticed
 WRITE_TIMEOUT = 1
@@ -24,9 +24,8 @@ HALF = b"h" * 100_000
 LARGE = b"l" * 16 * 1024 * 1024  # more than the kernel takes in for a client that doesn't read
 PIECE, RATE = 64 * 1024, 1024 * 1024  # bytes, and bytes a second: how a slow client reads
 
-# Few threads, so that one that is never given back is missed. A sync worker has to be told to
-# have one: gunicorn makes it gthread otherwise.
-ROOM = {"sync": 1, "gthread": 5, "gevent": 5}
+# Few threads, so that one that is never given back is missed.
+ROOM = {"sync": 1, "threads": 5, "gevent": 5}
 numbers = count()
 
 
@@ -139,7 +138,7 @@ def serving(place: Path, worker: str, room: int, **settings: str) -> Iterator[Si
     settings |= {"write_timeout": str(WRITE_TIMEOUT)}
     with ExitStack() as stack:
         files = Files(stack)
-        options = ["--worker-class", worker, "--threads", str(room)]
+        options = [*WORKERS[worker], "--threads", str(room)]
         running = stack.enter_context(gateway(files.server.url, place, *options, **settings))
         yield Site(running, files, room)
 
@@ -199,7 +198,39 @@ def test_a_client_that_stops_reading_is_cut_off(target: str, site: Site):
     assert site.is_served()
 
 
-@pytest.mark.parametrize("site", ["sync", "gthread"], indirect=True)
+def test_a_client_that_is_cut_off_is_one_line_in_the_log(tmp_path: Path):
+    with (
+        serving(tmp_path, "threads", 2) as site,
+        site.asked("/?bundle=large", window=64 * 1024) as asked,
+    ):
+        wait_until(asked.is_over, "the cut")
+        wait_until(lambda: b"Cut off GET /:" in asked.log.read_bytes(), "the line")
+        assert b"Traceback" not in asked.log.read_bytes()
+
+
+def leave_in_the_midst(site: Site, clients: int) -> None:
+    with ExitStack() as stack:
+        for asked in [stack.enter_context(site.asked("/?bundle=silent")) for _ in range(clients)]:
+            asked.receive(len(HALF))
+    wait_until(lambda: site.files.at_work == 0, "the upstream's release")
+
+
+def test_three_hundred_clients_that_leave_cost_no_descriptor_and_no_thread(tmp_path: Path):
+    with serving(tmp_path, "threads", 100, max_downloads="100", fetch_parallel="1") as site:
+
+        def held() -> tuple[int, int]:
+            return site.running.descriptors(), site.running.threads()
+
+        leave_in_the_midst(site, 100)  # a pool's threads stay, once they were needed
+        pool = 1 + 100 + 1
+        wait_until(lambda: site.running.threads() == pool, "the end of the thread that watches")
+        before = held()
+        for _ in range(3):
+            leave_in_the_midst(site, 100)
+        wait_until(lambda: held() == before, "what it was before")
+
+
+@pytest.mark.parametrize("site", ["sync", "threads"], indirect=True)
 def test_a_slow_but_steady_reader_is_not_cut_off(site: Site):
     with site.asked("/?bundle=large", window=64 * 1024) as asked:
         end = time.monotonic() + 2.5 * WRITE_TIMEOUT
@@ -212,7 +243,7 @@ def test_a_slow_but_steady_reader_is_not_cut_off(site: Site):
         asked.receive(len(LARGE) - received)
 
 
-@pytest.mark.parametrize("site", ["gthread", "gevent"], indirect=True)  # sync always closes
+@pytest.mark.parametrize("site", ["threads", "gevent"], indirect=True)  # sync always closes
 @pytest.mark.parametrize("path", ["/?bundle=small", "/small"], ids=["a bundle", "a plain file"])
 def test_a_connection_serves_another_request_after_a_download(path, site: Site):
     with closing(HTTPConnection("127.0.0.1", site.running.port, timeout=30)) as connection:

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.servers import PATIENCE, gateway, nginx
+from tests.servers import PATIENCE, WORKERS, gateway, nginx
 
 pytestmark = pytest.mark.needs("nginx")
 
@@ -46,12 +46,12 @@ PROCESSES = {
     ),
     "the C locale": Process({"LC_ALL": "C"}),
     "optimised Python": Process({"PYTHONOPTIMIZE": "1"}),
-    "sync worker": Process({}, ("--worker-class", "sync", "--threads", "1")),
-    "gthread worker": Process({}, ("--worker-class", "gthread", "--threads", "2")),
-    "gevent worker": Process({}, ("--worker-class", "gevent")),
+    "sync worker": Process({}, WORKERS["sync"]),
+    "worker of threads": Process({}, (*WORKERS["threads"], "--threads", "2")),
+    "gevent worker": Process({}, WORKERS["gevent"]),
     "two workers": Process({}, ("--workers", "2")),
     "all of it": Process(
-        {"PYTHONHASHSEED": "7", "TZ": "XYZ+11:30", "LC_ALL": "POSIX"}, ("--worker-class", "gevent")
+        {"PYTHONHASHSEED": "7", "TZ": "XYZ+11:30", "LC_ALL": "POSIX"}, WORKERS["gevent"]
     ),
 }
 

@@ -225,7 +225,10 @@ def test_a_file_is_given_by_its_path(tmp_path):
 
 # --- what is wrong ------------------------------------------------------------------------------
 
-DURATIONS = ["CONNECT_TIMEOUT", "READ_TIMEOUT", "WRITE_TIMEOUT", "PLAN_TIMEOUT"]
+DURATIONS = [
+    *("CONNECT_TIMEOUT", "READ_TIMEOUT", "WRITE_TIMEOUT", "PLAN_TIMEOUT"),
+    *("CLIENT_HEADER_TIMEOUT", "CLIENT_BODY_TIMEOUT"),
+]
 PAUSES = ["RETRY_PAUSE", "RETRY_AFTER_LIMIT", "UPSTREAM_PAUSE"]
 SIZES = ["MAX_BYTES", "MAX_BODY", "SPOOL_LIMIT", "MIN_READ_RATE"]
 FILES = [f"UPSTREAM_{name}_FILE" for name in ("HEADERS", "CA", "CERT", "KEY")]

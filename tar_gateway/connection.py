@@ -1,0 +1,58 @@
+"""A client's connection under `worker.GatewayWorker`: what has arrived, and when it is late."""
+
+import errno
+import math
+import time
+
+from gunicorn.http.parser import Parser
+from gunicorn.http.unreader import SocketUnreader
+from gunicorn.workers.gthread import TConn
+
+from tar_gateway.framing import Incoming
+
+_BLOCK = 64 * 1024
+
+
+class Connection(TConn):
+    """A client's connection, and what has arrived of its next request."""
+
+    incoming: Incoming
+    deadline = math.inf
+    """When its client is late, by the monotonic clock."""
+    lingers = False
+    """Whether it has had its last answer."""
+
+    def wait_for_data(self, _timeout: float | None) -> bool:
+        """Not wait: a thread gets it when there is something to read."""
+        return True
+
+    def init(self) -> None:
+        """Set up the parser as gunicorn does, and give it what was read so far."""
+        super().init()
+        if isinstance(self.parser, Parser):
+            if not isinstance(self.parser.unreader, _Unreader):
+                begun = self.parser.unreader.take_buffered()
+                self.parser.unreader = _Unreader(self)
+                self.parser.unreader.unread(begun)
+            self.parser.unreader.unread(bytes(self.incoming.data))
+
+
+class _Unreader(SocketUnreader):
+    """Reads for the parser, until its connection's deadline and no longer."""
+
+    def __init__(self, conn: Connection) -> None:
+        super().__init__(conn.sock)
+        self._conn = conn
+
+    def chunk(self, _size_hint: int | None = None) -> bytes:
+        remaining = self._conn.deadline - time.monotonic()
+        if remaining > 0:
+            before = self.sock.gettimeout()
+            self.sock.settimeout(remaining)
+            try:
+                return self.sock.recv(_BLOCK)
+            except TimeoutError:
+                pass
+            finally:
+                self.sock.settimeout(before)
+        raise ConnectionResetError(errno.ECONNRESET, "the client is too slow")
