@@ -153,5 +153,12 @@ def gateway(
         yield running
     finally:
         # SIGINT stops at once; SIGTERM would wait for downloads that a test left running.
+        # gunicorn's own workers may hang in that.
+        workers = running.workers() if process.poll() is None else []
         process.send_signal(signal.SIGINT)
-        process.wait(PATIENCE)
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            for pid in workers:
+                os.kill(pid, signal.SIGKILL)
+            process.wait(PATIENCE)
