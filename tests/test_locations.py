@@ -280,7 +280,7 @@ def test_a_location_of_several_servers_does_without_one(tmp_path: Path):
 
 
 @pytest.mark.needs("nginx")
-@pytest.mark.parametrize("worker", ["gthread", "gevent"])
+@pytest.mark.parametrize("worker", ["threads", "gevent"])
 def test_a_download_goes_on_when_its_server_is_stopped(tmp_path: Path, worker: str):
     content = random.Random(7).randbytes(4 * 1024 * 1024)
     (tmp_path / "files").mkdir()
@@ -295,7 +295,7 @@ def test_a_download_goes_on_when_its_server_is_stopped(tmp_path: Path, worker: s
         ]
         file = tmp_path / "locations.toml"
         file.write_text(f'[[location]]\nprefix = "/"\nupstream = {json.dumps(urls)}\n')
-        options = ["--worker-class", worker]
+        options = servers.WORKERS[worker]
         running = stack.enter_context(
             servers.gateway("", tmp_path / "gateway", *options, locations_file=str(file))
         )

@@ -16,7 +16,7 @@ from tar_gateway import Settings, SettingsError, Upstream
 from tar_gateway.errors import SourceError
 from tar_gateway.sources import Caller
 from tests.files_upstream import FilesUpstream, gateway_to
-from tests.servers import gateway
+from tests.servers import WORKERS, gateway
 from tests.test_command import typed
 from tests.test_gunicorn_start import gunicorn
 
@@ -141,12 +141,12 @@ def test_an_upstream_that_requires_another_client_gives_nothing(files, clients):
         assert upstream.requests == []
 
 
-@pytest.mark.parametrize("worker", ["gthread", "gevent"])
+@pytest.mark.parametrize("worker", ["threads", "gevent"])
 def test_each_worker_class_speaks_tls(files, tmp_path, worker):
     shown = {"upstream_ca_file": str(files.ca), "upstream_cert_file": str(files.both)}
     with (
         serving(clients=CA) as upstream,
-        gateway(upstream.url, tmp_path, "--worker-class", worker, **shown) as running,
+        gateway(upstream.url, tmp_path, *WORKERS[worker], **shown) as running,
         urllib.request.urlopen(running.url + "?bundle=a") as answer,
     ):
         assert b"alpha" in answer.read()
