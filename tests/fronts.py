@@ -1,10 +1,14 @@
 """Real proxies in front of a gateway, each a process on loopback: nginx and HAProxy."""
 
+import csv
 import os
+import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from tests.servers import PATIENCE, free_port, listens, wait_until
@@ -93,11 +97,64 @@ def haproxy_front(gateway: str, place: Path, rules: str = "") -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/"
 
 
+@dataclass(frozen=True)
+class Balancer:
+    """HAProxy before several gateways: the URL that clients know, and what it says of them."""
+
+    url: str
+    port: int
+    control: Path
+
+    def servers(self) -> dict[str, tuple[str, int]]:
+        """Give each server's state, such as ``UP``, and how many requests it is answering."""
+        with socket.socket(socket.AF_UNIX) as asked:
+            asked.settimeout(PATIENCE)
+            asked.connect(str(self.control))
+            asked.sendall(b"show stat\n")
+            with asked.makefile() as lines:
+                rows = csv.DictReader(lines)
+                return {
+                    row["svname"]: (row["status"], int(row["scur"]))
+                    for row in rows
+                    if row["svname"] not in {"FRONTEND", "BACKEND"}
+                }
+
+
 @contextmanager
-def _running(command: list[str], port: int, place: Path) -> Iterator[None]:
+def deployed_haproxy(gateways: Sequence[int], place: Path) -> Iterator[Balancer]:
+    """Run HAProxy as `deploy/haproxy.cfg` has it, in front of the gateways at these ports.
+
+    Only where it listens is replaced, and a control socket is added.
+    """
+    place.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    control = place / "control"
+    text = (DEPLOY / "haproxy.cfg").read_text()
+    for told, real in [
+        ("    bind :8080\n", f"    bind 127.0.0.1:{port}\n"),
+        ("\nglobal\n", f"\nglobal\n    stats socket {control}\n"),
+    ]:
+        assert told in text
+        text = text.replace(told, real)
+    conf = place / "haproxy.cfg"
+    conf.write_text(text)
+    addresses = {
+        f"GATEWAY_{index}": f"127.0.0.1:{gateway}" for index, gateway in enumerate(gateways, 1)
+    }
+    with _running(["haproxy", "-db", "-f", str(conf)], port, place, addresses):
+        wait_until(control.exists, "HAProxy's control socket")
+        yield Balancer(f"http://127.0.0.1:{port}/", port, control)
+
+
+@contextmanager
+def _running(
+    command: list[str], port: int, place: Path, added: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[None]:
     log = place / "front.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | dict(added)
+        )
     try:
         wait_until(lambda: listens(port) or process.poll() is not None, command[0])
         assert process.poll() is None, log.read_text()

@@ -1,6 +1,7 @@
 """Replicas that are killed under downloads, and a client that goes on at another one.
 
-``python -m tests.kills --kills N --seed S`` prints what came of it.
+``python -m tests.kills --kills N --seed S`` prints what came of it; with ``--balanced`` there are
+two replicas behind HAProxy, as `deploy/` has it, and the client knows nothing of them.
 """
 
 import argparse
@@ -8,7 +9,6 @@ import http.client
 import io
 import os
 import random
-import signal
 import socket
 import sys
 import tarfile
@@ -20,8 +20,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import urlencode
 
+from tests.fleet import fleet
 from tests.servers import PATIENCE, Running, gateway, nginx
 
 SIZES = (700, 12_000_000, 0, 1, *range(20_000, 20_020), 512, 17_000_003, 513)
@@ -45,13 +47,13 @@ class Replicas:
             self._start_another()
 
     @property
-    def current(self) -> Running:
-        """The replica that clients are sent to; another once it was killed."""
-        return self._ready[0].result()
+    def port(self) -> int:
+        """Where clients are sent; elsewhere once that replica was killed."""
+        return self._ready[0].result().port
 
     def kill(self) -> None:
-        """Kill the current one's processes, and let another stand ready."""
-        _kill(self.current)
+        """Kill the processes of the one that clients are sent to, and let another stand ready."""
+        self._ready[0].result().kill()
         self._ready.popleft()
         self._start_another()
 
@@ -59,7 +61,7 @@ class Replicas:
         """End all of them."""
         for ready in self._ready:
             if ready.exception() is None:
-                _kill(ready.result())
+                ready.result().kill()
         self._running.close()
 
     def _start_another(self) -> None:
@@ -70,11 +72,13 @@ class Replicas:
         return self._running.enter_context(gateway(self._upstream, place))
 
 
-def _kill(replica: Running) -> None:
-    # The master first, or it would replace the others.
-    for process in [replica.process.pid, *replica.workers()]:
-        os.kill(process, signal.SIGKILL)
-    replica.process.wait(PATIENCE)
+class Killable(Protocol):
+    """What clients download from: a port, and a way to kill whoever answers there."""
+
+    @property
+    def port(self) -> int: ...
+
+    def kill(self) -> None: ...
 
 
 class Lost(Exception):
@@ -93,7 +97,7 @@ class Client:
     def complete(self) -> bool:
         return len(self.received) == self.size
 
-    def download(self, replicas: Replicas, kill_after: int | None = None) -> None:
+    def download(self, replicas: Killable, kill_after: int | None = None) -> None:
         """Ask for what is missing; kill the replica that gives it after so many bytes.
 
         Raises `Lost` when it was not the kill that ended the download.
@@ -101,20 +105,22 @@ class Client:
         headers = {}
         if self.etag is not None:
             headers = {"Range": f"bytes={len(self.received)}-", "If-Range": self.etag}
-        replica = replicas.current
-        with closing(_connect(replica.port)) as connection:
+        killed = False
+        with closing(_connect(replicas.port)) as connection:
             try:
                 connection.request("GET", TARGET, headers=headers)
                 if kill_after == 0:
                     replicas.kill()
+                    killed = True
                 with connection.getresponse() as answer:
                     self._begin(answer)
                     if kill_after:
                         self._read(answer, kill_after)
                         replicas.kill()
+                        killed = True
                     self._read(answer)
             except (OSError, http.client.HTTPException) as error:
-                if replica.process.poll() is None:
+                if not killed:
                     raise Lost(f"a living replica failed: {error!r}") from error
 
     def _begin(self, answer: http.client.HTTPResponse) -> None:
@@ -163,11 +169,14 @@ class Outcome:
         )
 
 
-def run(kills: int, seed: int) -> Outcome:
-    """Kill so many replicas under downloads, one to three times each."""
+def run(kills: int, seed: int, *, balanced: bool = False) -> Outcome:
+    """Kill so many replicas under downloads, one to three times each.
+
+    The client goes to the next replica by itself, or always to a ``balanced`` fleet's HAProxy.
+    """
     outcome = Outcome()
     choose = random.Random(seed)
-    with _replicas() as replicas:
+    with _replicas(balanced=balanced) as replicas:
         right = _whole(replicas)
         while outcome.kills < kills:
             outcome.downloads += 1
@@ -198,7 +207,7 @@ def _moment(choose: random.Random, left: int) -> int:
 
 
 @contextmanager
-def _replicas() -> Iterator[Replicas]:
+def _replicas(*, balanced: bool) -> Iterator[Killable]:
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
         root = place / "files"
@@ -206,11 +215,18 @@ def _replicas() -> Iterator[Replicas]:
         for name, data in FILES.items():
             (root / name).write_bytes(data)
             os.utime(root / name, (1_600_000_000, 1_600_000_000))
-        with nginx(root, place / "nginx") as url, closing(Replicas(url, place)) as replicas:
-            yield replicas
+        (root / "-").mkdir()
+        (root / "-/ready").write_text("")  # XXX
+        with nginx(root, place / "nginx") as url:
+            if balanced:
+                with fleet(url, place) as killable:
+                    yield killable
+            else:
+                with closing(Replicas(url, place)) as killable:
+                    yield killable
 
 
-def _whole(replicas: Replicas) -> bytes:
+def _whole(replicas: Killable) -> bytes:
     """Download the archive undisturbed, and see that it holds the files."""
     client = Client()
     client.download(replicas)
@@ -225,9 +241,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.kills", description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--balanced", action="store_true", help="two replicas behind HAProxy")
     options = parser.parse_args(arguments)
     before = time.monotonic()
-    outcome = run(options.kills, options.seed)
+    outcome = run(options.kills, options.seed, balanced=options.balanced)
     for what in [*outcome.corrupted, *outcome.lost]:
         print(what)
     print(f"seed {options.seed}, {time.monotonic() - before:.0f} s, {outcome}")

@@ -11,11 +11,11 @@ import struct
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 PATIENCE = 10.0  # seconds after which a condition that was waited for counts as never met
 
@@ -236,7 +236,8 @@ class Scripted:
         return scripts.popleft() if len(scripts) > 1 else scripts[0]
 
 
-def _read_request(lines: Iterable[bytes], number: int) -> Seen | None:
+def _read_request(lines: BinaryIO, number: int) -> Seen | None:
+    """Read a request, and its body to throw it away."""
     head = []
     for line in lines:
         text = line.decode("latin-1").rstrip("\r\n")
@@ -247,7 +248,9 @@ def _read_request(lines: Iterable[bytes], number: int) -> Seen | None:
         return None
     method, target, _ = head[0].split(" ")
     pairs = (text.partition(":") for text in head[1:])
-    return Seen(method, target, tuple((key, value.strip()) for key, _, value in pairs), number)
+    seen = Seen(method, target, tuple((key, value.strip()) for key, _, value in pairs), number)
+    lines.read(int(seen.get("Content-Length") or 0))
+    return seen
 
 
 def close(wire: Wire) -> None:

@@ -1,13 +1,14 @@
 """Real servers for tests: nginx and the gateway under gunicorn, each a process on loopback."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +67,18 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+def lasting_port() -> int:
+    """Find a port that stays free while its server is down: no client's end is given it.
+
+    Systems take those from 32768 on, or higher.
+    """
+    while True:
+        port = random.randint(20_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
 @contextmanager
 def nginx(root: Path, place: Path, extra: str = "") -> Iterator[str]:
     """Serve a directory with a stock nginx; ``extra`` goes into its server block."""
@@ -101,6 +114,13 @@ class Running:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(pid) for pid in children.read_text().split()]
 
+    def kill(self) -> None:
+        """Kill its processes, the master first, or it would replace the others."""
+        for process in [self.process.pid, *self.workers()]:
+            os.kill(process, signal.SIGKILL)
+        self.process.wait(PATIENCE)
+        wait_until(lambda: not listens(self.port), "the workers' end")
+
     def memory(self, field: str = "VmHWM") -> int:
         """Give the resident memory of the only worker in bytes: at its peak, or ``VmRSS``."""
         (worker,) = self.workers()
@@ -121,11 +141,17 @@ class Running:
 
 @contextmanager
 def gateway(
-    upstream: str, place: Path, *options: str, application: str | None = None, **settings: str
+    upstream: str,
+    place: Path,
+    *options: str,
+    application: str | None = None,
+    port: int = 0,
+    **settings: str,
 ) -> Iterator[Running]:
     """Run the gateway under gunicorn, one worker unless ``options`` say otherwise.
 
-    ``settings`` are names of the gateway's settings, in lower case, and their texts.
+    ``port`` is a free one unless given. ``settings`` are names of the gateway's settings, in
+    lower case, and their texts.
     """
     place.mkdir(parents=True, exist_ok=True)
     log = place / "gunicorn.log"
@@ -133,7 +159,7 @@ def gateway(
     environment |= {"TAR_GATEWAY_UPSTREAM": upstream, "WEB_CONCURRENCY": "1"}
     environment |= {f"TAR_GATEWAY_{name.upper()}": text for name, text in settings.items()}
     command = [sys.executable, "-m", "gunicorn", "--config", "python:tar_gateway.gunicorn_conf"]
-    with socket.create_server(("127.0.0.1", 0)) as listener, log.open("wb") as output:
+    with socket.create_server(("127.0.0.1", port)) as listener, log.open("wb") as output:
         port = listener.getsockname()[1]
         process = subprocess.Popen(
             [*command, "--bind", f"fd://{listener.fileno()}", *options]

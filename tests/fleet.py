@@ -1,0 +1,86 @@
+"""Two replicas behind the HAProxy of `deploy/`, for tests that kill, drain and replace them."""
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+from tests.fronts import Balancer, deployed_haproxy
+from tests.servers import Running, gateway, lasting_port, wait_until
+
+
+class Replica:
+    """A gateway that comes back at its own address, whatever became of it."""
+
+    def __init__(self, upstream: str, place: Path) -> None:
+        self.port = lasting_port()
+        self._upstream = upstream
+        self._place = place
+        self._lives = 0
+        self._running = ExitStack()
+
+    def start(self) -> None:
+        """Start it, anew if it has ended."""
+        self._running.close()
+        self._lives += 1
+        place = self._place / str(self._lives)
+        self.running: Running = self._running.enter_context(
+            gateway(self._upstream, place, port=self.port)
+        )
+
+    def close(self) -> None:
+        """End it."""
+        self._running.close()
+
+
+class Fleet:
+    """Replicas by the names that HAProxy has for them; what ends one starts it anew, aside."""
+
+    def __init__(self, balancer: Balancer, replicas: dict[str, Replica]) -> None:
+        self.port = balancer.port
+        self._balancer = balancer
+        self._replicas = replicas
+        self._starter = ThreadPoolExecutor(1)
+        self._started: Future[None] | None = None
+
+    def kill(self) -> None:
+        """Kill the replica that answers a request just now; another stands ready before that."""
+        self.wait_until_whole()
+        name = self._busy()
+        self._replicas[name].running.kill()
+        self._started = self._starter.submit(self._replicas[name].start)
+
+    def wait_until_whole(self) -> None:
+        """Wait until every replica is there and HAProxy gives it requests."""
+        if self._started is not None:
+            self._started.result()
+        for name in self._replicas:
+            self._wait_for(name, "UP")
+
+    def close(self) -> None:
+        """Wait for what is being started."""
+        self._starter.shutdown()
+
+    def _wait_for(self, name: str, state: str) -> None:
+        wait_until(
+            lambda: self._balancer.servers()[name][0].startswith(state), f"{name} to be {state}"
+        )
+
+    def _busy(self) -> str:
+        answering = {name: requests for name, (_, requests) in self._balancer.servers().items()}
+        return max(answering, key=lambda name: answering[name])
+
+
+@contextmanager
+def fleet(upstream: str, place: Path) -> Iterator[Fleet]:
+    """Run two replicas and HAProxy before them."""
+    with ExitStack() as stack:
+        replicas = {}
+        for name in ["gateway-1", "gateway-2"]:
+            replicas[name] = stack.enter_context(closing(Replica(upstream, place / name)))
+            replicas[name].start()
+        ports = [replica.port for replica in replicas.values()]
+        balancer = stack.enter_context(deployed_haproxy(ports, place / "haproxy"))
+        made = stack.enter_context(closing(Fleet(balancer, replicas)))
+        made.wait_until_whole()
+        yield made

@@ -1,0 +1,169 @@
+"""What `deploy/haproxy.cfg` does with replicas that fail, drain or are full, and with clients."""
+
+import re
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from http.client import HTTPConnection, IncompleteRead
+from pathlib import Path
+
+import pytest
+
+from tests.fronts import Balancer, deployed_haproxy
+from tests.scripted import Fault, Script, Scripted, answer, close, raw, reset, stall
+from tests.servers import lasting_port, wait_until
+
+pytestmark = pytest.mark.needs("haproxy")
+
+READY, DRAINING = answer(b"ready\n"), answer(b"draining\n", status="503 Service Unavailable")
+FULL = answer(b"full", "Retry-After: 1", status="503 Service Unavailable")
+ARCHIVE = b"a" * 200_000
+TARGET = "/reports/?bundle=a"
+
+
+@dataclass(frozen=True)
+class Site:
+    """HAProxy, and two replicas that do as they are told."""
+
+    balancer: Balancer
+    first: Scripted
+    second: Scripted
+
+    def asked(self) -> list[int]:
+        """Tell how often each replica was asked for the target."""
+        return [
+            sum(request.path == "/reports/" for request in replica.requests)
+            for replica in (self.first, self.second)
+        ]
+
+    def are(self, *states: str) -> None:
+        """Wait until HAProxy takes the replicas for up or down."""
+        wait_until(
+            lambda: [state for state, _ in self.balancer.servers().values()] == list(states),
+            f"replicas to be {states}",
+        )
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with ExitStack() as stack:
+        replicas = [
+            stack.enter_context(Scripted({"/-/ready": READY, "/reports/": answer(ARCHIVE)}))
+            for _ in range(2)
+        ]
+        ports = [replica.port for replica in replicas]
+        balancer = stack.enter_context(deployed_haproxy(ports, tmp_path))
+        made = Site(balancer, *replicas)
+        made.are("UP", "UP")
+        yield made
+
+
+def ask(site: Site, target: str = TARGET, **request) -> tuple[int, bytes]:
+    asked = urllib.request.Request(site.balancer.url.rstrip("/") + target, **request)
+    try:
+        with urllib.request.urlopen(asked, timeout=30) as given:
+            return given.status, given.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.status, error.read()
+
+
+def ask_both(site: Site, **request) -> list[tuple[int, bytes]]:
+    """Ask so often that each replica has had its turn."""
+    return [ask(site, **request) for _ in range(2)]
+
+
+@pytest.mark.parametrize(
+    ("script", "data"),
+    [
+        pytest.param(close, None, id="closes without an answer"),
+        pytest.param(reset, b"bundle=a", id="resets after a POST"),
+        pytest.param(raw(b"HTTP/1.1 200 OK\r\nContent-", close), None, id="closes in its head"),
+        pytest.param(FULL, None, id="is full"),
+        pytest.param(FULL, b"bundle=a", id="is full for a POST"),
+    ],
+)
+def test_another_replica_answers_where_one_has_not_begun(site: Site, script: Script, data):
+    site.first.on("/reports/", script)
+    assert ask_both(site, data=data) == [(200, ARCHIVE)] * 2
+    assert site.asked()[0] > 0
+
+
+def test_another_replica_answers_where_one_is_gone(tmp_path: Path):
+    with (
+        Scripted({"/-/ready": READY, "/reports/": answer(ARCHIVE)}) as there,
+        deployed_haproxy([lasting_port(), there.port], tmp_path) as balancer,
+    ):
+        # At once: HAProxy takes a replica for up until it knows better.
+        site = Site(balancer, there, there)
+        assert ask_both(site) == [(200, ARCHIVE)] * 2
+
+
+def test_a_client_is_told_when_all_are_full(site: Site):
+    for replica in (site.first, site.second):
+        replica.on("/reports/", FULL)
+    assert ask(site) == (503, b"full")
+
+
+def test_an_answer_that_breaks_off_is_broken_and_asked_for_once(site: Site):
+    for replica in (site.first, site.second):
+        replica.break_at("/reports/", Fault(len(ARCHIVE) // 2, close))
+    with pytest.raises(IncompleteRead):
+        ask(site)
+    assert sum(site.asked()) == 1
+
+
+def test_an_answer_that_is_nonsense_is_asked_for_once(site: Site):
+    for replica in (site.first, site.second):
+        replica.on("/reports/", raw(b"nonsense\r\n\r\n", close))
+    assert ask(site)[0] == 502
+    assert sum(site.asked()) == 1
+
+
+def test_a_replica_that_drains_gets_nothing_new_and_ends_what_it_has_begun(site: Site):
+    go_on = threading.Event()
+    site.first.break_at("/reports/", Fault(len(ARCHIVE) // 2, stall(go_on)))
+    site.second.on("/-/ready", DRAINING)
+    site.are("UP", "DOWN")
+    with closing(HTTPConnection("127.0.0.1", site.balancer.port, timeout=30)) as client:
+        client.request("GET", TARGET)
+        begun = client.getresponse()
+        site.second.on("/-/ready", READY)
+        site.first.on("/-/ready", DRAINING)
+        site.are("DOWN", "UP")
+        assert [ask(site) for _ in range(3)] == [(200, ARCHIVE)] * 3
+        assert site.asked() == [1, 3]
+        go_on.set()
+        assert begun.read() == ARCHIVE
+
+
+def test_a_replica_that_is_ready_again_gets_requests_again(site: Site):
+    site.first.on("/-/ready", DRAINING)
+    site.are("DOWN", "UP")
+    site.first.on("/-/ready", READY)
+    site.are("UP", "UP")
+    ask_both(site)
+    assert site.asked() == [1, 1]
+
+
+@pytest.mark.parametrize("path", ["/-/metrics", "/%2D/ready?x"])
+def test_the_gateways_own_pages_are_not_for_the_public(site: Site, path: str):
+    for replica in (site.first, site.second):
+        replica.on(path.partition("?")[0], answer(b"secret"))
+    assert ask(site, path)[0] == 404
+
+
+@pytest.mark.parametrize("told", [None, "mine-1"], ids=["none is told", "the client's"])
+def test_a_replica_is_told_one_request_id(site: Site, told: str | None):
+    ask(site, headers={} if told is None else {"X-Request-ID": told})
+    (request,) = [
+        request
+        for replica in (site.first, site.second)
+        for request in replica.requests
+        if request.path == "/reports/"
+    ]
+    (given,) = request.all("X-Request-ID")
+    assert given == told if told else re.fullmatch("[0-9a-f-]{36}", given)
