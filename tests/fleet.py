@@ -1,19 +1,21 @@
 """Two replicas behind the HAProxy of `deploy/`, for tests that kill, drain and replace them."""
 
+import random
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from tests.fronts import Balancer, deployed_haproxy
-from tests.servers import Running, gateway, lasting_port, wait_until
+from tests.servers import Running, gateway, wait_until
 
 
 class Replica:
     """A gateway that comes back at its own address, whatever became of it."""
 
     def __init__(self, upstream: str, place: Path) -> None:
-        self.port = lasting_port()
+        # A loopback address of its own: nobody else is given the ports there meanwhile.
+        self.host = ".".join(["127", *(str(random.randint(1, 254)) for _ in range(3))])
         self._upstream = upstream
         self._place = place
         self._lives = 0
@@ -25,7 +27,7 @@ class Replica:
         self._lives += 1
         place = self._place / str(self._lives)
         self.running: Running = self._running.enter_context(
-            gateway(self._upstream, place, port=self.port)
+            gateway(self._upstream, place, at=f"{self.host}:8000", pages_bind=f"{self.host}:9000")
         )
 
     def close(self) -> None:
@@ -79,8 +81,8 @@ def fleet(upstream: str, place: Path) -> Iterator[Fleet]:
         for name in ["gateway-1", "gateway-2"]:
             replicas[name] = stack.enter_context(closing(Replica(upstream, place / name)))
             replicas[name].start()
-        ports = [replica.port for replica in replicas.values()]
-        balancer = stack.enter_context(deployed_haproxy(ports, place / "haproxy"))
+        addresses = [f"{replica.host}:8000" for replica in replicas.values()]
+        balancer = stack.enter_context(deployed_haproxy(addresses, place / "haproxy"))
         made = stack.enter_context(closing(Fleet(balancer, replicas)))
         made.wait_until_whole()
         yield made

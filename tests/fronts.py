@@ -121,10 +121,13 @@ class Balancer:
 
 
 @contextmanager
-def deployed_haproxy(gateways: Sequence[int], place: Path) -> Iterator[Balancer]:
-    """Run HAProxy as `deploy/haproxy.cfg` has it, in front of the gateways at these ports.
+def deployed_haproxy(
+    gateways: Sequence[str], place: Path, *, own_pages: bool = True
+) -> Iterator[Balancer]:
+    """Run HAProxy as `deploy/haproxy.cfg` has it, in front of gateways, each a ``host:port``.
 
-    Only where it listens is replaced, and a control socket is added.
+    Only where it listens is replaced, and a control socket is added. Gateways without
+    ``own_pages`` are asked whether they are ready where they serve.
     """
     place.mkdir(parents=True, exist_ok=True)
     port = free_port()
@@ -133,14 +136,13 @@ def deployed_haproxy(gateways: Sequence[int], place: Path) -> Iterator[Balancer]
     for told, real in [
         ("    bind :8080\n", f"    bind 127.0.0.1:{port}\n"),
         ("\nglobal\n", f"\nglobal\n    stats socket {control}\n"),
+        (" check port 9000 ", " check port 9000 " if own_pages else " check "),
     ]:
         assert told in text
         text = text.replace(told, real)
     conf = place / "haproxy.cfg"
     conf.write_text(text)
-    addresses = {
-        f"GATEWAY_{index}": f"127.0.0.1:{gateway}" for index, gateway in enumerate(gateways, 1)
-    }
+    addresses = {f"GATEWAY_{index}": each for index, each in enumerate(gateways, 1)}
     with _running(["haproxy", "-db", "-f", str(conf)], port, place, addresses):
         wait_until(control.exists, "HAProxy's control socket")
         yield Balancer(f"http://127.0.0.1:{port}/", port, control)

@@ -1,16 +1,16 @@
 """Real servers for tests: nginx and the gateway under gunicorn, each a process on loopback."""
 
 import os
-import random
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 # gunicorn's workers that the gateway is proved on. A sync one has to be told to have one thread:
 # gunicorn makes it another otherwise.
@@ -55,28 +55,16 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.02)
 
 
-def listens(port: int) -> bool:
+def listens(port: int, host: str = "127.0.0.1") -> bool:
     """Tell whether something accepts connections on a loopback port."""
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((host, port)) == 0
 
 
 def free_port() -> int:
     """Find a port that is free now, for servers that have to open it themselves."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
-
-
-def lasting_port() -> int:
-    """Find a port that stays free while its server is down: no client's end is given it.
-
-    Systems take those from 32768 on, or higher.
-    """
-    while True:
-        port = random.randint(20_000, 32_000)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 @contextmanager
@@ -106,8 +94,12 @@ class Running:
     log: Path
 
     @property
+    def host(self) -> str:
+        return str(urlsplit(self.url).hostname)
+
+    @property
     def port(self) -> int:
-        return int(self.url.rstrip("/").rpartition(":")[2])
+        return int(urlsplit(self.url).port or 80)
 
     def workers(self) -> list[int]:
         """Give the process ids of gunicorn's workers."""
@@ -119,7 +111,7 @@ class Running:
         for process in [self.process.pid, *self.workers()]:
             os.kill(process, signal.SIGKILL)
         self.process.wait(PATIENCE)
-        wait_until(lambda: not listens(self.port), "the workers' end")
+        wait_until(lambda: not listens(self.port, self.host), "the workers' end")
 
     def memory(self, field: str = "VmHWM") -> int:
         """Give the resident memory of the only worker in bytes: at its peak, or ``VmRSS``."""
@@ -145,13 +137,13 @@ def gateway(
     place: Path,
     *options: str,
     application: str | None = None,
-    port: int = 0,
+    at: str | None = None,
     **settings: str,
 ) -> Iterator[Running]:
     """Run the gateway under gunicorn, one worker unless ``options`` say otherwise.
 
-    ``port`` is a free one unless given. ``settings`` are names of the gateway's settings, in
-    lower case, and their texts.
+    It opens the ``host:port`` that ``at`` names itself, and is given a free port without.
+    ``settings`` are names of the gateway's settings, in lower case, and their texts.
     """
     place.mkdir(parents=True, exist_ok=True)
     log = place / "gunicorn.log"
@@ -159,17 +151,22 @@ def gateway(
     environment |= {"TAR_GATEWAY_UPSTREAM": upstream, "WEB_CONCURRENCY": "1"}
     environment |= {f"TAR_GATEWAY_{name.upper()}": text for name, text in settings.items()}
     command = [sys.executable, "-m", "gunicorn", "--config", "python:tar_gateway.gunicorn_conf"]
-    with socket.create_server(("127.0.0.1", port)) as listener, log.open("wb") as output:
-        port = listener.getsockname()[1]
+    with ExitStack() as opened:
+        fds = []
+        if at is None:
+            listener = opened.enter_context(socket.create_server(("127.0.0.1", 0)))
+            fds = [listener.fileno()]
+            address, bind = f"127.0.0.1:{listener.getsockname()[1]}", f"fd://{fds[0]}"
+        else:
+            address = bind = at
         process = subprocess.Popen(
-            [*command, "--bind", f"fd://{listener.fileno()}", *options]
-            + ([application] if application else []),
+            [*command, "--bind", bind, *options] + ([application] if application else []),
             env=environment,
-            pass_fds=[listener.fileno()],
-            stdout=output,
+            pass_fds=fds,
+            stdout=opened.enter_context(log.open("wb")),
             stderr=subprocess.STDOUT,
         )
-    running = Running(f"http://127.0.0.1:{port}/", process, log)
+    running = Running(f"http://{address}/", process, log)
     try:
         booted = b"Booting worker"
         wait_until(

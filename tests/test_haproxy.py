@@ -14,7 +14,7 @@ import pytest
 
 from tests.fronts import Balancer, deployed_haproxy
 from tests.scripted import Fault, Script, Scripted, answer, close, raw, reset, stall
-from tests.servers import lasting_port, wait_until
+from tests.servers import free_port, wait_until
 
 pytestmark = pytest.mark.needs("haproxy")
 
@@ -54,8 +54,8 @@ def site(tmp_path: Path) -> Iterator[Site]:
             stack.enter_context(Scripted({"/-/ready": READY, "/reports/": answer(ARCHIVE)}))
             for _ in range(2)
         ]
-        ports = [replica.port for replica in replicas]
-        balancer = stack.enter_context(deployed_haproxy(ports, tmp_path))
+        addresses = [f"127.0.0.1:{replica.port}" for replica in replicas]
+        balancer = stack.enter_context(deployed_haproxy(addresses, tmp_path, own_pages=False))
         made = Site(balancer, *replicas)
         made.are("UP", "UP")
         yield made
@@ -95,7 +95,9 @@ def test_another_replica_answers_where_one_has_not_begun(site: Site, script: Scr
 def test_another_replica_answers_where_one_is_gone(tmp_path: Path):
     with (
         Scripted({"/-/ready": READY, "/reports/": answer(ARCHIVE)}) as there,
-        deployed_haproxy([lasting_port(), there.port], tmp_path) as balancer,
+        deployed_haproxy(
+            [f"127.0.0.1:{free_port()}", f"127.0.0.1:{there.port}"], tmp_path, own_pages=False
+        ) as balancer,
     ):
         # At once: HAProxy takes a replica for up until it knows better.
         site = Site(balancer, there, there)
