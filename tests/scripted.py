@@ -154,6 +154,13 @@ class Scripted:
         with self._changed:
             return self._changed.wait_for(lambda: met(self), PATIENCE)
 
+    def cut(self) -> None:
+        """End all connections, idle ones too."""
+        with self._changed:
+            for connection in self._sockets:
+                with suppress(OSError):  # the peer was faster
+                    connection.shutdown(socket.SHUT_RDWR)
+
     def __enter__(self) -> Self:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -171,10 +178,7 @@ class Scripted:
         socket.create_connection(("127.0.0.1", self.port)).close()  # wakes the acceptor
         self._acceptor.join()
         self._listener.close()
-        with self._changed:
-            for connection in self._sockets:
-                with suppress(OSError):  # the peer was faster
-                    connection.shutdown(socket.SHUT_RDWR)
+        self.cut()
         for thread in self._threads:
             thread.join()
         if self._errors and error is None:
