@@ -1,13 +1,15 @@
 """Two replicas behind the HAProxy of `deploy/`, for tests that kill, drain and replace them."""
 
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from tests.fronts import Balancer, deployed_haproxy
-from tests.servers import Running, gateway, wait_until
+from tests.servers import PATIENCE, Running, gateway, wait_until
 
 
 class Replica:
@@ -39,6 +41,7 @@ class Fleet:
     """Replicas by the names that HAProxy has for them; what ends one starts it anew, aside."""
 
     def __init__(self, balancer: Balancer, replicas: dict[str, Replica]) -> None:
+        self.names = list(replicas)
         self.port = balancer.port
         self._balancer = balancer
         self._replicas = replicas
@@ -51,6 +54,23 @@ class Fleet:
         name = self._busy()
         self._replicas[name].running.kill()
         self._started = self._starter.submit(self._replicas[name].start)
+
+    def restart(self, name: str) -> int:
+        """Replace a replica in two steps, as `deploy/README.md` tells to.
+
+        Gives how many requests it was answering when it was told to end.
+        """
+        replica = self._replicas[name]
+        process = replica.running.process
+        drain = [sys.executable, "-m", "tar_gateway.cli", "drain", "--pid", str(process.pid)]
+        subprocess.run(drain, check=True, timeout=PATIENCE)
+        self._wait_for(name, "DOWN")
+        _, answering = self._balancer.servers()[name]
+        process.terminate()
+        process.wait(PATIENCE)
+        replica.start()
+        self._wait_for(name, "UP")
+        return answering
 
     def wait_until_whole(self) -> None:
         """Wait until every replica is there and HAProxy gives it requests."""

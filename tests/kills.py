@@ -215,8 +215,6 @@ def _replicas(*, balanced: bool) -> Iterator[Killable]:
         for name, data in FILES.items():
             (root / name).write_bytes(data)
             os.utime(root / name, (1_600_000_000, 1_600_000_000))
-        (root / "-").mkdir()
-        (root / "-/ready").write_text("")  # XXX
         with nginx(root, place / "nginx") as url:
             if balanced:
                 with fleet(url, place) as killable:
