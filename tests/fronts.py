@@ -11,6 +11,8 @@ from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
+import trustme
+
 from tests.servers import PATIENCE, free_port, listens, wait_until
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
@@ -55,9 +57,9 @@ backend gateway
 """
 
 
-def deployed_site() -> str:
-    """Give the site that `deploy/nginx.conf` recommends."""
-    return (DEPLOY / "nginx.conf").read_text()
+def deployed_site(name: str = "nginx.conf") -> str:
+    """Give a site that `deploy/` recommends."""
+    return (DEPLOY / name).read_text()
 
 
 @contextmanager
@@ -67,19 +69,46 @@ def nginx_front(gateway: str, place: Path, site: str = PLAIN_SITE) -> Iterator[s
     ``site`` listens on 8080 and passes to 127.0.0.1:8000, as `deploy/nginx.conf` does; both are
     replaced.
     """
-    place.mkdir(parents=True, exist_ok=True)
     port = free_port()
-    for told, real in [
-        ("listen 8080;", f"listen 127.0.0.1:{port};"),
-        ("127.0.0.1:8000;", urlsplit(gateway).netloc + ";"),
-    ]:
-        assert told in site
-        site = site.replace(told, real)
+    with _nginx(gateway, place, site, {"listen 8080;": f"listen 127.0.0.1:{port};"}, port):
+        yield f"http://127.0.0.1:{port}/"
+
+
+@contextmanager
+def nginx_tls_front(gateway: str, place: Path) -> Iterator[tuple[str, str, Path]]:
+    """Run nginx as TLS end; gives its URL for https and for http, and its authority's file."""
+    place.mkdir(parents=True, exist_ok=True)
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(place / "ca.pem"))
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.private_key_pem.write_to_path(str(place / "key.pem"))
+    for each in certificate.cert_chain_pems:
+        each.write_to_path(str(place / "chain.pem"), append=True)
+    port, tls_port = free_port(), free_port()
+    replaced = {
+        "listen 8080;": f"listen 127.0.0.1:{port};",
+        "listen 8443 ssl;": f"listen 127.0.0.1:{tls_port} ssl;",
+        "/etc/nginx/files.example.pem;": f"{place}/chain.pem;",
+        "/etc/nginx/files.example.key;": f"{place}/key.pem;",
+    }
+    with _nginx(gateway, place, deployed_site("nginx-tls.conf"), replaced, tls_port):
+        urls = (f"https://127.0.0.1:{tls_port}/", f"http://127.0.0.1:{port}/")
+        yield *urls, place / "ca.pem"
+
+
+@contextmanager
+def _nginx(
+    gateway: str, place: Path, site: str, replaced: Mapping[str, str], port: int
+) -> Iterator[None]:
+    place.mkdir(parents=True, exist_ok=True)
+    for old, new in {**replaced, "127.0.0.1:8000;": urlsplit(gateway).netloc + ";"}.items():
+        assert old in site
+        site = site.replace(old, new)
     user = "user root;" if os.geteuid() == 0 else ""
     conf = place / "nginx.conf"
     conf.write_text(NGINX_CONF.format(user=user, place=place, site=site))
     with _running(["nginx", "-c", str(conf)], port, place):
-        yield f"http://127.0.0.1:{port}/"
+        yield
 
 
 @contextmanager

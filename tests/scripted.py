@@ -28,6 +28,7 @@ class Seen:
     target: str
     headers: tuple[tuple[str, str], ...]
     connection: int
+    version: str = "HTTP/1.1"
 
     @property
     def path(self) -> str:
@@ -250,9 +251,10 @@ def _read_request(lines: BinaryIO, number: int) -> Seen | None:
         head.append(text)
     if not head:
         return None
-    method, target, _ = head[0].split(" ")
+    method, target, version = head[0].split(" ")
     pairs = (text.partition(":") for text in head[1:])
-    seen = Seen(method, target, tuple((key, value.strip()) for key, _, value in pairs), number)
+    headers = tuple((key, value.strip()) for key, _, value in pairs)
+    seen = Seen(method, target, headers, number, version)
     lines.read(int(seen.get("Content-Length") or 0))
     return seen
 

@@ -1,0 +1,125 @@
+"""What nginx does in front of a gateway with the sites of `deploy/`: plain, and as TLS end."""
+
+import re
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from email.message import Message
+from http.client import IncompleteRead
+from pathlib import Path
+
+import pytest
+
+from tests.fronts import deployed_site, nginx_front, nginx_tls_front
+from tests.scripted import Fault, Script, Scripted, answer, close, reset
+
+pytestmark = pytest.mark.needs("nginx")
+
+ARCHIVE = b"a" * 200_000
+TARGET = "reports/?bundle=a"
+
+
+@dataclass(frozen=True)
+class Site:
+    """A front, and the gateway behind it, which does as it is told."""
+
+    url: str
+    gateway: Scripted
+    trusted: ssl.SSLContext | None
+
+    def ask(self, target: str = TARGET, **headers: str) -> tuple[int, Message, bytes]:
+        named = {name.replace("_", "-"): text for name, text in headers.items()}
+        request = urllib.request.Request(self.url + target, headers=named)
+        try:
+            with urllib.request.urlopen(request, timeout=30, context=self.trusted) as given:
+                return given.status, given.headers, given.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.status, error.headers, error.read()
+
+
+@pytest.fixture
+def gateway() -> Iterator[Scripted]:
+    with Scripted({"/reports/": answer(ARCHIVE)}) as scripted:
+        yield scripted
+
+
+@pytest.fixture(params=["nginx.conf", "nginx-tls.conf"])
+def site(request, gateway: Scripted, tmp_path: Path) -> Iterator[Site]:
+    if request.param == "nginx.conf":
+        with nginx_front(gateway.url, tmp_path, deployed_site()) as url:
+            yield Site(url, gateway, None)
+    else:
+        with nginx_tls_front(gateway.url, tmp_path) as (url, _, authority):
+            yield Site(url, gateway, ssl.create_default_context(cafile=str(authority)))
+
+
+def test_an_archive_comes_through_whole_over_http_1_1(site: Site):
+    status, _, body = site.ask()
+    assert (status, body) == (200, ARCHIVE)
+    assert [request.version for request in site.gateway.requests] == ["HTTP/1.1"]
+
+
+@pytest.mark.parametrize("failing", [close, reset], ids=["before it begins", "by a reset"])
+def test_a_gateway_that_fails_is_asked_once(site: Site, failing: Script):
+    site.gateway.on("/reports/", failing)
+    assert site.ask()[0] == 502
+    assert len(site.gateway.requests) == 1
+
+
+def test_an_archive_that_breaks_off_is_broken_and_asked_for_once(site: Site):
+    site.gateway.break_at("/reports/", Fault(len(ARCHIVE) // 2, close))
+    with pytest.raises(IncompleteRead):
+        site.ask()
+    assert len(site.gateway.requests) == 1
+
+
+@pytest.mark.parametrize("told", [None, "mine-1"], ids=["none is told", "the client's"])
+def test_the_gateway_is_told_one_request_id(site: Site, told: str | None):
+    site.ask(**({} if told is None else {"X_Request_ID": told}))
+    (given,) = site.gateway.requests[0].all("X-Request-ID")
+    assert given == told if told else re.fullmatch("[0-9a-f]{32}", given)
+
+
+def test_the_gateway_is_told_who_the_client_is(site: Site):
+    site.ask(X_Forwarded_For="192.0.2.1")
+    assert site.gateway.requests[0].all("X-Forwarded-For") == ["192.0.2.1, 127.0.0.1"]
+
+
+@pytest.mark.parametrize("path", ["-/metrics", "%2D/ready", "reports/..//-/metrics"])
+def test_the_gateways_own_pages_are_not_for_the_public(site: Site, path: str):
+    assert site.ask(path)[0] == 404
+    assert site.gateway.requests == []
+
+
+def test_the_tls_end_sends_plain_http_to_https(gateway: Scripted, tmp_path: Path):
+    with nginx_tls_front(gateway.url, tmp_path) as (_, plain, _):
+        request = urllib.request.Request(plain + TARGET, method="HEAD")
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.build_opener(NoRedirect).open(request, timeout=30)
+        with refused.value as answered:
+            assert answered.status == 301
+            assert answered.headers["Location"] == f"https://127.0.0.1/{TARGET}"
+    assert gateway.requests == []
+
+
+def test_the_tls_end_asks_for_https_ever_after(site: Site):
+    told = site.ask()[1]["Strict-Transport-Security"]
+    assert (told is None) == site.url.startswith("http:")
+
+
+def test_both_sites_say_the_same_of_the_gateway():
+    def directives(name: str) -> list[str]:
+        lines = (line.strip() for line in deployed_site(name).splitlines())
+        keeping = ("proxy_", "keepalive", "location", "$", "default", '""')
+        return [line for line in lines if line.startswith(keeping)]
+
+    assert len(directives("nginx.conf")) > 10
+    assert directives("nginx.conf") == directives("nginx-tls.conf")
+
+
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_):
+        return None
