@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests import rolling
 from tests.servers import PATIENCE, gateway, nginx
 
 pytestmark = pytest.mark.needs("nginx")
@@ -96,9 +97,26 @@ def test_a_replica_of_another_layout_refuses_a_part_that_must_match(replicas):
     assert get(other, Range="bytes=512-", If_Match=etag).status == 412
 
 
-def test_downloads_survive_the_killing_of_replicas():
-    command = [sys.executable, "-m", "tests.kills", "--kills", "5", "--seed", "5"]
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(["--kills", "5"], id="one after the other"),
+        pytest.param(
+            ["--kills", "3", "--balanced"], id="behind HAProxy", marks=pytest.mark.needs("haproxy")
+        ),
+    ],
+)
+def test_downloads_survive_the_killing_of_replicas(options: list[str]):
+    command = [sys.executable, "-m", "tests.kills", "--seed", "5", *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "kills: 5, " in done.stdout
+    assert f"kills: {options[1]}, " in done.stdout
     assert done.stdout.endswith("lost: 0, corrupted: 0\n")
+
+
+@pytest.mark.needs("haproxy")
+def test_a_rolling_restart_refuses_nobody_and_loses_nothing():
+    outcome = rolling.run(downloads=4, seed=5)
+    assert (outcome.refused, outcome.lost) == ([], [])
+    assert len(outcome.answering) == 2
+    assert sum(outcome.answering) > 0, "nothing was running when the replicas were stopped"
