@@ -26,7 +26,8 @@ ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 GUNICORN = ["gunicorn", "--config", "python:tar_gateway.gunicorn_conf"]
 HADOLINT = Path(sysconfig.get_path("scripts")) / "hadolint"
-SECRETS = {"upstream_headers_file", "signing_keys_file"}
+# What the files of secrets may hold, by their settings' names.
+SECRETS = {"upstream_headers_file": "X-Api-Key: 1\n", "signing_keys_file": f"k1:{'s' * 43}\n"}
 
 
 def needs(package: str) -> pytest.MarkDecorator:
@@ -139,12 +140,13 @@ def test_every_setting_that_is_named_exists():
     ids=["Compose", "Kubernetes"],
 )
 def test_every_value_of_a_setting_is_taken(environment: dict[str, str], tmp_path: Path):
-    secret = tmp_path / "secret"
-    secret.write_text("")
-    given = {
-        name: str(secret) if name.removeprefix(PREFIX).lower() in SECRETS else text
-        for name, text in environment.items()
-    }
+    given = dict(environment)
+    for name, text in SECRETS.items():
+        secret = tmp_path / name
+        secret.write_text(text)
+        secret.chmod(0o400)
+        if (variable := PREFIX + name.upper()) in environment:
+            given[variable] = str(secret)
     settings = Settings.from_environment(given)
     assert settings.upstream in {"http://files:8080/", MAPPED[f"{PREFIX}UPSTREAM"]}
 
