@@ -35,9 +35,8 @@ def needs(package: str) -> pytest.MarkDecorator:
 
 
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
-KUBERNETES: dict[str, dict[str, Any]] = {
-    each["kind"]: each for each in yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text())
-}
+OBJECTS: list[dict[str, Any]] = list(yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text()))
+KUBERNETES = {each["kind"]: each for each in OBJECTS}
 POD = KUBERNETES["Deployment"]["spec"]["template"]["spec"]
 (CONTAINER,) = POD["containers"]
 MAPPED = KUBERNETES["ConfigMap"]["data"]
@@ -80,6 +79,10 @@ def test_compose_is_right_by_the_compose_specification():
         text=True,
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_kubernetes_is_given_one_object_of_a_kind():
+    assert len(OBJECTS) == len(KUBERNETES)  # so that none escapes the tests below
 
 
 @needs("kubernetes_validate")
