@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.fronts import Balancer, deployed_haproxy
-from tests.scripted import Fault, Script, Scripted, answer, close, raw, reset, stall
+from tests.scripted import Fault, Script, Scripted, Seen, answer, close, raw, reset, stall
 from tests.servers import free_port, wait_until
 
 pytestmark = pytest.mark.needs("haproxy")
@@ -69,6 +69,12 @@ def ask(site: Site, target: str = TARGET, **request) -> tuple[int, bytes]:
     except urllib.error.HTTPError as error:
         with error:
             return error.status, error.read()
+
+
+def asked_for(site: Site) -> list[Seen]:
+    """Give the requests for the target, whichever replica got them."""
+    requests = [*site.first.requests, *site.second.requests]
+    return [request for request in requests if request.path == "/reports/"]
 
 
 def ask_both(site: Site, **request) -> list[tuple[int, bytes]]:
@@ -161,11 +167,34 @@ def test_the_gateways_own_pages_are_not_for_the_public(site: Site, path: str):
 @pytest.mark.parametrize("told", [None, "mine-1"], ids=["none is told", "the client's"])
 def test_a_replica_is_told_one_request_id(site: Site, told: str | None):
     ask(site, headers={} if told is None else {"X-Request-ID": told})
-    (request,) = [
-        request
-        for replica in (site.first, site.second)
-        for request in replica.requests
-        if request.path == "/reports/"
-    ]
+    (request,) = asked_for(site)
     (given,) = request.all("X-Request-ID")
     assert given == told if told else re.fullmatch("[0-9a-f-]{36}", given)
+
+
+def test_a_replica_is_told_who_the_client_is(site: Site):
+    ask(site, headers={"X-Forwarded-For": "192.0.2.1"})
+    told = [request.all("X-Forwarded-For") for request in asked_for(site)]
+    assert told == [["192.0.2.1", "127.0.0.1"]]
+
+
+def test_the_next_download_goes_to_the_replica_that_has_the_fewest(site: Site):
+    for replica in (site.first, site.second):
+        replica.break_at("/reports/", Fault(len(ARCHIVE) // 2, stall(threading.Event())))
+    with closing(HTTPConnection("127.0.0.1", site.balancer.port, timeout=30)) as client:
+        client.request("GET", TARGET)
+        client.getresponse()
+        idle = [site.first, site.second][site.asked()[0]]
+        idle.break_at("/reports/")
+        assert [ask(site) for _ in range(3)] == [(200, ARCHIVE)] * 3
+
+
+def test_a_client_that_leaves_before_the_answer_is_told_to_the_replica(site: Site):
+    for replica in (site.first, site.second):
+        replica.on("/reports/", stall(threading.Event()))
+    with closing(HTTPConnection("127.0.0.1", site.balancer.port, timeout=30)) as client:
+        client.request("GET", TARGET)
+        wait_until(lambda: sum(site.asked()) == 1, "the request")
+    wait_until(lambda: not any(n for _, n in site.balancer.servers().values()), "its end")
+    (index,) = [index for index, count in enumerate(site.asked()) if count]
+    assert [site.first, site.second][index].wait_for(lambda replica: not replica.open)
