@@ -184,9 +184,10 @@ def test_the_next_download_goes_to_the_replica_that_has_the_fewest(site: Site):
     with closing(HTTPConnection("127.0.0.1", site.balancer.port, timeout=30)) as client:
         client.request("GET", TARGET)
         client.getresponse()
-        idle = [site.first, site.second][site.asked()[0]]
-        idle.break_at("/reports/")
+        for replica in (site.first, site.second):
+            replica.break_at("/reports/")
         assert [ask(site) for _ in range(3)] == [(200, ARCHIVE)] * 3
+    assert sorted(site.asked()) == [1, 3]
 
 
 def test_a_client_that_leaves_before_the_answer_is_told_to_the_replica(site: Site):
