@@ -65,7 +65,7 @@ class Fleet:
         drain = [sys.executable, "-m", "tar_gateway.cli", "drain", "--pid", str(process.pid)]
         subprocess.run(drain, check=True, timeout=PATIENCE)
         self._wait_for(name, "DOWN")
-        _, answering = self._balancer.servers()[name]
+        answering = self._balancer.answering()[self.names.index(name)]
         process.terminate()
         process.wait(PATIENCE)
         replica.start()
@@ -84,13 +84,11 @@ class Fleet:
         self._starter.shutdown()
 
     def _wait_for(self, name: str, state: str) -> None:
-        wait_until(
-            lambda: self._balancer.servers()[name][0].startswith(state), f"{name} to be {state}"
-        )
+        wait_until(lambda: self._balancer.states()[name].startswith(state), f"{name} to be {state}")
 
     def _busy(self) -> str:
-        answering = {name: requests for name, (_, requests) in self._balancer.servers().items()}
-        return max(answering, key=lambda name: answering[name])
+        answering = self._balancer.answering()
+        return self.names[answering.index(max(answering))]
 
 
 @contextmanager

@@ -128,25 +128,35 @@ def haproxy_front(gateway: str, place: Path, rules: str = "") -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Balancer:
-    """HAProxy before several gateways: the URL that clients know, and what it says of them."""
+    """HAProxy before several gateways: the URL that clients know, and what it says of them.
+
+    A gateway has two servers: one while it is ready, and one for when none is.
+    """
 
     url: str
     port: int
     control: Path
 
-    def servers(self) -> dict[str, tuple[str, int]]:
-        """Give each server's state, such as ``UP``, and how many requests it is answering."""
+    def states(self) -> dict[str, str]:
+        """Give the state of each server that is looked at, such as ``UP``."""
+        return {row["svname"]: row["status"] for row in self._rows() if row["check_status"]}
+
+    def answering(self) -> list[int]:
+        """Give how many requests each gateway is answering."""
+        counts = {row["svname"]: int(row["scur"]) for row in self._rows()}
+        return [
+            count + counts["any-" + name.removeprefix("gateway-")]
+            for name, count in counts.items()
+            if name.startswith("gateway-")
+        ]
+
+    def _rows(self) -> list[dict[str, str]]:
         with socket.socket(socket.AF_UNIX) as asked:
             asked.settimeout(PATIENCE)
             asked.connect(str(self.control))
             asked.sendall(b"show stat\n")
             with asked.makefile() as lines:
-                rows = csv.DictReader(lines)
-                return {
-                    row["svname"]: (row["status"], int(row["scur"]))
-                    for row in rows
-                    if row["svname"] not in {"FRONTEND", "BACKEND"}
-                }
+                return list(csv.DictReader(lines))
 
 
 @contextmanager
@@ -165,7 +175,7 @@ def deployed_haproxy(
     for told, real in [
         ("    bind :8080\n", f"    bind 127.0.0.1:{port}\n"),
         ("\nglobal\n", f"\nglobal\n    stats socket {control}\n"),
-        (" check port 9000 ", " check port 9000 " if own_pages else " check "),
+        (" port 9000 ", " port 9000 " if own_pages else " "),
     ]:
         assert told in text
         text = text.replace(told, real)

@@ -14,6 +14,7 @@ import tarfile
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -150,8 +151,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     before = time.monotonic()
     outcome = run(options.downloads, options.seed)
-    for what in [*outcome.refused, *outcome.lost]:
-        print(what)
+    for what, count in Counter([*outcome.refused, *outcome.lost]).items():
+        print(f"{count} x {what}")
     print(f"{options.downloads} at a time, {time.monotonic() - before:.0f} s, {outcome}")
     return 1 if outcome.refused or outcome.lost or not all(outcome.answering) else 0
 

@@ -42,7 +42,7 @@ class Site:
     def are(self, *states: str) -> None:
         """Wait until HAProxy takes the replicas for up or down."""
         wait_until(
-            lambda: [state for state, _ in self.balancer.servers().values()] == list(states),
+            lambda: list(self.balancer.states().values()) == list(states),
             f"replicas to be {states}",
         )
 
@@ -148,6 +148,17 @@ def test_a_replica_that_drains_gets_nothing_new_and_ends_what_it_has_begun(site:
         assert begun.read() == ARCHIVE
 
 
+def test_replicas_are_asked_all_the_same_where_none_is_ready(site: Site):
+    for replica in (site.first, site.second):
+        replica.on("/-/ready", DRAINING)
+    site.are("DOWN", "DOWN")
+    site.first.on("/reports/", close)
+    assert ask_both(site) == [(200, ARCHIVE)] * 2
+    site.first.on("/reports/", FULL)
+    site.second.on("/reports/", FULL)
+    assert ask(site) == (503, b"full")
+
+
 def test_a_replica_that_is_ready_again_gets_requests_again(site: Site):
     site.first.on("/-/ready", DRAINING)
     site.are("DOWN", "UP")
@@ -196,6 +207,6 @@ def test_a_client_that_leaves_before_the_answer_is_told_to_the_replica(site: Sit
     with closing(HTTPConnection("127.0.0.1", site.balancer.port, timeout=30)) as client:
         client.request("GET", TARGET)
         wait_until(lambda: sum(site.asked()) == 1, "the request")
-    wait_until(lambda: not any(n for _, n in site.balancer.servers().values()), "its end")
+    wait_until(lambda: site.balancer.answering() == [0, 0], "its end")
     (index,) = [index for index, count in enumerate(site.asked()) if count]
     assert [site.first, site.second][index].wait_for(lambda replica: not replica.open)
