@@ -63,7 +63,7 @@ class Fleet:
         replica = self._replicas[name]
         process = replica.running.process
         drain = [sys.executable, "-m", "tar_gateway.cli", "drain", "--pid", str(process.pid)]
-        subprocess.run(drain, check=True, timeout=PATIENCE)
+        subprocess.run(drain, check=True, timeout=PATIENCE, stdout=subprocess.DEVNULL)
         self._wait_for(name, "DOWN")
         answering = self._balancer.answering()[self.names.index(name)]
         process.terminate()
