@@ -4,7 +4,8 @@ Whatever the size, a read gives what is there and never waits to be filled.
 """
 
 SMALLEST = 64 * 1024
-LARGEST = 128 * 1024
+# Larger ones are no cheaper: they do not stay in a processor's cache between two copies.
+LARGEST = 512 * 1024
 
 # Seconds that sending a block takes where the client keeps up, and where it does not.
 _QUICK = 0.02

@@ -257,7 +257,7 @@ class Settings:
     """Seconds that a client may take for a request's body: a list of a few MiB at the most."""
 
     write_timeout: Seconds = 60
-    """Seconds that a client may take for one block, of 128 KiB at most, before it is cut off."""
+    """Seconds that a client may take for one block, of 512 KiB at most, before it is cut off."""
 
     max_members: Annotated[int, Field(ge=1)] = 10_000
     """Members of one bundle: each costs the upstream a question and the process a kilobyte."""

@@ -28,6 +28,7 @@ ROOMS = {
         "retry",
         "locations",
         "sources",
+        "sources.arrived",
         "sources.http",
         "sources.health",
         "sources.tls",

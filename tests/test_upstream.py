@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
@@ -20,6 +21,7 @@ from tests.scripted import (
     File,
     Script,
     Scripted,
+    Wire,
     answer,
     chunked,
     close,
@@ -31,6 +33,7 @@ from tests.scripted import (
 IMPATIENT = Settings(connect_timeout=0.2, read_timeout=0.2)
 DATA = bytes(range(256)) * 1000
 NOBODY = Caller()
+MIB = 1024 * 1024
 NEVER = threading.Event()
 
 
@@ -160,6 +163,28 @@ def test_a_repr_shows_no_secret():
     with serving() as (server, upstream):
         assert repr(upstream) == f"Upstream('{server.url}')"
         assert "secret" not in repr((upstream, caller))
+
+
+# --- what is read ------------------------------------------------------------------------------
+
+
+def test_a_read_takes_no_more_memory_than_what_it_gives():
+    more = threading.Event()
+
+    def slowly(wire: Wire) -> None:
+        wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % MIB + bytes(100))
+        more.wait(PATIENCE)
+        wire.send(bytes(100))
+
+    with serving(slowly) as (_, upstream), closing(open_whole(upstream, MIB, False)) as content:
+        assert len(content.read(MIB)) == 100
+        more.set()
+        tracemalloc.start()
+        try:
+            assert len(content.read(MIB)) == 100
+            assert tracemalloc.get_traced_memory()[1] < MIB // 4
+        finally:
+            tracemalloc.stop()
 
 
 # --- how faults are told ---------------------------------------------------------------------

@@ -4,12 +4,15 @@ Requests go out and answers come back as they are. What is asked for, on whose a
 what an answer means is not known here.
 """
 
+import socket
 import ssl
 from contextlib import suppress
+from io import DEFAULT_BUFFER_SIZE
 from typing import Final
 from urllib.parse import urlsplit
 
 from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPSConnectionPool, Timeout
+from urllib3.connection import HTTPConnection
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
@@ -22,6 +25,7 @@ from urllib3.exceptions import (
 
 from tar_gateway.errors import SourceError
 from tar_gateway.settings import Settings
+from tar_gateway.sources.arrived import arrived
 from tar_gateway.sources.http import Answer, Headers
 
 PORTS: Final = {"http": 80, "https": 443}
@@ -110,14 +114,20 @@ class _Content:
     def __init__(self, response: BaseHTTPResponse, called: str) -> None:
         self._response = response
         self._called = called
+        self._is_bare = False  # what came together with the headers has been read
         self._closed = False
 
     def read(self, limit: int) -> bytes:
         try:
+            if self._is_bare and (wire := self._wire()):
+                limit = arrived(wire, limit)
             # read1 gives what is there; read and stream would wait for all of the limit.
-            return self._response.read1(limit)
+            block = self._response.read1(limit)
         except (HTTPError, OSError, ValueError) as error:
             raise _fault(error, self._called) from error
+        # Nothing is kept back of what came with the headers where there was room for all of it.
+        self._is_bare = self._is_bare or limit >= DEFAULT_BUFFER_SIZE
+        return block
 
     def stop(self) -> None:
         # It may have ended meanwhile, and its connection be released: then nothing waits.
@@ -133,12 +143,20 @@ class _Content:
         self._response.close()
         self._response.release_conn()
 
+    def _wire(self) -> socket.socket | None:
+        """Give the socket that the next bytes come from as they are, if there is such a one."""
+        connection = self._response.connection
+        # Between chunks there are lengths, and reading them reads on into what follows.
+        if not isinstance(connection, HTTPConnection) or self._response.chunked:
+            return None
+        return connection.sock
+
 
 def _fault(error: Exception, called: str) -> SourceError:
     match error:
         case NewConnectionError():  # a ConnectTimeoutError too, so it comes first
             return SourceError(f"{called} cannot be reached", transient=True, unreachable=True)
-        case ConnectTimeoutError() | ReadTimeoutError():
+        case ConnectTimeoutError() | ReadTimeoutError() | TimeoutError():
             reason, unreachable = f"{called} took too long", isinstance(error, ConnectTimeoutError)
             return SourceError(reason, status=504, transient=True, unreachable=unreachable)
         case SSLError():
