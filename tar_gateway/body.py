@@ -28,6 +28,10 @@ from tar_gateway.settings import Settings
 # Bytes; small pieces that are there at once leave together, up to about so many.
 JOINED = 64 * 1024
 
+# Segments that are looked through for the first member: a header may come before it; after two
+# literals (members without bytes) nothing can go wrong for long enough.
+OPENED_WITHIN = 2
+
 log = logging.getLogger(__name__)
 
 
@@ -64,9 +68,7 @@ class Body:
         Raises `MembersFailed`, or `MembersChanged` for what a new plan may put right; the body
         is closed then.
         """
-        # A header may come first; after two literals (members without bytes) nothing can go
-        # wrong for long enough.
-        for segment in islice(self._segments, 2):
+        for segment in islice(self._segments, OPENED_WITHIN):
             self._waiting.append(segment)
             if isinstance(segment, Borrowed):
                 try:

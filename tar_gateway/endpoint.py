@@ -8,11 +8,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
+from itertools import islice
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from tar_gateway.archive_files import kept_headers, passed_names, read_list
 from tar_gateway.authority import Authority
-from tar_gateway.body import Body
+from tar_gateway.body import OPENED_WITHIN, Body
 from tar_gateway.bundle import (
     DEFAULT_FILENAME,
     Bundle,
@@ -37,11 +38,12 @@ from tar_gateway.errors import (
     MethodNotAllowed,
     PreconditionFailed,
     RangeNotSatisfiable,
+    Refusal,
     UnsupportedMediaType,
 )
 from tar_gateway.fetchers import Fetchers
 from tar_gateway.headers import attachment
-from tar_gateway.layout import Layout
+from tar_gateway.layout import Borrowed, Layout
 from tar_gateway.manifest import read_manifest
 from tar_gateway.planner import Plan, Planner
 from tar_gateway.retry import Retry
@@ -172,7 +174,7 @@ class Endpoint:
             plan, decision, body = self._prepare(wanted)
         except MembersChanged:
             # Nothing was said yet, so the plan can be made anew.
-            plan, decision, body = self._prepare(wanted)
+            plan, decision, body = self._prepare(wanted, anew=True)
         try:
             headers = self._headers(plan, decision, wanted)
             start_response(f"{decision.status} {HTTPStatus(decision.status).phrase}", headers)
@@ -232,15 +234,19 @@ class Endpoint:
             "a list of members is sent as application/x-www-form-urlencoded or application/json"
         )
 
-    def _prepare(self, wanted: _Wanted) -> tuple[Plan, Decision, Body | None]:
+    def _prepare(
+        self, wanted: _Wanted, *, anew: bool = False
+    ) -> tuple[Plan, Decision, Body | None]:
         """Plan, decide what to answer, and open the first member that the answer needs.
 
         There is no body where the headers say all. Raises `MembersChanged` where that member
         has changed since it was asked about.
         """
-        unwanted = threading.Event()
-        with watched(wanted.environ, unwanted.set):
-            plan = self._planner.plan(wanted.bundle, wanted.caller, unwanted)
+        plan = None if anew else self._recall(wanted)
+        if plan is None:
+            unwanted = threading.Event()
+            with watched(wanted.environ, unwanted.set):
+                plan = self._planner.plan(wanted.bundle, wanted.caller, unwanted)
         wanted.download.planned()
         try:
             decision = wanted.decide(plan.layout)
@@ -253,6 +259,26 @@ class Endpoint:
             plan.close()
             raise
         return plan, decision, body
+
+    def _recall(self, wanted: _Wanted) -> Plan | None:
+        """Give a plan of a moment ago, for a part that begins with a member and nothing else.
+
+        That member is opened before anything is said, and shows whether its version is still
+        there. What is said of the whole has to be true now.
+        """
+        if conditions_of(wanted.environ).range is None:
+            return None
+        plan = self._planner.recall(wanted.bundle, wanted.caller)
+        if plan is None:
+            return None
+        try:
+            decision = wanted.decide(plan.layout)
+        except Refusal:
+            return None
+        if decision.status != HTTPStatus.PARTIAL_CONTENT:
+            return None
+        begin = islice(plan.layout.slice(decision.start, decision.stop), OPENED_WITHIN)
+        return plan if any(isinstance(segment, Borrowed) for segment in begin) else None
 
     def _headers(self, plan: Plan, decision: Decision, wanted: _Wanted) -> list[tuple[str, str]]:
         layout = plan.layout

@@ -6,11 +6,14 @@ is wrong is found before anything is said to the client.
 
 import threading
 import time
+from dataclasses import dataclass
+from hashlib import sha256
 
 from tar_gateway.bundle import Bundle, Requested
 from tar_gateway.errors import ClientLeft, ContentTooLarge, MemberFault, MembersFailed, SourceError
 from tar_gateway.fetchers import FIRST, GROWTH, LATE, Fetchers
 from tar_gateway.layout import Layout, Member
+from tar_gateway.remembered import Remembered
 from tar_gateway.retry import Retry
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Content, Limited, Limits, Permit, Source, Stat, Unsized
@@ -30,6 +33,8 @@ class Plan:
         bundle: Bundle,
         stats: list[Stat],
         spooled: dict[int, Spooled],
+        *,
+        layout: Layout | None = None,
     ) -> None:
         self._source = source
         self._caller = caller
@@ -39,7 +44,7 @@ class Plan:
         self._spooled = spooled
         self.bundle = bundle
         self.tally = caller.tally
-        self.layout = Layout(
+        self.layout = layout or Layout(
             [
                 Member(requested.name, stat.size, stat.mtime, validator=stat.validator)
                 for requested, stat in zip(bundle.members, stats, strict=True)
@@ -80,6 +85,8 @@ class Planner:
         self._fetchers = fetchers
         self._spool = Spool(settings.spool_limit)
         self._retry = Retry.from_settings(settings)
+        # The largest bundle fits, so that any can be read range by range.
+        self._remembered = Remembered[_Surveyed](settings.plan_memory, settings.max_members)
 
     def plan(self, bundle: Bundle, caller: Caller, unwanted: threading.Event | None = None) -> Plan:
         """Ask about every member, until ``unwanted`` is set.
@@ -90,6 +97,9 @@ class Planner:
         limits = self._limits(bundle)
         if len(bundle.members) > limits.members:
             raise ContentTooLarge(f"there are more than the {limits.members} members allowed")
+        key = self._key(bundle, caller)
+        if key is not None:
+            self._remembered.forget(key)  # it counts no more, whatever the answers will be
         survey = _Survey(self, bundle.members, caller)
         try:
             if self._source.is_concurrent(caller):
@@ -104,6 +114,9 @@ class Planner:
             plan = Plan(self._source, caller, bundle, stats, survey.spooled)
             if plan.layout.size > limit:
                 raise _too_large(limit)
+            # Without a strong validator there are no ranges that could come back for it.
+            if key is not None and not survey.spooled and plan.layout.etag.strong:
+                self._remembered.keep(key, _Surveyed(stats, plan.layout), len(stats))
         except BaseException:
             survey.abandon()
             raise
@@ -115,6 +128,32 @@ class Planner:
             references = (member.reference for member in bundle.members)
             limits = limits.strictest(self._source.limits(references))
         return limits
+
+    def recall(self, bundle: Bundle, caller: Caller) -> Plan | None:
+        """Give the plan of the same bundle for the same caller that was made a moment ago.
+
+        The source was asked then, and may answer otherwise by now. What is fetched by the plan
+        is still held to its validators, and asked for on the caller's authority.
+        """
+        key = self._key(bundle, caller)
+        surveyed = None if key is None else self._remembered.recall(key)
+        if surveyed is None:
+            return None
+        return Plan(self._source, caller, bundle, surveyed.stats, {}, layout=surveyed.layout)
+
+    def _key(self, bundle: Bundle, caller: Caller) -> bytes | None:
+        """Give what decides a survey's outcome, `None` where that can't be told.
+
+        As a digest, so that no credentials are kept. An authority may go by all of a request,
+        and is asked each time.
+        """
+        if self._permit is not None or not self._settings.plan_memory:
+            return None
+        decisive = self._source.decided_by(caller)
+        if decisive is None:
+            return None
+        members = [(each.path, each.query, each.name, each.size) for each in bundle.members]
+        return sha256(repr((decisive, members)).encode("utf-8")).digest()
 
     @property
     def timeout(self) -> float:
@@ -139,6 +178,14 @@ class Planner:
             return stat, None
 
         return self._retry.call(ask, deadline, caller.tally)
+
+
+@dataclass(frozen=True, slots=True)
+class _Surveyed:
+    """What is the same of every plan that one survey is good for."""
+
+    stats: list[Stat]
+    layout: Layout
 
 
 class _Survey:

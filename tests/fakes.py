@@ -77,6 +77,9 @@ class MemorySource:
     def is_concurrent(self, caller: Caller) -> bool:
         return True
 
+    def decided_by(self, caller: Caller) -> tuple[tuple[str, str], ...]:
+        return caller.headers
+
     def stat(self, path: str, caller: Caller) -> Stat | Unsized:
         path = unquote(path)
         with self._lock:

@@ -41,7 +41,7 @@ ROOMS = {
         "sources.data",
     },
     "delivery": {
-        *("spool", "fetchers", "planner", "manifest", "fetch", "ahead"),
+        *("spool", "fetchers", "remembered", "planner", "manifest", "fetch", "ahead"),
         *("read_size", "body"),
     },
 }

@@ -40,6 +40,9 @@ class Asked:
     def is_concurrent(self, caller: Caller) -> bool:
         return True
 
+    def decided_by(self, caller: Caller) -> tuple[tuple[str, str], ...]:
+        return caller.headers
+
     def stat(self, path: str, caller: Caller) -> Stat | Unsized:
         assert caller is NOBODY
         with self._lock:
@@ -270,6 +273,9 @@ class Spooling:
 
     def is_concurrent(self, caller: Caller) -> bool:
         return True
+
+    def decided_by(self, caller: Caller) -> tuple[tuple[str, str], ...]:
+        return caller.headers
 
     def stat(self, path: str, caller: Caller) -> Stat | Unsized:
         assert caller is NOBODY

@@ -112,6 +112,10 @@ class Source(Protocol):
         """Tell whether other threads than the caller's may ask, several of them at once."""
         ...
 
+    def decided_by(self, caller: Caller) -> tuple[tuple[str, str], ...] | None:
+        """Give all of a caller that decides what this source answers, `None` if nobody can tell."""
+        ...
+
     def stat(self, path: str, caller: Caller) -> Stat | Unsized:
         """Learn a member's size, date and validator. Raises `SourceError`."""
         ...

@@ -48,6 +48,10 @@ class Locations:
         """Tell whether all of them may be asked by several threads at once."""
         return all(route.server.is_concurrent(caller) for route in self._routes)
 
+    def decided_by(self, caller: Caller) -> tuple[tuple[str, str], ...]:
+        """Give the headers that go along: no server is sent anything else of the caller."""
+        return caller.headers
+
     def stat(self, path: str, caller: Caller) -> Stat | Unsized:
         """Ask the server that the member belongs to. Raises `SourceError`."""
         route = self._of_reference(path)

@@ -75,6 +75,10 @@ class Subrequests:
         """Tell what the server told the application of itself."""
         return bool(caller.environ.get("wsgi.multithread", False))
 
+    def decided_by(self, caller: Caller) -> None:
+        """Say that nobody can tell: an application sees all of the request, and may look."""
+        del caller
+
     def stat(self, path: str, caller: Caller) -> Stat | Unsized:
         """Ask once by GET: an application may know no HEAD, and may make its answer anew.
 

@@ -45,6 +45,10 @@ class Upstream:
         del caller
         return True
 
+    def decided_by(self, caller: Caller) -> tuple[tuple[str, str], ...]:
+        """Give the headers that go along: nothing else of the caller is sent."""
+        return caller.headers
+
     def stat(self, path: str, caller: Caller) -> Stat | Unsized:
         """Learn a member's size, date and validator. Raises `SourceError`."""
         found = self.health.watch(lambda: self._members.stat(path, caller))
