@@ -6,10 +6,14 @@ import sys
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
+from click.testing import CliRunner
 
-from tests.bench.parts import Goal, Part, Ratio, Result, Subject, measurements, run
+from tests.bench.__main__ import main
+from tests.bench.chart import as_svg
+from tests.bench.parts import Chart, Goal, Part, Ratio, Result, Subject, measurements, run
 from tests.bench.report import as_json, as_text
 from tests.bench.site import RIVALS
 
@@ -73,6 +77,14 @@ def test_json_tells_the_same_and_what_it_was_measured_on():
     assert {"processors", "load", "python", "packages", "quick", "runs"} <= set(told["machine"])
 
 
+@pytest.mark.needs("nginx")
+def test_growth_is_drawn_for_members_and_for_clients(tmp_path):
+    bench("growth", "--plot", str(tmp_path / "growth.svg"))
+    svg = ElementTree.parse(tmp_path / "growth.svg").getroot()
+    assert {"members", "clients"} <= set(svg.itertext())
+    assert len(centres(svg)) >= 3 * 3 + 4  # three times for three numbers of members, four crowds
+
+
 def measured(part: Part, runs: int = 3) -> Result:
     return run(part, runs, lambda _count: None)
 
@@ -130,6 +142,50 @@ def test_a_goal_is_met_at_its_limit_and_missed_beyond(value, at_least, verdict):
     assert as_text({"p": result}).splitlines()[-1].split(None, 1) == ["goal", verdict]
     told = json.loads(as_json({"p": result}, {}))["parts"]["p"]["goals"]
     assert [each["met"] for each in told] == [verdict.endswith(" met")]
+
+
+def drawn(values: dict[str, dict[str, float]], **options: float) -> ElementTree.Element:
+    positions = {"ten": 10, "hundred": 100, "thousand": 1000}
+    chart = Chart("a & b", "things", positions, ("s", "MiB"), **options)
+    return ElementTree.fromstring(as_svg(Result(Part("", charts=(chart,)), values)))
+
+
+def centres(svg: ElementTree.Element) -> list[tuple[float, float]]:
+    circles = svg.iter("{http://www.w3.org/2000/svg}circle")
+    return [(float(each.attrib["cx"]), float(each.attrib["cy"])) for each in circles]
+
+
+def test_a_chart_has_a_point_for_every_value_there_is():
+    svg = drawn({"ten": {"s": 1, "MiB": 5}, "hundred": {"s": 2}})
+    assert len(centres(svg)) == 3
+    assert "a & b" in "".join(svg.itertext())
+
+
+def test_what_grows_in_proportion_is_drawn_straight():
+    (x1, y1), (x2, y2), (x3, y3) = centres(
+        drawn({"ten": {"s": 0.2}, "hundred": {"s": 2}, "thousand": {"s": 20}})
+    )
+    assert x1 < x2 < x3
+    assert y1 > y2 > y3
+    assert x2 - x1 == pytest.approx(x3 - x2, abs=0.2)
+    assert y2 - y1 == pytest.approx(y3 - y2, abs=0.2)
+
+
+def test_values_too_small_to_mean_anything_are_not_drawn():
+    values = {"ten": {"MiB": 0.01}, "hundred": {"MiB": 3}, "thousand": {"MiB": -1}}
+    assert len(centres(drawn(values, least=1))) == 1
+
+
+def test_a_chart_of_nothing_is_empty():
+    assert centres(drawn({}, in_proportion=True)) == []
+
+
+def test_a_plot_of_what_is_not_measured_is_refused(tmp_path):
+    target = tmp_path / "growth.svg"
+    refused = CliRunner().invoke(main, ["bulk", "--plot", str(target)])
+    assert refused.exit_code == 2
+    assert "growth" in refused.output
+    assert not target.exists()
 
 
 def test_a_part_that_is_left_out_says_why():

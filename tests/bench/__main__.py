@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from tests.bench import bulk, growth, latency, memory, small
+from tests.bench.chart import as_svg
 from tests.bench.parts import Part, Result, measurements, run
 from tests.bench.report import as_json, as_text, load, machine
 from tests.bench.site import Site, open_site
@@ -35,7 +36,14 @@ RUNS, QUICK_RUNS = 5, 2
     "What takes long and is no matter of speed is measured once.",
 )
 @click.option("--json", "wants_json", is_flag=True, help="Print JSON instead of tables.")
-def main(parts: tuple[str, ...], *, quick: bool, runs: int | None, wants_json: bool) -> None:
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Draw what part growth measures, as an SVG, into this file.",
+)
+def main(
+    parts: tuple[str, ...], *, quick: bool, runs: int | None, wants_json: bool, plot: Path | None
+) -> None:
     """Measure the gateway beside a kernel relay, a urllib3 loop, zipstream-ng and a recipe.
 
     PARTS are any of bulk, small, latency, memory, growth; all of them unless named. The goals
@@ -43,6 +51,8 @@ def main(parts: tuple[str, ...], *, quick: bool, runs: int | None, wants_json: b
     """
     if shutil.which("nginx") is None:
         raise click.ClickException("nginx is not installed")
+    if plot is not None and parts and "growth" not in parts:
+        raise click.UsageError("--plot draws what part growth measures, and that is not named")
     _allow_descriptors()
     runs = runs or (QUICK_RUNS if quick else RUNS)
     surroundings = machine() | {"quick": quick, "runs": runs}
@@ -52,6 +62,8 @@ def main(parts: tuple[str, ...], *, quick: bool, runs: int | None, wants_json: b
         results[name] = _measure(name, runs, quick=quick)
         if not wants_json:
             click.echo(as_text({name: results[name]}) + "\n")
+    if plot is not None:
+        plot.write_text(as_svg(results["growth"]))
     surroundings |= {"seconds": round(time.monotonic() - began), "load_after": load()}
     if wants_json:
         click.echo(as_json(results, surroundings))

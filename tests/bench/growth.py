@@ -4,13 +4,15 @@ from functools import partial
 
 from tests.bench.client import asking, asking_list, download, download_at_once
 from tests.bench.idle import LONG, idle_gateway
-from tests.bench.parts import Part, Subject, Values
+from tests.bench.parts import Chart, Part, Subject, Values
 from tests.bench.site import ONE, Server, Site
 from tests.bench.upstream import make_file, make_list
 
 MIB = 1024**2
 ONCE = 10_000  # members, from which on a download is not repeated
 CLIENTS = (1, 4, 16, 64)
+PLAN, FIRST, ALL = "plan s", "first byte s", "all s"
+MEMORY, SPEED = "MiB over idle", "GB/s"
 
 
 def part(site: Site) -> Part:
@@ -22,21 +24,24 @@ def part(site: Site) -> Part:
         make_file(site.files / f"shared/{clients}.bin", total // clients)
     for count in counts:
         make_list(site.files / f"lists/{count}.json", [f"many/{n:06}.bin" for n in range(count)])
+    members = {f"{count:,} members": count for count in counts}
+    crowds = {_crowd(clients): clients for clients in CLIENTS}
     return Part(
         title=f"the gateway; members of {ONE // 1024} KiB, {total // MIB} MiB for all clients",
         subjects=(
             *(
-                Subject(
-                    f"{count:,} members",
-                    partial(_members, site, count),
-                    once=site.quick or count >= ONCE,
-                )
-                for count in counts
+                Subject(name, partial(_members, site, count), once=site.quick or count >= ONCE)
+                for name, count in members.items()
             ),
             *(
-                Subject(_crowd(clients), partial(_clients, gateway, clients, total))
-                for clients in CLIENTS
+                Subject(name, partial(_clients, gateway, clients, total))
+                for name, clients in crowds.items()
             ),
+        ),
+        charts=(
+            Chart("seconds", "members", members, (PLAN, FIRST, ALL), in_proportion=True),
+            Chart("memory of a worker, MiB", "members", members, (MEMORY,), 1, in_proportion=True),
+            Chart("of all clients together, GB/s", "clients", crowds, (SPEED,)),
         ),
     )
 
@@ -47,18 +52,18 @@ def _members(site: Site, count: int) -> Values:
         plan = download(port, asking_list(manifest, "HEAD"), 0)
         got = download(port, asking_list(manifest), count * ONE)
         return {
-            "plan s": plan.answered,
-            "first byte s": got.first_byte,
-            "all s": got.seconds,
+            PLAN: plan.answered,
+            FIRST: got.first_byte,
+            ALL: got.seconds,
             "files/s": count / got.seconds,
-            "MiB over idle": idle.peak_over_idle() / MIB,
+            MEMORY: idle.peak_over_idle() / MIB,
         }
 
 
 def _clients(server: Server, clients: int, total: int) -> Values:
     request = asking([f"shared/{clients}.bin"])
     downloads = download_at_once(server.port, [request] * clients, total // clients)
-    return {"GB/s": total / max(each.seconds for each in downloads) / 1e9}
+    return {SPEED: total / max(each.seconds for each in downloads) / 1e9}
 
 
 def _crowd(clients: int) -> str:

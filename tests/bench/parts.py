@@ -50,6 +50,22 @@ class Goal:
 
 
 @dataclass(frozen=True)
+class Chart:
+    """Columns of some subjects, drawn against each one's position, which is on ``axis``.
+
+    Values up to ``least`` are too small to mean anything. ``in_proportion`` adds a dotted line:
+    what would grow in proportion and end where the highest curve does.
+    """
+
+    title: str
+    axis: str
+    positions: Mapping[str, float]
+    columns: tuple[str, ...]
+    least: float = 0
+    in_proportion: bool = False
+
+
+@dataclass(frozen=True)
 class Part:
     """Subjects with what they are compared by. One without subjects says in a note why."""
 
@@ -58,6 +74,7 @@ class Part:
     ratios: tuple[Ratio, ...] = ()
     goals: tuple[Goal, ...] = ()
     notes: tuple[str, ...] = ()
+    charts: tuple[Chart, ...] = ()
 
 
 @dataclass(frozen=True)
