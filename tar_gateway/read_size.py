@@ -11,9 +11,9 @@ LARGEST = 512 * 1024
 _QUICK = 0.02
 _SLOW = 0.1
 
-# The sockets between us and a slow client swallow some MiB at any speed, so it takes so many
-# full blocks, quickly sent, to show that a client is fast.
-_BLOCKS = 64
+# Bytes. The sockets between us and a slow client swallow some MiB at any speed, so it takes so
+# much in full blocks, quickly sent, to show that a client is fast enough for larger ones.
+_SHOWN = 4 * 1024 * 1024
 
 
 class ReadSize:
@@ -29,7 +29,7 @@ class ReadSize:
             self.now = SMALLEST
             self._quick = 0
         elif length == self.now and seconds < _QUICK:
-            self._quick += 1
-            if self._quick >= _BLOCKS and self.now < LARGEST:
+            self._quick += length
+            if self._quick >= _SHOWN and self.now < LARGEST:
                 self.now *= 2
                 self._quick = 0

@@ -2,6 +2,8 @@
 
 from tar_gateway.read_size import LARGEST, SMALLEST, ReadSize
 
+MIB = 1024 * 1024
+
 
 def after(*sent: tuple[int, float], times: int = 1) -> ReadSize:
     size = ReadSize()
@@ -20,6 +22,19 @@ def test_a_few_quick_blocks_prove_nothing_as_sockets_swallow_them():
 
 def test_many_full_and_quick_blocks_double_it():
     assert after((SMALLEST, 0.0), times=64).now == 2 * SMALLEST
+
+
+def test_each_doubling_takes_as_many_bytes():
+    size = ReadSize()
+    steps = []
+    while size.now < LARGEST:
+        before = size.now
+        sent = 0
+        while size.now == before:
+            size.sent(before, 0.0)
+            sent += before
+        steps.append(sent)
+    assert steps == [4 * MIB, 4 * MIB, 4 * MIB]
 
 
 def test_it_never_grows_beyond_the_largest():
