@@ -4,14 +4,16 @@ from functools import partial
 
 from tests.bench.client import asking, asking_list, download, download_at_once
 from tests.bench.idle import LONG, idle_gateway
-from tests.bench.parts import Chart, Part, Subject, Values
+from tests.bench.parts import Chart, Goal, Part, Ratio, Subject, Values
 from tests.bench.site import ONE, Server, Site
 from tests.bench.upstream import make_file, make_list
 
 MIB = 1024**2
 ONCE = 10_000  # members, from which on a download is not repeated
+REFERENCE = 1000  # members, that more of them are compared with
 CLIENTS = (1, 4, 16, 64)
 PLAN, FIRST, ALL = "plan s", "first byte s", "all s"
+EACH = "ms a member"
 MEMORY, SPEED = "MiB over idle", "GB/s"
 
 
@@ -38,6 +40,15 @@ def part(site: Site) -> Part:
                 for name, clients in crowds.items()
             ),
         ),
+        ratios=(
+            Ratio(EACH, f"{REFERENCE:,} members", "x a thousand's"),
+            Ratio(SPEED, _crowd(1), "x one client's"),
+        ),
+        goals=(
+            # In proportion or better, but for a tenth that chance may make of it.
+            Goal(f"{counts[-1]:,} members", "x a thousand's", 1.1),
+            Goal(_crowd(CLIENTS[-1]), "x one client's", 0.9, at_least=True),
+        ),
         charts=(
             Chart("seconds", "members", members, (PLAN, FIRST, ALL), in_proportion=True),
             Chart("memory of a worker, MiB", "members", members, (MEMORY,), 1, in_proportion=True),
@@ -55,7 +66,7 @@ def _members(site: Site, count: int) -> Values:
             PLAN: plan.answered,
             FIRST: got.first_byte,
             ALL: got.seconds,
-            "files/s": count / got.seconds,
+            EACH: got.seconds / count * 1000,
             MEMORY: idle.peak_over_idle() / MIB,
         }
 
