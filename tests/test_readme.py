@@ -8,7 +8,8 @@ from tar_gateway import Gateway, Settings, errors, locations
 from tar_gateway.file_server import file_server
 from tar_gateway.startup import checked_settings
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
 
 
 def rows(title: str) -> list[list[str]]:
@@ -74,3 +75,9 @@ def test_every_key_of_a_location_stands_in_the_table_in_order():
 def test_both_commands_are_there_for_copying():
     commands = re.findall(r"<!-- command: (?:demo|tests) -->\n```sh\n(.+)\n```", README)
     assert [command.split()[-1] for command in commands] == ["demo", ".venv/bin/pytest"]
+
+
+def test_every_picture_is_there():
+    pictures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", README)
+    assert pictures
+    assert [name for name in pictures if not (ROOT / name).is_file()] == []
