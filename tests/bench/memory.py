@@ -58,7 +58,7 @@ def part(site: Site) -> Part:
 
 
 def _slow(site: Site, readers: int, seconds: int, options: tuple[str, ...]) -> Values:
-    with idle_gateway(site, *options) as idle:
+    with idle_gateway(site, *options, max_downloads=str(readers)) as idle:
         request = asking(["huge.bin"])
         slowest = read_slowly(idle.running.port, request, readers, rate=RATE, seconds=seconds)
         return {OVER_IDLE: idle.peak_over_idle() / MIB, SLOWEST: slowest / KIB}
