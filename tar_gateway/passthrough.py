@@ -7,7 +7,7 @@ from http import HTTPStatus
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from tar_gateway.archive_files import concerns_archive, is_list, join_list, knows_no_head, may_list
-from tar_gateway.client import Delivery
+from tar_gateway.client import Delivery, watched
 from tar_gateway.downloads import Download
 from tar_gateway.endpoint import Endpoint
 from tar_gateway.environ import (
@@ -18,7 +18,7 @@ from tar_gateway.environ import (
     query_of,
     wants_part,
 )
-from tar_gateway.errors import AccessDenied, BrokenOff, SourceError, UpstreamFailed
+from tar_gateway.errors import AccessDenied, BrokenOff, ClientLeft, SourceError, UpstreamFailed
 from tar_gateway.headers import end_to_end
 from tar_gateway.retry import Retry
 from tar_gateway.settings import Settings
@@ -109,9 +109,11 @@ class PassThrough:
         environ = download.environ
         try:
             headers, length = _headers(answer, self._upstream, environ)
+            passed = _Passed(answer.content, path_of(environ))
+            with watched(environ, passed.stop):
+                passed.prime()
             headers.append(("Server-Timing", download.timing()))
             start_response(f"{answer.status} {_phrase(answer.status)}", headers)
-            passed = _Passed(answer.content, path_of(environ))
             timeout = self._settings.write_timeout
             download.promised = length or 0
             return Delivery(passed, download, timeout, measured=length is not None)
@@ -141,13 +143,28 @@ class _Passed:
         self._content = content
         self._path = path
         self._stopped = False
+        self._first: bytes | None = None
+
+    def prime(self) -> None:
+        """Wait for the first block, so that what is wrong with it still gets a status.
+
+        No server sends the headers before it has one. Raises `SourceError` or `ClientLeft`.
+        """
+        try:
+            self._first = self._content.read(_READ_SIZE)
+        except SourceError:
+            if not self._stopped:
+                raise
+        if self._stopped:
+            raise ClientLeft
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
         try:
-            block = self._content.read(_READ_SIZE)
+            first, self._first = self._first, None
+            block = self._content.read(_READ_SIZE) if first is None else first
         except SourceError as error:
             if not self._stopped:
                 log.warning("broken off in the plain file %r: %s", self._path, error.reason)

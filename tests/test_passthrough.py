@@ -224,6 +224,12 @@ def test_an_upstream_that_breaks_in_the_middle_breaks_the_answer(app, upstream):
     assert b"only half".startswith(b"".join(received))
 
 
+def test_an_upstream_that_breaks_before_its_first_byte_is_told_by_a_status(app, upstream):
+    upstream.files["a.txt"] = Canned(200, (TEXT,), b"", length=18)
+    response = app.get("/a.txt", status=502)
+    assert response.json["detail"] == "the upstream broke the connection"
+
+
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
 def test_a_redirect_is_handed_back_and_never_followed(app, upstream, code):
     upstream.files["old"] = Canned(code, (TEXT, ("Location", "/a.txt")), b"moved")
