@@ -33,6 +33,8 @@ ROOMS = {
         "sources.health",
         "sources.tls",
         "sources.origin",
+        "sources.message",
+        "sources.connection",
         "sources.redirects",
         "sources.upstream",
         "sources.replicas",

@@ -1,41 +1,37 @@
-"""One HTTP server over pooled connections: the only file that knows urllib3.
+"""One HTTP server and the connections to it: the only file that knows urllib3.
 
 Requests go out and answers come back as they are. What is asked for, on whose authority, and
-what an answer means is not known here.
+what an answer means is not known here. urllib3 opens the connections; what travels on them is
+`tar_gateway.sources.connection`'s to know, since urllib3's own way costs three times as much.
 """
 
-import socket
 import ssl
+import threading
+import time
+from collections import deque
 from contextlib import suppress
-from io import DEFAULT_BUFFER_SIZE
 from typing import Final
 from urllib.parse import urlsplit
 
-from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPSConnectionPool, Timeout
-from urllib3.connection import HTTPConnection
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    HTTPError,
-    InvalidHeader,
-    LocationParseError,
-    NewConnectionError,
-    ReadTimeoutError,
-    SSLError,
-)
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, SSLError
 
 from tar_gateway.errors import SourceError
 from tar_gateway.settings import Settings
-from tar_gateway.sources.arrived import arrived
+from tar_gateway.sources.connection import Chunked, Connection, Measured
 from tar_gateway.sources.http import Answer, Headers
+from tar_gateway.sources.message import BadLength, BadMessage, Head, request_head
 
 PORTS: Final = {"http": 80, "https": 443}
 
-# Sent unless the request has its own. urllib3 would ask for compressed files otherwise.
+# Sent unless the request has its own.
 _OWN_HEADERS: Final = {"User-Agent": "tar_gateway", "Accept-Encoding": "identity"}
 
-# Idle connections that are kept. urllib3 warns of each that it can't keep, so there is room for
-# what many downloads give back at once.
+# Idle connections that are kept: what many downloads give back at once.
 _KEPT: Final = 256
+
+# Seconds that an answer is given at the least, however long connecting took.
+_LEAST: Final = 0.01
 
 # Seconds for a look whether a server is there: who asks, a balancer, waits no longer.
 REACH: Final = 2.0
@@ -55,18 +51,13 @@ class Origin:
         parts = urlsplit(url)
         assert parts.hostname is not None
         self._called = called
-        timeout = Timeout(connect=settings.connect_timeout, read=settings.read_timeout)
-        # Without `block` a pool opens as many connections as are needed: nothing waits for one,
-        # and none that is lost leaves a hole.
-        if parts.scheme == "https":
-            assert tls is not None
-            self._pool: HTTPConnectionPool = HTTPSConnectionPool(
-                parts.hostname, parts.port, timeout=timeout, maxsize=_KEPT, ssl_context=tls
-            )
-        else:
-            self._pool = HTTPConnectionPool(
-                parts.hostname, parts.port, timeout=timeout, maxsize=_KEPT
-            )
+        self._settings = settings
+        self._tls = tls if parts.scheme == "https" else None
+        self._server = parts.hostname, parts.port or PORTS[parts.scheme]
+        self._host = _host_field(*self._server, PORTS[parts.scheme])
+        # The last that came back is the first to be used again, so that few stay open.
+        self._idle: deque[Connection] = deque()
+        self._closed = False
 
     def request(
         self, method: str, target: str, headers: Headers, timeout: float | None = None
@@ -74,97 +65,142 @@ class Origin:
         """Send one request, and give the answer once its headers are there.
 
         ``target`` is the path and query as they are sent; ``timeout`` is in seconds, for the
-        whole request, and comes before the settings. Redirects are answers like any other.
+        answer's headers, and comes before the settings. Redirects are answers like any other.
         Raises `SourceError` when there is no answer.
         """
         given = {name.lower() for name, _ in headers}
         sent = {name: value for name, value in _OWN_HEADERS.items() if name.lower() not in given}
         sent.update(headers)
+        began = time.monotonic()
         try:
-            response = self._pool.urlopen(
-                method,
-                target,
-                headers=sent,
-                timeout=self._pool.timeout if timeout is None else Timeout(timeout),
-                redirect=False,
-                retries=False,
-                assert_same_host=False,
-                preload_content=False,
-                decode_content=False,
-            )
-        except (HTTPError, OSError, ValueError) as error:
+            request = request_head(method, target, self._host, sent)
+            connection = self._take(timeout or self._settings.connect_timeout)
+            try:
+                if timeout is None:
+                    connection.give(self._settings.read_timeout)
+                else:
+                    connection.give(max(_LEAST, timeout - (time.monotonic() - began)))
+                head = connection.ask(method, request)
+            except BaseException:
+                connection.close()
+                raise
+        except (HTTPError, OSError, ValueError, BadMessage) as error:
             raise _fault(error, self._called) from error
-        received = [(key, value) for key, value in response.headers.iteritems()]
-        content = _Content(response, self._called)
-        if not 200 <= response.status < 600:
-            content.close()
-            raise SourceError(f"{self._called} answered with the status {response.status}")
-        if method == "HEAD":
-            content.read(1)  # there is nothing; having seen it lets the connection be kept
-        return Answer(response.status, received, content)
+        if not 200 <= head.status < 600:
+            connection.close()
+            raise SourceError(f"{self._called} answered with the status {head.status}")
+        return Answer(head.status, head.fields, _Content(self, connection, head))
+
+    def keep(self, connection: Connection) -> None:
+        """Take a connection back whose answer was read to its end."""
+        if self._closed or len(self._idle) >= _KEPT:
+            connection.close()
+        else:
+            self._idle.append(connection)
+
+    def fault(self, error: Exception) -> SourceError:
+        """Say what went wrong in the words of an answer."""
+        return _fault(error, self._called)
 
     def close(self) -> None:
         """Close the connections that are not in use."""
-        self._pool.close()
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
+
+    def _take(self, timeout: float) -> Connection:
+        """Give a connection that nobody else uses: an idle one, or else a new one."""
+        while self._idle:
+            with suppress(IndexError):  # another thread was faster
+                connection = self._idle.pop()
+                if connection.is_fit():
+                    return connection
+                connection.close()
+        return self._open(timeout)
+
+    def _open(self, timeout: float) -> Connection:
+        host, port = self._server
+        if self._tls is None:
+            opened = HTTPConnection(host, port, timeout=timeout)
+        else:
+            opened = HTTPSConnection(host, port, timeout=timeout, ssl_context=self._tls)
+        try:
+            opened.connect()
+        except BaseException:
+            opened.close()
+            raise
+        return Connection(opened.sock, timeout)
+
+
+def _host_field(host: str, port: int, usual: int) -> str:
+    """Write the Host field (RFC 9110 7.2)."""
+    text = f"[{host}]" if ":" in host else host.encode("idna").decode("ascii")
+    return text if port == usual else f"{text}:{port}"
 
 
 class _Content:
-    """A response's bytes; its connection goes back to the pool however it ends."""
+    """An answer's bytes; its connection goes back to the origin once all were read."""
 
-    def __init__(self, response: BaseHTTPResponse, called: str) -> None:
-        self._response = response
-        self._called = called
-        self._is_bare = False  # what came together with the headers has been read
-        self._closed = False
+    def __init__(self, origin: Origin, connection: Connection, head: Head) -> None:
+        self._origin = origin
+        self._connection = connection
+        self._keeps = head.keeps
+        self._given_back = False
+        # A stop may come from another thread just as the last byte is read, and the
+        # connection is somebody else's from then on.
+        self._lock = threading.Lock()
+        self._content = (
+            Chunked(connection, self._release)
+            if head.chunked
+            else Measured(connection, head.length, self._release)
+        )
 
     def read(self, limit: int) -> bytes:
         try:
-            if self._is_bare and (wire := self._wire()):
-                limit = arrived(wire, limit)
-            # read1 gives what is there; read and stream would wait for all of the limit.
-            block = self._response.read1(limit)
-        except (HTTPError, OSError, ValueError) as error:
-            raise _fault(error, self._called) from error
-        # Nothing is kept back of what came with the headers where there was room for all of it.
-        self._is_bare = self._is_bare or limit >= DEFAULT_BUFFER_SIZE
-        return block
+            return self._content.read(limit)
+        except (OSError, BadMessage) as error:
+            raise self._origin.fault(error) from error
 
     def stop(self) -> None:
-        # It may have ended meanwhile, and its connection be released: then nothing waits.
-        with suppress(RuntimeError, ValueError, TypeError, OSError):
-            self._response.shutdown()
+        with self._lock, suppress(OSError):  # the other side may have ended it meanwhile
+            if not self._given_back:
+                self._keeps = False
+                self._connection.stop()
 
     def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        # Closing alone would lose the connection's place in the pool; releasing alone would
-        # hand a connection with a half-read answer to the next request.
-        self._response.close()
-        self._response.release_conn()
+        self._give_back(read=False)
 
-    def _wire(self) -> socket.socket | None:
-        """Give the socket that the next bytes come from as they are, if there is such a one."""
-        connection = self._response.connection
-        # Between chunks there are lengths, and reading them reads on into what follows.
-        if not isinstance(connection, HTTPConnection) or self._response.chunked:
-            return None
-        return connection.sock
+    def _release(self) -> None:
+        self._give_back(read=True)
+
+    def _give_back(self, *, read: bool) -> None:
+        with self._lock:
+            if self._given_back:
+                return
+            self._given_back = True
+        if read and self._keeps:
+            self._origin.keep(self._connection)
+        else:
+            self._connection.close()
+
+
+# How a TLS connection tells that the other side has ended it.
+_ENDED = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
 
 
 def _fault(error: Exception, called: str) -> SourceError:
     match error:
         case NewConnectionError():  # a ConnectTimeoutError too, so it comes first
             return SourceError(f"{called} cannot be reached", transient=True, unreachable=True)
-        case ConnectTimeoutError() | ReadTimeoutError() | TimeoutError():
+        case ConnectTimeoutError() | TimeoutError():
             reason, unreachable = f"{called} took too long", isinstance(error, ConnectTimeoutError)
             return SourceError(reason, status=504, transient=True, unreachable=unreachable)
-        case SSLError():
+        case SSLError() | ssl.SSLError() if not isinstance(error, _ENDED):
             reason = f"{called}'s TLS certificate or connection is not right"
             return SourceError(reason, unreachable=True)
-        case InvalidHeader():
+        case BadLength():
             return SourceError("the answer's Content-Length is not a length")
-        case LocationParseError() | ValueError():
+        case ValueError():
             return SourceError(f"{called}'s address is not right")
         case _:
             return SourceError(f"{called} broke the connection", transient=True)

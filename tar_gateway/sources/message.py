@@ -1,0 +1,116 @@
+"""HTTP/1.1 messages as they are on the wire: a request's head out, an answer's head in.
+
+Pure: texts and bytes in, bytes and values out (RFC 9112). What can be read in two ways is not
+read at all: on a connection that is used again it would shift every later answer.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from tar_gateway.headers import TOKEN, VALUE
+
+# Bytes of an answer's head, and its fields. Servers send a twentieth of either.
+LONGEST_HEAD = 64 * 1024
+_MOST_FIELDS = 100
+
+# The empty line; RFC 9112 2.2 lets a bare line feed end a line, and old servers do.
+END = re.compile(rb"\n\r?\n")
+
+# A field's name is whatever can't be taken for something else: odd ones mean nothing here.
+# Nothing is given back once it was matched, or one hostile line would cost seconds.
+_FIELD = re.compile(r"([^\x00-\x20:\x7f]++)[ \t]*+:[ \t]*+([^\r\n]*+)\r?\n")
+_HEAD = re.compile(
+    r"HTTP/1\.([0-9]) ([0-9]{3})(?: [^\r\n]*+)?\r?\n"
+    r"((?:[^\x00-\x20:\x7f]++[ \t]*+:[^\r\n]*+\r?\n)*+)\r?\n"
+)
+
+# RFC 9112 5.2: a field that goes on in the next line, which nobody should send any more.
+_FOLD = re.compile(r"\r?\n[ \t]+")
+
+_LENGTH = re.compile(r"[0-9]{1,19}")
+
+# What a target may hold as it stands (RFC 3986 3.3, 3.4); the rest is encoded.
+_TARGET = "!$%&'()*+,-./:;=?@_~"
+
+# Answers that have no content whatever their headers say (RFC 9110 6.4.1).
+_EMPTY = frozenset({204, 304})
+
+
+class BadMessage(Exception):
+    """What came is not HTTP, or not to be read in one way only."""
+
+
+class BadLength(BadMessage):
+    """The content's length is told, and is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """An answer's status and fields, in order, and where its content ends.
+
+    ``length`` is the content's in bytes; `None` where chunks tell it (``chunked``) or the
+    connection's end does. ``keeps`` says that the connection stays open behind the content.
+    """
+
+    status: int
+    fields: list[tuple[str, str]]
+    length: int | None
+    chunked: bool
+    keeps: bool
+
+
+def request_head(method: str, target: str, host: str, fields: Mapping[str, str]) -> bytes:
+    """Write a request without content; ``host`` is the Host field's value.
+
+    Raises `ValueError` for fields that would not end where they should.
+    """
+    lines = [f"{method} {quote(target, _TARGET, 'latin-1')} HTTP/1.1\r\nHost: {host}\r\n"]
+    for name, value in fields.items():
+        if not (TOKEN.fullmatch(name) and VALUE.fullmatch(value)):
+            raise ValueError("a field of the request holds what it must not")
+        lines.append(f"{name}: {value}\r\n")
+    lines.append("\r\n")
+    return "".join(lines).encode("latin-1")
+
+
+def read_head(received: bytes, method: str) -> Head:
+    """Read the head of an answer to a request of this method, its empty line included.
+
+    Raises `BadMessage`.
+    """
+    text = received.decode("latin-1")
+    if "\n " in text or "\n\t" in text:
+        text = _FOLD.sub(" ", text)
+    match = _HEAD.fullmatch(text)
+    if match is None:
+        raise BadMessage("the answer is not HTTP/1")
+    fields = [(name, value.rstrip(" \t")) for name, value in _FIELD.findall(match[3])]
+    if len(fields) > _MOST_FIELDS:
+        raise BadMessage("the answer's head has too many fields")
+    status = int(match[2])
+    lengths, codings, options = set(), [], []
+    for name, value in fields:
+        match name.lower():
+            case "content-length":
+                lengths.add(value)
+            case "transfer-encoding":
+                codings.append(value.lower())
+            case "connection":
+                options += [option.strip() for option in value.lower().split(",")]
+    keeps = "close" not in options and (match[1] != "0" or "keep-alive" in options)
+    if method == "HEAD" or status in _EMPTY or status < 200:
+        return Head(status, fields, 0, chunked=False, keeps=keeps and status >= 200)
+    if codings:
+        if codings != ["chunked"]:
+            raise BadMessage("the answer is coded for its transfer, though nobody asked for it")
+        # RFC 9112 6.1, 6.3: who tells a length too, or speaks HTTP/1.0, is not to be trusted
+        # with another answer.
+        keeps = keeps and match[1] != "0" and not lengths
+        return Head(status, fields, None, chunked=True, keeps=keeps)
+    if not lengths:
+        return Head(status, fields, None, chunked=False, keeps=False)
+    if len(lengths) > 1 or not _LENGTH.fullmatch(length := lengths.pop()):
+        raise BadLength("the answer's Content-Length is not a length")
+    return Head(status, fields, int(length), chunked=False, keeps=keeps)
