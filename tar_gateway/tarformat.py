@@ -1,8 +1,9 @@
 """How one member is written: its header blocks and how long they are, and the archive's end.
 
 POSIX.1-1988 ustar where a name, size and date fit, POSIX.1-2001 pax records where they don't.
-The header bytes themselves are made by the standard library. Nothing here depends on the
-clock, the process or the locale: same arguments, same bytes.
+The header bytes are the standard library's; of a plain file's only the fields that differ are
+written anew. Nothing here depends on the clock, the process or the locale: same arguments,
+same bytes.
 """
 
 import tarfile
@@ -22,6 +23,12 @@ def header(name: str, size: int, mtime: int) -> bytes:
     ``size`` in bytes, ``mtime`` in seconds since 1970; both are 0 or more. The result is a
     whole number of 512-byte blocks.
     """
+    if _is_plain(name, size, mtime) and not name.endswith("/"):
+        return _plain_header(name.encode("ascii"), size, mtime)
+    return _library_header(name, size, mtime)
+
+
+def _library_header(name: str, size: int, mtime: int) -> bytes:
     info = tarfile.TarInfo(name)
     info.size = size
     info.mtime = mtime
@@ -37,14 +44,32 @@ def header(name: str, size: int, mtime: int) -> bytes:
 
 def header_size(name: str, size: int, mtime: int) -> int:
     """Tell the length of `header` in bytes, without making it where the answer is plain."""
-    if (
+    return BLOCK if _is_plain(name, size, mtime) else len(header(name, size, mtime))
+
+
+def _is_plain(name: str, size: int, mtime: int) -> bool:
+    """Tell whether everything fits into the fields of one ustar block."""
+    return (
         len(name) <= _USTAR_NAME
         and name.isascii()
         and size < _USTAR_NUMBER
         and mtime < _USTAR_NUMBER
-    ):
-        return BLOCK
-    return len(header(name, size, mtime))
+    )
+
+
+# A plain file's block apart from its name, numbers and checksum: POSIX.1-1988, "ustar
+# Interchange Format". The checksum is the sum of all bytes, with blanks in its own place.
+_BEFORE_NUMBERS = slice(100, 124)
+_AFTER_CHECKSUM = slice(156, 512)
+_BLANK = _library_header("", 0, 0)
+_OWNERS, _REST = _BLANK[_BEFORE_NUMBERS], _BLANK[_AFTER_CHECKSUM]
+_SUM = sum(_OWNERS) + sum(_REST) + 8 * ord(" ")
+
+
+def _plain_header(name: bytes, size: int, mtime: int) -> bytes:
+    numbers = b"%011o\0%011o\0" % (size, mtime)
+    checksum = _SUM + sum(name) + sum(numbers)
+    return b"%b%b%b%06o\0 %b" % (name.ljust(100, b"\0"), _OWNERS, numbers, checksum, _REST)
 
 
 def padding_size(size: int) -> int:

@@ -42,6 +42,22 @@ def test_the_predicted_length_of_a_header_is_the_length_it_has(name, size, mtime
 
 
 @given(names, numbers, numbers)
+@example("a" * 100, LARGEST_USTAR_NUMBER, LARGEST_USTAR_NUMBER)
+@example("a/", 0, 0)
+@example("\x7f", 1, 1)
+def test_a_header_is_byte_for_byte_the_standard_librarys(name, size, mtime):
+    info = tarfile.TarInfo(name)
+    info.size, info.mtime, info.mode = size, mtime, FILE_MODE
+    if name.endswith("/"):
+        info.type, info.mode = tarfile.DIRTYPE, 0o755
+    try:
+        expected = info.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
+    except ValueError:
+        expected = info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
+    assert header(name, size, mtime) == expected
+
+
+@given(names, numbers, numbers)
 def test_a_header_is_a_whole_number_of_blocks(name, size, mtime):
     length = len(header(name, size, mtime))
     assert length > 0
