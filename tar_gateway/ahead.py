@@ -25,15 +25,15 @@ _READ_SIZE = 64 * 1024
 class Slot:
     """One small member of the window, with the state of its fetching."""
 
-    __slots__ = ("abandoned", "blocks", "ended", "error", "fetch", "reserved", "segment", "taken")
+    __slots__ = ("abandoned", "awaited", "blocks", "ended", "error", "fetch", "reserved", "taken")
 
-    def __init__(self, segment: Borrowed, fetch: Fetch) -> None:
-        self.segment = segment
+    def __init__(self, fetch: Fetch, length: int) -> None:
         self.fetch = fetch
-        self.reserved = len(segment)  # bytes of the process's memory
+        self.reserved = length  # bytes of the process's memory
         self.taken = False  # somebody fetches it, or has
         self.abandoned = False  # nobody wants it any more
-        self.blocks: list[bytes] = []  # what came and was not given yet
+        self.awaited = False  # the body waits for it, and has to be told
+        self.blocks: deque[bytes] = deque()  # what came and was not given yet
         self.ended = False  # nothing more comes: that was all, or there is an error
         self.error: BaseException | None = None
 
@@ -62,7 +62,8 @@ class Ahead:
         self._workers = 0
         self._wanted = FIRST
         self._closed = False
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
 
     def __iter__(self) -> Iterator[tuple[Segment, Slot | None]]:
         while True:
@@ -71,13 +72,13 @@ class Ahead:
                 return
             yield self._window[0]
             # Only now: what is closed in between is still in the window.
-            with self._changed:
+            with self._lock:
                 if self._window:
                     self._window.popleft()
 
     def claim(self, slot: Slot) -> bool:
         """Tell whether no thread has begun with a slot; it is the body's to fetch then."""
-        with self._changed:
+        with self._lock:
             mine = not slot.taken
             slot.taken = True
         return mine
@@ -91,18 +92,18 @@ class Ahead:
 
         Raises what fetching raised.
         """
-        with self._changed:
-            while not self._changed.wait_for(lambda: not self.would_wait(slot), LATE):
-                self._wanted = min(self._fetchers.threads, self._wanted * GROWTH)
-                self._set_to_work()
-            blocks, slot.blocks = slot.blocks, []
-            if not blocks and slot.error is not None:
-                raise slot.error
+        if self.would_wait(slot):
+            self._wait_for(slot)
+        blocks = []
+        while slot.blocks:
+            blocks.append(slot.blocks.popleft())
+        if not blocks and slot.error is not None:
+            raise slot.error
         return blocks
 
     def release(self, slot: Slot) -> None:
         """Give a slot's memory back, once its bytes are on their way. May be called again."""
-        with self._changed:
+        with self._lock:
             reserved, slot.reserved = slot.reserved, 0
             self._held -= reserved
         if reserved:
@@ -110,7 +111,7 @@ class Ahead:
 
     def stop(self) -> None:
         """Let threads that wait for the source give up, and start no other."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             self._todo.clear()
             slots = [slot for _, slot in self._window if slot is not None]
@@ -120,7 +121,7 @@ class Ahead:
     def close(self) -> None:
         """Fetch nothing more. What is under way is given back as it ends."""
         self.stop()
-        with self._changed:
+        with self._lock:
             window, self._window = self._window, deque()
             # Whoever is still at one releases it at its end.
             slots = [slot for _, slot in window if slot is not None]
@@ -134,7 +135,7 @@ class Ahead:
         """Look further ahead, as far as the bounds allow, and put threads to work."""
         if len(self._window) > _WINDOW // 2 or self._closed:
             return  # several at once cost less than one each time
-        with self._changed:
+        with self._lock:
             while len(self._window) < _WINDOW and self._held < self._limit:
                 segment = next(self._segments, None)
                 if segment is None:
@@ -148,9 +149,19 @@ class Ahead:
         if not self._fetchers.take(len(segment)):
             return None
         self._held += len(segment)
-        slot = Slot(segment, self._make_fetch(segment))
+        slot = Slot(self._make_fetch(segment), len(segment))
         self._todo.append(slot)
         return slot
+
+    def _wait_for(self, slot: Slot) -> None:
+        with self._changed:
+            # First this and then a look; who fetches does it the other way round. So one of
+            # both sees the other, though not every block is worth a lock.
+            slot.awaited = True
+            while not self._changed.wait_for(lambda: not self.would_wait(slot), LATE):
+                self._wanted = min(self._fetchers.threads, self._wanted * GROWTH)
+                self._set_to_work()
+            slot.awaited = False
 
     def _set_to_work(self) -> None:
         while self._workers < min(self._wanted, len(self._todo)) and not self._closed:
@@ -162,7 +173,7 @@ class Ahead:
 
     def _step(self) -> bool:
         """Fetch the next slot in some thread; tells whether there was any."""
-        with self._changed:
+        with self._lock:
             while self._todo and self._todo[0].taken:
                 self._todo.popleft()
             if not self._todo:
@@ -170,21 +181,23 @@ class Ahead:
                 return False
             slot = self._todo.popleft()
             slot.taken = True
-        error: BaseException | None = None
         try:
             while block := slot.fetch.read(_READ_SIZE):
-                with self._changed:
-                    slot.blocks.append(block)
-                    self._changed.notify_all()
+                slot.blocks.append(block)
+                self._tell(slot)
         except BaseException as raised:  # noqa: BLE001 - raised again by the body
-            error = raised
+            slot.error = raised
         finally:
             slot.fetch.close()
-        with self._changed:
-            slot.error = error
+        with self._lock:
             slot.ended = True
-            self._changed.notify_all()
             abandoned = slot.abandoned
+        self._tell(slot)
         if abandoned:
             self.release(slot)
         return True
+
+    def _tell(self, slot: Slot) -> None:
+        if slot.awaited:
+            with self._changed:
+                self._changed.notify()

@@ -5,6 +5,7 @@ raises, and then the server cuts the connection.
 """
 
 import logging
+import threading
 import time
 from collections.abc import Generator, Iterator
 from itertools import islice
@@ -47,19 +48,19 @@ class Body:
         fetchers: Fetchers | None = None,
     ) -> None:
         self._plan = plan
+        self._stopped = threading.Event()
         self._retry = Retry.from_settings(settings)
         self._pace = Pace.from_settings(settings)
         self._segments = plan.layout.slice(start, stop)
         self._ahead: Ahead | None = None
-        if fetchers is not None and plan.is_concurrent:
-            limit = settings.fetch_ahead
+        limit = settings.fetch_ahead
+        if fetchers is not None and plan.is_concurrent and limit:
             self._ahead = Ahead(self._segments, fetchers, self._fetch_of, limit)
         self._waiting: list[Segment] = []
         self._fetch: Fetch | None = None
         self._read_size = ReadSize()
         self._left = stop - start
         self._blocks = self._walk()
-        self._stopped = False
         self._closed = False
 
     def prime(self) -> None:
@@ -93,7 +94,7 @@ class Body:
 
     def stop(self) -> None:
         """Let the client's thread, which may be waiting for the source, break off."""
-        self._stopped = True
+        self._stopped.set()
         fetch, ahead = self._fetch, self._ahead
         if fetch is not None:
             fetch.stop()
@@ -114,7 +115,7 @@ class Body:
                 self._plan.close()
 
     def _check_wanted(self) -> None:
-        if self._stopped:
+        if self._stopped.is_set():
             raise BrokenOff("the client has left")
 
     def _walk(self) -> Generator[bytes, None, None]:
@@ -202,8 +203,6 @@ class Body:
     def _open(self, segment: Borrowed) -> Fetch:
         """Make the fetch of a segment, known to `stop` before it waits for anything."""
         self._fetch = self._fetch_of(segment)
-        if self._stopped:
-            self._fetch.stop()
         return self._fetch
 
     def _fetch_of(self, segment: Borrowed) -> Fetch:
@@ -214,4 +213,5 @@ class Body:
             segment.stop,
             retry=self._retry,
             pace=self._pace,
+            stopped=self._stopped,
         )

@@ -33,11 +33,20 @@ class Fetch:
 
     A fetch that breaks for a passing reason goes on from its last good byte, until as many
     attempts as ``retry`` allows have brought nothing. One that is too slow is broken off and
-    counts as an attempt too, whatever it brought. Whoever holds it closes it.
+    counts as an attempt too, whatever it brought. Whoever holds it closes it. ``stopped`` is
+    shared by all fetches of a download, which end together.
     """
 
     def __init__(
-        self, plan: Plan, index: int, start: int, stop: int, *, retry: Retry, pace: Pace
+        self,
+        plan: Plan,
+        index: int,
+        start: int,
+        stop: int,
+        *,
+        retry: Retry,
+        pace: Pace,
+        stopped: threading.Event | None = None,
     ) -> None:
         self._plan = plan
         self._index = index
@@ -50,7 +59,7 @@ class Fetch:
         self._slow = 0
         self._waited = 0.0
         self._given = 0
-        self._stopped = threading.Event()
+        self._stopped = stopped or threading.Event()
         self._content: Content | None = None
 
     def open(self) -> None:

@@ -69,6 +69,12 @@ def test_it_is_the_same_whatever_the_bound(fetchers: Fetchers, limit: int):
     assert all_given_back(source, fetchers)
 
 
+def test_nothing_is_fetched_ahead_where_that_is_switched_off(fetchers: Fetchers):
+    source = MemorySource(FILES)
+    assert whole(source, fetchers, fetch_ahead=0) == whole(MemorySource(FILES), None)
+    assert [path for path, _, _ in source.opened] == list(FILES)
+
+
 def test_every_member_is_opened_once(fetchers: Fetchers):
     source = MemorySource(FILES)
     whole(source, fetchers)

@@ -5,9 +5,9 @@ upstream's socket and a wrapped application's call are read by the same rules.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Protocol
 
@@ -42,10 +42,22 @@ class Answer:
     status: int
     headers: Headers
     content: Content
+    _values: dict[str, list[str]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        values: dict[str, list[str]] = {}
+        for name, value in self.headers:
+            values.setdefault(name.lower(), []).append(value.strip())
+        object.__setattr__(self, "_values", values)
+
+    @property
+    def names(self) -> Set[str]:
+        """The names of the headers, in lower case."""
+        return self._values.keys()
 
     def all(self, name: str) -> list[str]:
         """Give the values of every header of this name, in order, ``name`` in lower case."""
-        return [value.strip() for key, value in self.headers if key.lower() == name]
+        return self._values.get(name, [])
 
     def get(self, name: str) -> str | None:
         """Give the value of a header that must not come twice; `None` unless it came once."""
@@ -134,8 +146,7 @@ class HttpMembers:
             caller.tally.asked(None)
             raise
         caller.tally.asked(answer.status)
-        replaced = any(name.lower() in _FOR_A_SERVER for name, _ in answer.headers)
-        if replaced and answer.status in {200, 206}:
+        if answer.status in {200, 206} and not _FOR_A_SERVER.isdisjoint(answer.names):
             answer.content.close()
             raise SourceError("its bytes are left to a server in front")
         return answer
