@@ -87,13 +87,34 @@ class Ahead:
         """Tell whether nothing of a slot is there that was not given yet."""
         return not (slot.blocks or slot.ended)
 
+    def gather(self, slot: Slot, size: int, seconds: float) -> None:
+        """Wait so long at the most for ``size`` bytes from this slot on, the current one.
+
+        Where members are there in no time, waking up for each costs more than fetching it.
+        Nothing is waited for unless somebody is at this one already.
+        """
+        last = slot
+        for segment, each in self._window:
+            if each is not None:
+                last = each
+            elif isinstance(segment, Borrowed):
+                break
+            size -= len(segment)
+            if size <= 0:
+                break
+        if slot.taken:
+            self._wait(last, lambda: last.ended, seconds)
+
     def take(self, slot: Slot) -> list[bytes]:
         """Give what has come of a slot, waiting for it; nothing at its end.
 
         Raises what fetching raised.
         """
-        if self.would_wait(slot):
-            self._wait_for(slot)
+        while self.would_wait(slot):
+            if not self._wait(slot, lambda: not self.would_wait(slot), LATE):
+                self._wanted = min(self._fetchers.threads, self._wanted * GROWTH)
+                with self._lock:
+                    self._set_to_work()
         blocks = []
         while slot.blocks:
             blocks.append(slot.blocks.popleft())
@@ -153,15 +174,15 @@ class Ahead:
         self._todo.append(slot)
         return slot
 
-    def _wait_for(self, slot: Slot) -> None:
+    def _wait(self, slot: Slot, is_met: Callable[[], bool], seconds: float) -> bool:
+        """Wait so long for something to be met of a slot; tells whether it is."""
         with self._changed:
             # First this and then a look; who fetches does it the other way round. So one of
             # both sees the other, though not every block is worth a lock.
             slot.awaited = True
-            while not self._changed.wait_for(lambda: not self.would_wait(slot), LATE):
-                self._wanted = min(self._fetchers.threads, self._wanted * GROWTH)
-                self._set_to_work()
+            met = self._changed.wait_for(is_met, seconds)
             slot.awaited = False
+        return met
 
     def _set_to_work(self) -> None:
         while self._workers < min(self._wanted, len(self._todo)) and not self._closed:

@@ -33,6 +33,9 @@ JOINED = 64 * 1024
 # literals (members without bytes) nothing can go wrong for long enough.
 OPENED_WITHIN = 2
 
+# Seconds that a block waits for more of them, where they are being fetched.
+SOON = 0.002
+
 log = logging.getLogger(__name__)
 
 
@@ -59,6 +62,7 @@ class Body:
         self._waiting: list[Segment] = []
         self._fetch: Fetch | None = None
         self._read_size = ReadSize()
+        self._patience = SOON
         self._left = stop - start
         self._blocks = self._walk()
         self._closed = False
@@ -130,6 +134,7 @@ class Body:
                 self._left -= count
                 yield ready[0] if len(ready) == 1 else b"".join(ready)
                 ready, count = [], 0
+                self._patience = SOON
         if ready:
             self._left -= count
             yield b"".join(ready)
@@ -187,6 +192,10 @@ class Body:
         """Give what a thread has fetched of a member, or fetch it here if none is at it."""
         assert self._ahead is not None
         try:
+            if self._patience > 0 and self._ahead.would_wait(slot):
+                before = time.monotonic()
+                self._ahead.gather(slot, JOINED, self._patience)
+                self._patience -= time.monotonic() - before
             if self._ahead.claim(slot):
                 yield from self._fetched(slot.fetch)
                 return

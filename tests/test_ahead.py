@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from tar_gateway.ahead import SMALL
-from tar_gateway.body import Body
+from tar_gateway.body import JOINED, Body
 from tar_gateway.errors import BrokenOff
 from tar_gateway.fetchers import Fetchers
 from tar_gateway.settings import Settings
@@ -141,6 +141,31 @@ def test_small_members_that_are_there_leave_together(fetchers: Fetchers):
         assert wait_until(lambda: len(source.opened) >= len(FILES) - 1)
         blocks = list(body)
     assert len(blocks) < len(FILES)
+
+
+def test_small_members_that_come_soon_leave_together(fetchers: Fetchers, monkeypatch):
+    monkeypatch.setattr("tar_gateway.body.SOON", PATIENCE)
+    source = Gated(dict.fromkeys(FILES, FILES["000"] * 10), "001", "005", "009")
+    with closing(body_of(source, fetchers)) as body:
+        body.prime()
+        assert len(next(body)) == 512
+        opener = threading.Timer(0.05, source.gate.set)
+        opener.start()
+        assert len(next(body)) == len(FILES["000"]) * 10
+        assert len(next(body)) >= JOINED
+        opener.join()
+
+
+def test_what_is_there_does_not_wait_for_what_is_late(fetchers: Fetchers):
+    source = Gated(FILES, "002")
+    expected = whole(MemorySource(FILES), None)[: 2 * 1024 + 512]  # up to the late member's bytes
+    with closing(body_of(source, fetchers)) as body:
+        received = b""
+        while len(received) < len(expected):
+            received += next(body)
+        assert not source.gate.is_set()
+        assert received == expected
+        source.gate.set()
 
 
 def test_a_member_that_fails_ahead_breaks_the_archive_off_in_its_turn(fetchers: Fetchers):
