@@ -6,11 +6,12 @@ their connections would wait unused until the upstream closes them.
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 
 from tar_gateway.fetch import Fetch
-from tar_gateway.fetchers import FIRST, GROWTH, LATE, Fetchers
+from tar_gateway.fetchers import FIRST, GROWTH, LATE, QUICK, Fetchers
 from tar_gateway.layout import Borrowed, Segment
 
 # Bytes; larger ones keep the wire full by themselves.
@@ -96,7 +97,7 @@ class Ahead:
         last = slot
         for segment, each in self._window:
             if each is not None:
-                last = each
+                last = last if each.ended else each
             elif isinstance(segment, Borrowed):
                 break
             size -= len(segment)
@@ -112,9 +113,8 @@ class Ahead:
         """
         while self.would_wait(slot):
             if not self._wait(slot, lambda: not self.would_wait(slot), LATE):
-                self._wanted = min(self._fetchers.threads, self._wanted * GROWTH)
                 with self._lock:
-                    self._set_to_work()
+                    self._grow(self._wanted)
         blocks = []
         while slot.blocks:
             blocks.append(slot.blocks.popleft())
@@ -184,6 +184,11 @@ class Ahead:
             slot.awaited = False
         return met
 
+    def _grow(self, count: int) -> None:
+        """Set more threads to work, where so many were too few."""
+        self._wanted = max(self._wanted, min(self._fetchers.threads, count * GROWTH))
+        self._set_to_work()
+
     def _set_to_work(self) -> None:
         while self._workers < min(self._wanted, len(self._todo)) and not self._closed:
             try:
@@ -202,6 +207,8 @@ class Ahead:
                 return False
             slot = self._todo.popleft()
             slot.taken = True
+            count = self._workers
+        began = time.monotonic()
         try:
             while block := slot.fetch.read(_READ_SIZE):
                 slot.blocks.append(block)
@@ -211,6 +218,8 @@ class Ahead:
         finally:
             slot.fetch.close()
         with self._lock:
+            if time.monotonic() - began > QUICK:
+                self._grow(count)
             slot.ended = True
             abandoned = slot.abandoned
         self._tell(slot)

@@ -14,10 +14,12 @@ from tar_gateway.tally import Watcher
 TURN = 8
 
 # Threads that work begins with. Where nothing is waited for, more would only be in each other's
-# way; where answers take longer than LATE seconds, GROWTH times as many wait at once.
+# way; where an answer takes longer than QUICK seconds, or has not come within LATE, GROWTH times
+# as many wait at once.
 FIRST = 2
 GROWTH = 4
-LATE = 0.01
+QUICK = 0.001
+LATE = 0.005
 
 
 class Fetchers:

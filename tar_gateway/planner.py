@@ -6,12 +6,13 @@ is wrong is found before anything is said to the client.
 
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 
 from tar_gateway.bundle import Bundle, Requested
 from tar_gateway.errors import ClientLeft, ContentTooLarge, MemberFault, MembersFailed, SourceError
-from tar_gateway.fetchers import FIRST, GROWTH, LATE, Fetchers
+from tar_gateway.fetchers import FIRST, GROWTH, LATE, QUICK, Fetchers
 from tar_gateway.layout import Layout, Member
 from tar_gateway.remembered import Remembered
 from tar_gateway.retry import Retry
@@ -224,7 +225,7 @@ class _Survey:
                     self._abandoned = left > 0
                     return
             if answered < self._workers:
-                self._set_to_work(self._workers * (GROWTH - 1))
+                self._set_to_work(self._workers * GROWTH)
 
     def run_alone(self) -> None:
         """Work the questions off in this thread, for a source that bears no other."""
@@ -235,12 +236,12 @@ class _Survey:
                 return
             self._ask(index)
 
-    def _set_to_work(self, more: int) -> None:
-        """Let so many more threads work, as far as there are threads and questions."""
+    def _set_to_work(self, wanted: int) -> None:
+        """Let so many threads work in all, as far as there are threads and questions."""
         assert self._fetchers is not None
         with self._lock:
-            more = min(more, self._fetchers.threads - self._workers, self._left)
-            self._workers += more
+            more = min(min(wanted, self._fetchers.threads) - self._workers, self._left)
+            self._workers += max(0, more)
         for _ in range(more):
             self._fetchers.work(self._step)
 
@@ -250,7 +251,12 @@ class _Survey:
             index = None if self._abandoned else next(self._next, None)
         if index is None:
             return False
+        count = self._workers
+        began = time.monotonic()
         self._ask(index)
+        if time.monotonic() - began > QUICK:
+            with suppress(RuntimeError):  # the process is ending; those at work ask the rest
+                self._set_to_work(count * GROWTH)
         return True
 
     def stats(self) -> list[Stat]:

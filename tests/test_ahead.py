@@ -1,5 +1,6 @@
 """Small members are fetched before their turn: in order, within bounds, and given back."""
 
+import itertools
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -9,7 +10,7 @@ import pytest
 from tar_gateway.ahead import SMALL
 from tar_gateway.body import JOINED, Body
 from tar_gateway.errors import BrokenOff
-from tar_gateway.fetchers import Fetchers
+from tar_gateway.fetchers import FIRST, GROWTH, Fetchers
 from tar_gateway.settings import Settings
 from tests.fakes import MemorySource, missing, plan_of
 from tests.scripted import wait_until
@@ -149,6 +150,7 @@ def test_small_members_that_come_soon_leave_together(fetchers: Fetchers, monkeyp
     with closing(body_of(source, fetchers)) as body:
         body.prime()
         assert len(next(body)) == 512
+        assert wait_until(lambda: len(source.opened) > 1)  # others are at the next ones
         opener = threading.Timer(0.05, source.gate.set)
         opener.start()
         assert len(next(body)) == len(FILES["000"]) * 10
@@ -166,6 +168,58 @@ def test_what_is_there_does_not_wait_for_what_is_late(fetchers: Fetchers):
         assert not source.gate.is_set()
         assert received == expected
         source.gate.set()
+
+
+@pytest.mark.parametrize(("quick", "late"), [(0, PATIENCE), (PATIENCE, 0.001)])
+def test_more_are_fetched_at_once_where_answers_are_slow_or_do_not_come(
+    quick: float, late: float, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("tar_gateway.ahead.QUICK", quick)
+    monkeypatch.setattr("tar_gateway.ahead.LATE", late)
+    barrier = threading.Barrier(GROWTH * FIRST)
+    all_there = threading.Event()
+    opened = itertools.count()
+    begun = threading.Event()
+
+    class Slow(MemorySource):
+        def open(self, path, *rest):
+            # The body may fetch one itself: only the others have to be many.
+            if threading.current_thread() is not threading.main_thread():
+                number = next(opened)
+                begun.set()
+                answered = quick < late and number < FIRST
+                if not answered and not all_there.is_set():
+                    barrier.wait(PATIENCE)
+                    all_there.set()
+            return super().open(path, *rest)
+
+    with (
+        closing(Fetchers(GROWTH * FIRST, MEMORY)) as fetchers,
+        closing(body_of(Slow(FILES), fetchers)) as body,
+    ):
+        received = next(body)
+        assert begun.wait(PATIENCE)  # or the body might fetch all of them itself
+        received += b"".join(body)
+    assert all_there.is_set()
+    assert received == whole(MemorySource(FILES), None)
+
+
+def test_few_are_fetched_at_once_where_answers_are_quick(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tar_gateway.ahead.QUICK", PATIENCE)
+    monkeypatch.setattr("tar_gateway.ahead.LATE", PATIENCE)
+    under_way, most = [], []
+
+    class Quick(MemorySource):
+        def open(self, path, *rest):
+            under_way.append(path)
+            most.append(len(under_way))
+            content = super().open(path, *rest)
+            under_way.remove(path)
+            return content
+
+    with closing(Fetchers(GROWTH * FIRST, MEMORY)) as fetchers:
+        assert whole(Quick(FILES), fetchers) == whole(MemorySource(FILES), None)
+    assert max(most) <= 1 + FIRST  # the body's own too
 
 
 def test_a_member_that_fails_ahead_breaks_the_archive_off_in_its_turn(fetchers: Fetchers):

@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 import pytest
 
 from tar_gateway.errors import Blame, ContentTooLarge, MembersFailed, SourceError
-from tar_gateway.fetchers import Fetchers
+from tar_gateway.fetchers import FIRST, GROWTH, Fetchers
 from tar_gateway.planner import Plan, Planner
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Stat, Unsized
@@ -118,6 +118,30 @@ def test_as_many_members_are_asked_about_at_once_as_the_setting_says():
     source = Asked(together)
     plan(source, *MANY[:40], fetch_parallel=4)
     assert source.most == 4
+
+
+@pytest.mark.parametrize(("quick", "late"), [(0, PATIENCE), (PATIENCE, 0.001)])
+def test_more_are_asked_about_at_once_where_answers_are_slow_or_do_not_come(
+    quick: float, late: float, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("tar_gateway.planner.QUICK", quick)
+    monkeypatch.setattr("tar_gateway.planner.LATE", late)
+    barrier = threading.Barrier(GROWTH * FIRST)
+
+    def stat(path: str) -> Stat:
+        if late < quick or path > MANY[FIRST - 1]:
+            barrier.wait(PATIENCE)
+        return numbered(path)
+
+    plan(Asked(stat), *MANY[: (FIRST if quick < late else 0) + GROWTH * FIRST])
+
+
+def test_few_are_asked_about_at_once_where_answers_are_quick(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tar_gateway.planner.QUICK", PATIENCE)
+    monkeypatch.setattr("tar_gateway.planner.LATE", PATIENCE)
+    source = Asked(numbered)
+    plan(source, *MANY)
+    assert source.most <= FIRST
 
 
 def test_a_small_plan_need_not_wait_for_the_end_of_a_large_one():
