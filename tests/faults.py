@@ -29,6 +29,8 @@ SIZES = (0, 1, 511, 512, 513, 10_240, 40_000, 65_537, 200_001)
 OLD, NEW = "Sun, 13 Sep 2020 12:26:40 GMT", "Sun, 13 Sep 2020 12:27:40 GMT"
 LATER = "Sun, 13 Sep 2020 13:00:00 GMT"
 
+MORE = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong"
+
 Head = tuple[tuple[str, str], ...]
 
 
@@ -214,6 +216,11 @@ WRONG: dict[str, Fault] = {
     "403": errs("403 Forbidden"),
     "negative length": _told("-5"),
     "two lengths": alters(lambda r: replace(r, head=(*r.head, ("Content-Length", "7")))),
+    "two framings": alters(lambda r: replace(r, head=(*r.head, ("Transfer-Encoding", "chunked")))),
+    # Another answer that nobody has asked for, right behind the one that is right.
+    "says more": alters(
+        lambda r: replace(r, body=r.body + MORE if r.body else b"", told=len(r.body))
+    ),
     "garbage": garbage,
 }
 FAULTS = PASSING | WRONG

@@ -228,6 +228,15 @@ def test_more_than_the_answer_in_the_same_record_is_noticed(tls: Ends):
     assert not tls.connection.is_fit()
 
 
+def test_what_has_come_before_a_stop_is_never_given_in_its_encrypted_form(tls: Ends):
+    tls.ask(OK, b"1")
+    content = Measured(tls.connection, 5, lambda: None)
+    assert content.read(1) == b"1"
+    tls.server.sendall(b"2345")
+    tls.connection.stop()
+    assert content.read(5) == b"2345"
+
+
 @pytest.mark.parametrize("kind", ["ends", "tls"])
 def test_a_stop_ends_a_read_that_waits_and_gives_nothing_more(kind: str, request):
     ends = request.getfixturevalue(kind)

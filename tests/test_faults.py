@@ -15,8 +15,9 @@ SIZE = 70_000  # more than a socket's first segments and a read's buffer
 OFFSETS = (0, 1, 511, 512, 513, SIZE // 2, SIZE - 1)
 FIRST = Version(b"first" * 100, "strong etag")
 SLOW = {"stalls", "drips"}
-# Garbage and an end that comes too early may be accidents, so they are asked again.
-BREAKING = sorted(set(WRONG) - {"ignores Range", "garbage", "shorter without length"})
+# What is wrong on the wire, and an end that comes too early, may be accidents: it is asked again.
+ON_THE_WIRE = ("garbage", "two framings", "says more")
+BREAKING = sorted(set(WRONG) - {"ignores Range", "shorter without length", *ON_THE_WIRE})
 
 number = count()
 
@@ -66,6 +67,12 @@ def test_a_file_that_proves_nothing_is_not_resumed_in_its_middle(upstream, proof
 @pytest.mark.parametrize("proof", ["strong etag", "weak date", "nothing"])
 def test_a_wrong_answer_never_makes_a_wrong_archive(upstream, proof, kind, offset):
     assert outcome(upstream, proof, Planned(kind, 1, offset)) != "CORRUPT"
+
+
+@pytest.mark.parametrize("request_number", [0, 1])
+@pytest.mark.parametrize("kind", ON_THE_WIRE)
+def test_an_answer_that_is_wrong_on_the_wire_is_not_noticed(upstream, kind, request_number):
+    assert outcome(upstream, "strong etag", Planned(kind, request_number, 0)) == "right"
 
 
 @pytest.mark.parametrize("kind", BREAKING)
