@@ -229,7 +229,8 @@ class Settings:
     """Seconds for a connection to the upstream: a server that is up answers at once."""
 
     read_timeout: Seconds = 30
-    """Seconds for one read from the upstream: longer silence counts as failure."""
+    """Seconds for the head of an upstream's answer, and for one read of its content: longer
+    silence counts as failure, and so does a head that drips."""
 
     plan_timeout: Seconds = 60
     """Seconds to learn all members' sizes: browsers and proxies give up soon after."""
