@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from tar_gateway.fetch import Fetch
-from tar_gateway.fetchers import FIRST, GROWTH, LATE, QUICK, Fetchers
+from tar_gateway.fetchers import FIRST, GROWTH, LATE, PATIENT, QUICK, Fetchers
 from tar_gateway.layout import Borrowed, Segment
 
 # Bytes; larger ones keep the wire full by themselves.
@@ -112,7 +112,8 @@ class Ahead:
         Raises what fetching raised.
         """
         while self.would_wait(slot):
-            if not self._wait(slot, lambda: not self.would_wait(slot), LATE):
+            seconds = LATE if self._wanted < self._fetchers.threads else PATIENT
+            if not self._wait(slot, lambda: not self.would_wait(slot), seconds):
                 with self._lock:
                     self._grow(self._wanted)
         blocks = []

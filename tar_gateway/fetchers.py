@@ -19,7 +19,10 @@ TURN = 8
 FIRST = 2
 GROWTH = 4
 QUICK = 0.001
-LATE = 0.005
+LATE = 0.002
+
+# Seconds between two looks of who waits while no more threads can be had.
+PATIENT = 0.1
 
 
 class Fetchers:

@@ -12,7 +12,7 @@ from hashlib import sha256
 
 from tar_gateway.bundle import Bundle, Requested
 from tar_gateway.errors import ClientLeft, ContentTooLarge, MemberFault, MembersFailed, SourceError
-from tar_gateway.fetchers import FIRST, GROWTH, LATE, QUICK, Fetchers
+from tar_gateway.fetchers import FIRST, GROWTH, LATE, PATIENT, QUICK, Fetchers
 from tar_gateway.layout import Layout, Member
 from tar_gateway.remembered import Remembered
 from tar_gateway.retry import Retry
@@ -216,7 +216,7 @@ class _Survey:
         self._fetchers = fetchers
         self._set_to_work(FIRST)
         left = self._left
-        while not self._done.wait(LATE):
+        while not self._done.wait(LATE if self._may_grow() else PATIENT):
             if unwanted.is_set():
                 raise ClientLeft
             with self._lock:
@@ -235,6 +235,11 @@ class _Survey:
                     self._abandoned = True
                 return
             self._ask(index)
+
+    def _may_grow(self) -> bool:
+        """Tell whether there are threads and questions for more to work at."""
+        assert self._fetchers is not None
+        return self._workers < min(self._fetchers.threads, self._left)
 
     def _set_to_work(self, wanted: int) -> None:
         """Let so many threads work in all, as far as there are threads and questions."""

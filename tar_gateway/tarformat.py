@@ -7,6 +7,7 @@ same bytes.
 """
 
 import tarfile
+from functools import cache
 
 BLOCK = 512
 RECORD = 20 * BLOCK
@@ -57,19 +58,25 @@ def _is_plain(name: str, size: int, mtime: int) -> bool:
     )
 
 
-# A plain file's block apart from its name, numbers and checksum: POSIX.1-1988, "ustar
-# Interchange Format". The checksum is the sum of all bytes, with blanks in its own place.
+# Fields of a plain file's block: what lies between its name and its numbers, and behind its
+# checksum, which is the sum of all bytes with blanks in its own place.
 _BEFORE_NUMBERS = slice(100, 124)
 _AFTER_CHECKSUM = slice(156, 512)
-_BLANK = _library_header("", 0, 0)
-_OWNERS, _REST = _BLANK[_BEFORE_NUMBERS], _BLANK[_AFTER_CHECKSUM]
-_SUM = sum(_OWNERS) + sum(_REST) + 8 * ord(" ")
+
+
+@cache
+def _same_of_all() -> tuple[bytes, bytes, int]:
+    """Give those fields, which are the same in every plain file's block, and their sum."""
+    block = _library_header("", 0, 0)
+    before, after = block[_BEFORE_NUMBERS], block[_AFTER_CHECKSUM]
+    return before, after, sum(before) + sum(after) + 8 * ord(" ")
 
 
 def _plain_header(name: bytes, size: int, mtime: int) -> bytes:
+    before, after, same = _same_of_all()
     numbers = b"%011o\0%011o\0" % (size, mtime)
-    checksum = _SUM + sum(name) + sum(numbers)
-    return b"%b%b%b%06o\0 %b" % (name.ljust(100, b"\0"), _OWNERS, numbers, checksum, _REST)
+    checksum = same + sum(name) + sum(numbers)
+    return b"%b%b%b%06o\0 %b" % (name.ljust(100, b"\0"), before, numbers, checksum, after)
 
 
 def padding_size(size: int) -> int:

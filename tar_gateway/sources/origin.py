@@ -2,7 +2,7 @@
 
 Requests go out and answers come back as they are. What is asked for, on whose authority, and
 what an answer means is not known here. urllib3 opens the connections; what travels on them is
-`tar_gateway.sources.connection`'s to know, since urllib3's own way costs three times as much.
+`tar_gateway.sources.connection`'s to know, since urllib3's own way costs five times as much.
 """
 
 import ssl
@@ -52,6 +52,7 @@ class Origin:
         assert parts.hostname is not None
         self._called = called
         self._settings = settings
+        assert tls is not None or parts.scheme == "http"
         self._tls = tls if parts.scheme == "https" else None
         self._server = parts.hostname, parts.port or PORTS[parts.scheme]
         self._host = _host_field(*self._server, PORTS[parts.scheme])
