@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from tar_gateway.fetch import Fetch
-from tar_gateway.fetchers import FIRST, GROWTH, LATE, PATIENT, QUICK, Fetchers
+from tar_gateway.fetchers import FIRST, GROWTH, LATE, PATIENT, Fetchers, Waiting
 from tar_gateway.layout import Borrowed, Segment
 
 # Bytes; larger ones keep the wire full by themselves.
@@ -62,6 +62,7 @@ class Ahead:
         self._held = 0
         self._workers = 0
         self._wanted = FIRST
+        self._waiting = Waiting()
         self._closed = False
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
@@ -219,7 +220,7 @@ class Ahead:
         finally:
             slot.fetch.close()
         with self._lock:
-            if time.monotonic() - began > QUICK:
+            if self._waiting.took(time.monotonic() - began):
                 self._grow(count)
             slot.ended = True
             abandoned = slot.abandoned

@@ -14,8 +14,8 @@ from tar_gateway.tally import Watcher
 TURN = 8
 
 # Threads that work begins with. Where nothing is waited for, more would only be in each other's
-# way; where an answer takes longer than QUICK seconds, or has not come within LATE, GROWTH times
-# as many wait at once.
+# way; where answers take longer than QUICK seconds, or none has come within LATE, GROWTH times as
+# many wait at once.
 FIRST = 2
 GROWTH = 4
 QUICK = 0.001
@@ -23,6 +23,21 @@ LATE = 0.002
 
 # Seconds between two looks of who waits while no more threads can be had.
 PATIENT = 0.1
+
+
+class Waiting:
+    """Tells from how long answers took whether they are waited for.
+
+    It takes two in a row: a single one may be late because the machine is busy.
+    """
+
+    def __init__(self) -> None:
+        self._in_a_row = 0
+
+    def took(self, seconds: float) -> bool:
+        """Take another answer into account."""
+        self._in_a_row = self._in_a_row + 1 if seconds > QUICK else 0
+        return self._in_a_row > 1
 
 
 class Fetchers:

@@ -12,7 +12,7 @@ from hashlib import sha256
 
 from tar_gateway.bundle import Bundle, Requested
 from tar_gateway.errors import ClientLeft, ContentTooLarge, MemberFault, MembersFailed, SourceError
-from tar_gateway.fetchers import FIRST, GROWTH, LATE, PATIENT, QUICK, Fetchers
+from tar_gateway.fetchers import FIRST, GROWTH, LATE, PATIENT, Fetchers, Waiting
 from tar_gateway.layout import Layout, Member
 from tar_gateway.remembered import Remembered
 from tar_gateway.retry import Retry
@@ -206,6 +206,7 @@ class _Survey:
         self._abandoned = False
         self._fetchers: Fetchers | None = None
         self._workers = 0
+        self._waiting = Waiting()
         self.spooled: dict[int, Spooled] = {}
 
     def run(self, fetchers: Fetchers, unwanted: threading.Event) -> None:
@@ -259,7 +260,7 @@ class _Survey:
         count = self._workers
         began = time.monotonic()
         self._ask(index)
-        if time.monotonic() - began > QUICK:
+        if self._waiting.took(time.monotonic() - began):
             with suppress(RuntimeError):  # the process is ending; those at work ask the rest
                 self._set_to_work(count * GROWTH)
         return True

@@ -174,7 +174,7 @@ def test_what_is_there_does_not_wait_for_what_is_late(fetchers: Fetchers):
 def test_more_are_fetched_at_once_where_answers_are_slow_or_do_not_come(
     quick: float, late: float, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("tar_gateway.ahead.QUICK", quick)
+    monkeypatch.setattr("tar_gateway.fetchers.QUICK", quick)
     monkeypatch.setattr("tar_gateway.ahead.LATE", late)
     barrier = threading.Barrier(GROWTH * FIRST)
     all_there = threading.Event()
@@ -205,7 +205,7 @@ def test_more_are_fetched_at_once_where_answers_are_slow_or_do_not_come(
 
 
 def test_few_are_fetched_at_once_where_answers_are_quick(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("tar_gateway.ahead.QUICK", PATIENCE)
+    monkeypatch.setattr("tar_gateway.fetchers.QUICK", PATIENCE)
     monkeypatch.setattr("tar_gateway.ahead.LATE", PATIENCE)
     under_way, most = [], []
 

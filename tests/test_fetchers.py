@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from tar_gateway.fetchers import TURN, Fetchers
+from tar_gateway.fetchers import QUICK, TURN, Fetchers, Waiting
 
 PATIENCE = 10
 
@@ -84,3 +84,10 @@ def test_nothing_is_begun_once_closed():
     fetchers.close()
     with pytest.raises(RuntimeError):
         fetchers.work(lambda: False)
+
+
+def test_answers_are_waited_for_when_two_in_a_row_are_slow():
+    waiting = Waiting()
+    slow, quick = 2 * QUICK, QUICK / 2
+    told = [waiting.took(seconds) for seconds in (slow, quick, slow, slow, slow, quick, slow)]
+    assert told == [False, False, False, True, True, False, False]

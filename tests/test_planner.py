@@ -124,7 +124,7 @@ def test_as_many_members_are_asked_about_at_once_as_the_setting_says():
 def test_more_are_asked_about_at_once_where_answers_are_slow_or_do_not_come(
     quick: float, late: float, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("tar_gateway.planner.QUICK", quick)
+    monkeypatch.setattr("tar_gateway.fetchers.QUICK", quick)
     monkeypatch.setattr("tar_gateway.planner.LATE", late)
     barrier = threading.Barrier(GROWTH * FIRST)
 
@@ -137,7 +137,7 @@ def test_more_are_asked_about_at_once_where_answers_are_slow_or_do_not_come(
 
 
 def test_few_are_asked_about_at_once_where_answers_are_quick(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("tar_gateway.planner.QUICK", PATIENCE)
+    monkeypatch.setattr("tar_gateway.fetchers.QUICK", PATIENCE)
     monkeypatch.setattr("tar_gateway.planner.LATE", PATIENCE)
     source = Asked(numbered)
     plan(source, *MANY)
