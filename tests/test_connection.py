@@ -20,8 +20,8 @@ class Ends:
     """Both ends of a connection, and what was sent to the server's."""
 
     def __init__(self) -> None:
-        ours, self.server = socket.socketpair()
-        self.connection = Connection(ours, 0.3)
+        self.ours, self.server = socket.socketpair()
+        self.connection = Connection(self.ours, 0.3)
 
     def ask(self, *sent: bytes, end: bool = False):
         for piece in sent:
@@ -34,7 +34,7 @@ class Ends:
 @pytest.fixture
 def ends() -> Iterator[Ends]:
     ends = Ends()
-    with closing(ends.server), closing(ends.connection):
+    with closing(ends.server), closing(ends.ours):
         yield ends
 
 
@@ -205,14 +205,14 @@ def tls() -> Iterator[Ends]:
     authority.issue_cert("files.test").configure_cert(accepting)
     authority.configure_trust(asking)
     ends, (ours, theirs) = Ends(), socket.socketpair()
-    ends.connection.close()
+    ends.ours.close()
     ends.server.close()
     with ThreadPoolExecutor(1) as threads:
         accepted = threads.submit(accepting.wrap_socket, theirs, server_side=True)
         wrapped = asking.wrap_socket(ours, server_hostname="files.test")
         ends.server = accepted.result()
-    ends.connection = Connection(wrapped, 0.3)
-    with closing(ends.server), closing(ends.connection):
+    ends.ours, ends.connection = wrapped, Connection(wrapped, 0.3)
+    with closing(ends.server), closing(ends.ours):
         yield ends
 
 

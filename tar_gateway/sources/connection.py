@@ -88,10 +88,6 @@ class Connection:
         # Not TLS's own way, which would take what is still there for bytes in the clear.
         socket.socket.shutdown(self._wire, socket.SHUT_RDWR)
 
-    def close(self) -> None:
-        """Close it."""
-        self._wire.close()
-
     def _head(self, method: str) -> Head:
         deadline = None
         seen = 0

@@ -1,18 +1,19 @@
 """One HTTP server and the connections to it: the only file that knows urllib3.
 
 Requests go out and answers come back as they are. What is asked for, on whose authority, and
-what an answer means is not known here. urllib3 opens the connections; what travels on them is
-`tar_gateway.sources.connection`'s to know, since urllib3's own way costs five times as much.
+what an answer means is not known here. urllib3 opens connections and keeps them in its pool; what
+travels on them is `tar_gateway.sources.connection`'s to know, since urllib3's own way costs five
+times as much.
 """
 
 import ssl
 import threading
 import time
-from collections import deque
 from contextlib import suppress
-from typing import Final
+from typing import Final, cast
 from urllib.parse import urlsplit
 
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, SSLError
 
@@ -27,7 +28,8 @@ PORTS: Final = {"http": 80, "https": 443}
 # Sent unless the request has its own.
 _OWN_HEADERS: Final = {"User-Agent": "tar_gateway", "Accept-Encoding": "identity"}
 
-# Idle connections that are kept: what many downloads give back at once.
+# Idle connections that are kept. urllib3 warns of each that it can't keep, so there is room for
+# what many downloads give back at once.
 _KEPT: Final = 256
 
 # Seconds that an answer is given at the least, however long connecting took.
@@ -52,13 +54,16 @@ class Origin:
         assert parts.hostname is not None
         self._called = called
         self._settings = settings
-        assert tls is not None or parts.scheme == "http"
-        self._tls = tls if parts.scheme == "https" else None
-        self._server = parts.hostname, parts.port or PORTS[parts.scheme]
-        self._host = _host_field(*self._server, PORTS[parts.scheme])
-        # The last that came back is the first to be used again, so that few stay open.
-        self._idle: deque[Connection] = deque()
-        self._closed = False
+        self._host = _host_field(parts.hostname, parts.port, PORTS[parts.scheme])
+        # Without `block` a pool opens as many connections as are needed: nothing waits for one,
+        # and none that is lost leaves a hole.
+        if parts.scheme == "https":
+            assert tls is not None
+            self._pool: HTTPConnectionPool = _TlsPool(
+                parts.hostname, parts.port, maxsize=_KEPT, ssl_context=tls
+            )
+        else:
+            self._pool = _PlainPool(parts.hostname, parts.port, maxsize=_KEPT)
 
     def request(
         self, method: str, target: str, headers: Headers, timeout: float | None = None
@@ -75,29 +80,31 @@ class Origin:
         began = time.monotonic()
         try:
             request = request_head(method, target, self._host, sent)
-            connection = self._take(timeout or self._settings.connect_timeout)
+            pooled = self._take(timeout or self._settings.connect_timeout)
             try:
                 if timeout is None:
-                    connection.give(self._settings.read_timeout)
+                    pooled.wire.give(self._settings.read_timeout)
                 else:
-                    connection.give(max(_LEAST, timeout - (time.monotonic() - began)))
-                head = connection.ask(method, request)
+                    pooled.wire.give(max(_LEAST, timeout - (time.monotonic() - began)))
+                head = pooled.wire.ask(method, request)
             except BaseException:
-                connection.close()
+                self.drop(pooled)
                 raise
         except (HTTPError, OSError, ValueError, BadMessage) as error:
             raise _fault(error, self._called) from error
         if not 200 <= head.status < 600:
-            connection.close()
+            self.drop(pooled)
             raise SourceError(f"{self._called} answered with the status {head.status}")
-        return Answer(head.status, head.fields, _Content(self, connection, head))
+        return Answer(head.status, head.fields, _Content(self, pooled, head))
 
-    def keep(self, connection: Connection) -> None:
+    def keep(self, pooled: "_Pooled") -> None:
         """Take a connection back whose answer was read to its end."""
-        if self._closed or len(self._idle) >= _KEPT:
-            connection.close()
-        else:
-            self._idle.append(connection)
+        self._pool._put_conn(pooled)
+
+    def drop(self, pooled: "_Pooled") -> None:
+        """Take a connection back that is of no use any more: its place in the pool is."""
+        pooled.close()
+        self._pool._put_conn(pooled)
 
     def fault(self, error: Exception) -> SourceError:
         """Say what went wrong in the words of an answer."""
@@ -105,55 +112,77 @@ class Origin:
 
     def close(self) -> None:
         """Close the connections that are not in use."""
-        self._closed = True
-        while self._idle:
-            self._idle.pop().close()
+        self._pool.close()
 
-    def _take(self, timeout: float) -> Connection:
-        """Give a connection that nobody else uses: an idle one, or else a new one."""
-        while self._idle:
-            with suppress(IndexError):  # another thread was faster
-                connection = self._idle.pop()
-                if connection.is_fit():
-                    return connection
-                connection.close()
-        return self._open(timeout)
-
-    def _open(self, timeout: float) -> Connection:
-        host, port = self._server
-        if self._tls is None:
-            opened = HTTPConnection(host, port, timeout=timeout)
-        else:
-            opened = HTTPSConnection(host, port, timeout=timeout, ssl_context=self._tls)
-        try:
-            opened.connect()
-        except BaseException:
-            opened.close()
-            raise
-        return Connection(opened.sock, timeout)
+    def _take(self, timeout: float) -> "_Pooled":
+        """Give a connection that nobody else uses, open: an idle one, or else a new one."""
+        pooled = cast(_Pooled, self._pool._get_conn())
+        if pooled.sock is None:
+            try:
+                pooled.timeout = timeout
+                pooled.connect()
+                assert pooled.sock is not None
+                pooled.wire = Connection(pooled.sock, timeout)
+            except BaseException:
+                self.drop(pooled)
+                raise
+        return pooled
 
 
-def _host_field(host: str, port: int, usual: int) -> str:
+class _Plain(HTTPConnection):
+    """urllib3's connection, on which `wire` is spoken instead of its own HTTP."""
+
+    wire: Connection
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the pool may give it out again."""
+        return self.sock is not None and self.wire.is_fit()
+
+
+class _Tls(HTTPSConnection):
+    """The same over TLS."""
+
+    wire: Connection
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the pool may give it out again."""
+        return self.sock is not None and self.wire.is_fit()
+
+
+_Pooled = _Plain | _Tls
+
+
+class _PlainPool(HTTPConnectionPool):
+    ConnectionCls = _Plain
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _Tls
+
+
+def _host_field(host: str, port: int | None, usual: int) -> str:
     """Write the Host field (RFC 9110 7.2)."""
     text = f"[{host}]" if ":" in host else host.encode("idna").decode("ascii")
-    return text if port == usual else f"{text}:{port}"
+    return text if port in {None, usual} else f"{text}:{port}"
 
 
 class _Content:
     """An answer's bytes; its connection goes back to the origin once all were read."""
 
-    def __init__(self, origin: Origin, connection: Connection, head: Head) -> None:
+    def __init__(self, origin: Origin, pooled: _Pooled, head: Head) -> None:
         self._origin = origin
-        self._connection = connection
+        self._pooled = pooled
         self._keeps = head.keeps
         self._given_back = False
         # A stop may come from another thread just as the last byte is read, and the
         # connection is somebody else's from then on.
         self._lock = threading.Lock()
         self._content = (
-            Chunked(connection, self._release)
+            Chunked(pooled.wire, self._release)
             if head.chunked
-            else Measured(connection, head.length, self._release)
+            else Measured(pooled.wire, head.length, self._release)
         )
 
     def read(self, limit: int) -> bytes:
@@ -166,7 +195,7 @@ class _Content:
         with self._lock, suppress(OSError):  # the other side may have ended it meanwhile
             if not self._given_back:
                 self._keeps = False
-                self._connection.stop()
+                self._pooled.wire.stop()
 
     def close(self) -> None:
         self._give_back(read=False)
@@ -180,9 +209,9 @@ class _Content:
                 return
             self._given_back = True
         if read and self._keeps:
-            self._origin.keep(self._connection)
+            self._origin.keep(self._pooled)
         else:
-            self._connection.close()
+            self._origin.drop(self._pooled)
 
 
 # How a TLS connection tells that the other side has ended it.
