@@ -47,6 +47,10 @@ def _check_server(url: str, example: str) -> SplitResult:
         raise ValueError("it must not hold a user name or password")
     if parts.port == 0 or parts.netloc.endswith(":"):  # others that are none raise ValueError
         raise ValueError("its port is none")
+    try:
+        parts.hostname.encode("idna")
+    except UnicodeError as error:
+        raise ValueError("its host is none: a part of it is empty or too long") from error
     return parts
 
 

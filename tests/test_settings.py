@@ -106,6 +106,8 @@ def test_an_upstream_ends_in_one_slash(text, url):
         ("http://[::1/", "Invalid IPv6 URL"),
         ("http://h/../a", "its path contains the segment '..'"),
         ("http://:80/", "it must be a URL such as"),
+        (f"http://{'h' * 64}/", "its host is none"),
+        ("http://a..b/", "its host is none"),
         ("http://h:0/", "its port is none"),
         ("http://h:/", "its port is none"),
         ("http://h/a b/", "its path must be percent-encoded"),
