@@ -47,6 +47,9 @@ MALFORMED = [
     *("X\x01evil: 1", "X\x7fevil: 1", "X\xe9evil: 1", ": evil", "{evil}: 1"),
     *("X-A: \x00evil", "X-A: evil\x00", "X-A: a\x00b evil", "X-A: \x01evil", "X-A: \x08evil"),
     *("X-A: \x0bevil", "X-A: \x0cevil", "X-A: \x1bevil", "X-A: \x1f evil", "X-A: \x7fevil"),
+    # A bare CR, which some readers take for the end of a line.
+    *("X-A: a\revil: 1", "X-A: evil\rb", "X-A: a\r\r evil", "X-A: a\rSet-Cookie: evil"),
+    "Location: /\revil",
     *("Location: /\x00evil", "Set-Cookie: evil=\x01", "ETag: \x01evil", "Last-Modified: \x7fevil"),
 ]
 # Fields that go on in the next line: what is handed on stands in one line (RFC 9112 5.2).
@@ -55,12 +58,12 @@ FOLDED = [
     *("X-A: a\r\n b\r\n c", "Set-Cookie: a\r\n b=1", "Location: /\r\n b", "ETag:\r\n b"),
 ]
 EVIL = [*ORDERS, *HOPS, *MALFORMED]
-# What even Python's reader of heads gives up at; the rest of the head, or all of it, is lost.
+# What is no head at all.
 HOPELESS = ["evil", "evil evil", "\x00evil", "X-Evil" + "x" * 70_000 + ": 1", "X-E: 1\r\n" * 200]
 
 
 def answering(content: bytes, *lines: str) -> Script:
-    """Answer with a length, then these lines: behind a malformed one Python reads no other."""
+    """Answer with a length, then these lines."""
 
     def script(wire: Wire) -> None:
         head = ["HTTP/1.1 200 OK", f"Content-Length: {len(content)}", *lines, "", ""]
