@@ -29,22 +29,31 @@ class Connection(TConn):
     def init(self) -> None:
         """Set up the parser as gunicorn does, and give it what was read so far."""
         super().init()
-        if isinstance(self.parser, Parser):
-            if not isinstance(self.parser.unreader, _Unreader):
-                begun = self.parser.unreader.take_buffered()
-                self.parser.unreader = _Unreader(self)
-                self.parser.unreader.unread(begun)
-            self.parser.unreader.unread(bytes(self.incoming.data))
+        parser = self.parser
+        if isinstance(parser, Parser) and not isinstance(parser.unreader, _Unreader):
+            begun = parser.unreader.take_buffered()
+            parser.unreader = _Unreader(self)
+            parser.unreader.unread(begun)
+
+    def take_left(self) -> bytes:
+        """Give what has arrived behind a request that was answered."""
+        assert isinstance(self.parser, Parser)
+        return self.parser.unreader.take_buffered() + self.incoming.take(len(self.incoming.data))
 
 
 class _Unreader(SocketUnreader):
-    """Reads for the parser, until its connection's deadline and no longer."""
+    """Reads for the parser: what has arrived, and more until its connection's deadline.
+
+    What has arrived is given piece by piece: all at once gunicorn would copy for each read.
+    """
 
     def __init__(self, conn: Connection) -> None:
         super().__init__(conn.sock)
         self._conn = conn
 
     def chunk(self, _size_hint: int | None = None) -> bytes:
+        if self._conn.incoming.data:
+            return self._conn.incoming.take(_BLOCK)
         remaining = self._conn.deadline - time.monotonic()
         if remaining > 0:
             before = self.sock.gettimeout()

@@ -59,6 +59,12 @@ class Incoming:
         self._looked = len(self.data)
         return self.progress
 
+    def take(self, count: int) -> bytes:
+        """Give the first bytes, at most ``count``, and hold them no more."""
+        block = bytes(self.data[:count])
+        del self.data[:count]
+        return block
+
     def _look_for_head(self) -> None:
         end = self.data.find(_END, max(0, self._looked - len(_END) + 1))
         if end >= 0:

@@ -20,7 +20,6 @@ from functools import partial
 from types import FrameType
 
 from gunicorn.http import Request
-from gunicorn.http.parser import Parser
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from tar_gateway.connection import Connection
@@ -260,8 +259,7 @@ class GatewayWorker(ThreadWorker):
         if fs.cancelled() or fs.exception() is not None or not fs.result():
             self._linger(conn)
             return
-        assert isinstance(conn.parser, Parser)
-        block = conn.parser.unreader.take_buffered()  # of the next request, read ahead
+        block = conn.take_left()  # of the next request, read ahead
         if not (self.alive or block):
             self._linger(conn)
             return

@@ -303,7 +303,7 @@ def test_a_middleware_around_a_middleware_is_transparent():
 
 def test_a_defect_in_the_middleware_is_an_internal_error_and_says_nothing_of_itself(caplog):
     class Defective:
-        def is_concurrent(self, caller) -> bool:
+        def decided_by(self, caller) -> None:
             raise OSError("a secret place")
 
     with wrapped(Pages({}), Defective()) as client:
