@@ -105,6 +105,7 @@ class Download:
         self._holds_room = False
         self._started = time.monotonic()
         self._planned: float | None = None
+        self._answered: float | None = None
         self._first_byte: float | None = None
         self._waited = 0.0
         self._sent = 0
@@ -114,6 +115,11 @@ class Download:
         """Take room among the others. Raises `Busy` or `TooManyRequests`."""
         self._client = self._downloads.take(self.environ)
         self._holds_room = True
+
+    def answered(self, status: int) -> None:
+        """Take note of the answer's status: what went before was spent on the upstream."""
+        self.status = status
+        self._answered = time.monotonic() - self._started
 
     def planned(self) -> None:
         """Take note that all that has to be known before the first byte is known."""
@@ -162,7 +168,6 @@ class Download:
 
     def _line(self, outcome: str, reason: str | None, member: str | None) -> dict[str, object]:
         environ = self.environ
-        waited = (self._planned or 0) + self._waited
         line = {
             "event": self.kind,
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -179,7 +184,7 @@ class Download:
             "seconds": round(time.monotonic() - self._started, 3),
             "plan_seconds": _rounded(self._planned),
             "first_byte_seconds": _rounded(self._first_byte),
-            "upstream_seconds": round(waited, 3),
+            "upstream_seconds": round((self._answered or 0) + self._waited, 3),
             "requests": {str(key or "none"): n for key, n in self.tally.requests.items()},
             "retries": self.tally.retries,
             "resumes": self.tally.resumes,

@@ -59,7 +59,7 @@ def _noted(download: Download, start_response: StartResponse) -> StartResponse:
     def start(
         status: str, headers: list[tuple[str, str]], *exc_info: object
     ) -> Callable[[bytes], object]:
-        download.status = int(status[:3])
+        download.answered(int(status[:3]))
         given = [*headers, ("X-Request-ID", download.id)]
         return start_response(status, given, *exc_info)  # type: ignore[arg-type]
 

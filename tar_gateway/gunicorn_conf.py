@@ -68,7 +68,10 @@ forwarder_headers = ""
 # gunicorn opens a control socket unless told not to; nobody asked for one.
 control_socket_disable = True
 
+# To standard output, where service managers and containers look for it.
 accesslog = "-"
+
+# As JSON, with a line for each bundle: what is asked of a log at night, it can be searched for.
 logger_class = "tar_gateway.access_log.JsonLogger"
 
 
@@ -91,8 +94,13 @@ def on_starting(_server: object) -> None:
 def when_ready(server: "Arbiter") -> None:
     """Open the pages' own address, beside whatever gunicorn was told to listen at."""
     bound = _settings.pages_bind
-    if bound is None or any(each.getsockname()[1:2] == (bound.port,) for each in server.LISTENERS):
-        return  # there is none, or an earlier master has handed it over
+    if bound is None:
+        return
+    # By its port a connection is known for one of the pages, whatever interface it came by.
+    if any(isinstance(each, tuple) and each[1] == bound.port for each in server.cfg.address):
+        raise SystemExit(f"tar_gateway: the pages at {bound} need a port that --bind has not")
+    if any(each.getsockname()[1:2] == (bound.port,) for each in server.LISTENERS):
+        return  # an earlier master, or systemd, has handed it over
     # gunicorn has it by now; before, it would load ssl, which gevent has to patch first.
     from gunicorn.sock import TCP6Socket, TCPSocket  # noqa: PLC0415
 

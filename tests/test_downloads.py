@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from contextlib import suppress
 
 import pytest
@@ -284,6 +285,17 @@ def test_a_refusal_names_the_first_member_at_fault(application, lines):
     (line,) = lines()
     told = (line["outcome"], line["status"], line["member"], line["reason"])
     assert told == ("refused", 404, "none", "it does not exist")
+
+
+def test_a_refusal_tells_how_long_the_upstream_was_waited_for(application, upstream, lines):
+    def late(wire):
+        time.sleep(0.05)
+        answer(b"", status="404 Not Found")(wire)
+
+    upstream.on("/late", late)
+    call(application, "/?bundle=late")
+    (line,) = lines()
+    assert 0.05 <= line["upstream_seconds"] <= line["seconds"]
 
 
 def test_a_retry_and_a_resume_are_counted(upstream, lines):

@@ -145,6 +145,21 @@ def test_an_address_for_the_pages_that_is_taken_is_one_line(upstream, tmp_path):
     assert f"tar_gateway: the pages can't be at {bound}: Address already in use" in done.stderr
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2"])
+def test_the_pages_do_not_share_the_public_port(upstream, host):
+    port = free_port()
+    done = subprocess.run(
+        [sys.executable, *gunicorn_command(f"127.0.0.1:{port}")],
+        env=os.environ
+        | {"TAR_GATEWAY_UPSTREAM": upstream.url, "TAR_GATEWAY_PAGES_BIND": f"{host}:{port}"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode != 0
+    assert f"the pages at {host}:{port} need a port that --bind has not" in done.stderr
+
+
 # --- logs ---------------------------------------------------------------------------------------
 
 

@@ -81,3 +81,9 @@ def test_every_picture_is_there():
     pictures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", README)
     assert pictures
     assert [name for name in pictures if not (ROOT / name).is_file()] == []
+
+
+def test_no_row_stands_outside_its_table():
+    second = re.findall(r"(?<=\n\n)\|.*\n(.*)", README)
+    assert len(second) > 5
+    assert all(set(rule) <= set("|-: ") for rule in second)
