@@ -48,6 +48,7 @@ class JsonLogger(Logger):
         if not self.access_log_enabled:
             return
         headers = {name.lower(): value for name, value in resp.headers}
+        status = str(resp.status)[:3]  # an application may have failed before it had one
         line = {
             "event": "request",
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -58,7 +59,7 @@ class JsonLogger(Logger):
             "path": logged_path(environ),
             "query": logged_query(environ) or None,
             "protocol": environ.get("SERVER_PROTOCOL"),
-            "status": int(str(resp.status)[:3]),
+            "status": int(status) if status.isdigit() else None,
             "bytes": resp.sent,
             "seconds": round(request_time.total_seconds(), 3),
             "range": environ.get("HTTP_RANGE"),

@@ -113,7 +113,7 @@ class Ahead:
         Raises what fetching raised.
         """
         while self.would_wait(slot):
-            seconds = LATE if self._wanted < self._fetchers.threads else PATIENT
+            seconds = LATE if self._wanted < self._fetchers.share else PATIENT
             if not self._wait(slot, lambda: not self.would_wait(slot), seconds):
                 with self._lock:
                     self._grow(self._wanted)
@@ -188,7 +188,7 @@ class Ahead:
 
     def _grow(self, count: int) -> None:
         """Set more threads to work, where so many were too few."""
-        self._wanted = max(self._wanted, min(self._fetchers.threads, count * GROWTH))
+        self._wanted = max(self._wanted, min(self._fetchers.share, count * GROWTH))
         self._set_to_work()
 
     def _set_to_work(self) -> None:

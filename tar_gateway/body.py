@@ -13,6 +13,7 @@ from itertools import islice
 from tar_gateway.ahead import Ahead, Slot
 from tar_gateway.errors import (
     BrokenOff,
+    ClientLeft,
     MemberChanged,
     MembersChanged,
     MembersFailed,
@@ -70,8 +71,8 @@ class Body:
     def prime(self) -> None:
         """Open the first member, so that what is wrong with it still gets a status.
 
-        Raises `MembersFailed`, or `MembersChanged` for what a new plan may put right; the body
-        is closed then.
+        Raises `MembersFailed`, `MembersChanged` for what a new plan may put right, or `ClientLeft`
+        after a `stop`; the body is closed then.
         """
         for segment in islice(self._segments, OPENED_WITHIN):
             self._waiting.append(segment)
@@ -80,6 +81,8 @@ class Body:
                     self._open(segment).open()
                 except SourceError as error:
                     self.close()
+                    if self._stopped.is_set():
+                        raise ClientLeft from error
                     faults = [member_fault(self._plan.bundle.members[segment.index], error)]
                     if isinstance(error, MemberChanged):
                         raise MembersChanged(faults) from error

@@ -113,6 +113,9 @@ class Delivery:
                 _watch.remove(self._client)
                 _reset(self._client)
             raise
+        except Exception:
+            self._download.end("failed", reason="a defect")
+            raise
         self._download.waited(time.monotonic() - before)
         self._on_its_way = len(block)
         return block
@@ -154,7 +157,12 @@ class _Watch:
                 )
         # Not under the lock: starting waits for the new thread, and under gevent gives way.
         if thread is not None:
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError:  # the system has none left; the next client tries again
+                log.warning("no thread is to be had to look after clients")
+                with self._lock:
+                    self._thread = None
 
     def remove(self, client: socket.socket) -> None:
         with self._lock:

@@ -21,6 +21,8 @@ class Connection(TConn):
     """When its client is late, by the monotonic clock."""
     lingers = False
     """Whether it has had its last answer."""
+    is_given_up = False
+    """Whether it was closed because no thread was to be had for it."""
 
     def wait_for_data(self, _timeout: float | None) -> bool:
         """Not wait: a thread gets it when there is something to read."""

@@ -123,8 +123,10 @@ class Download:
 
     def planned(self) -> None:
         """Take note that all that has to be known before the first byte is known."""
+        again = self._planned is not None
         self._planned = time.monotonic() - self._started
-        self.tally.watcher.planned(self._planned)
+        if not again:
+            self.tally.watcher.planned(self._planned)
 
     def waited(self, seconds: float) -> None:
         """Take note of seconds that the client's thread spent waiting for a block."""

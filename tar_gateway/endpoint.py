@@ -254,7 +254,8 @@ class Endpoint:
                 plan.close()
                 return plan, decision, None
             body = Body(plan, decision.start, decision.stop, self._settings, self._fetchers)
-            body.prime()
+            with watched(wanted.environ, body.stop):
+                body.prime()
         except BaseException:
             plan.close()
             raise

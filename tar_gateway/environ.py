@@ -29,6 +29,9 @@ _NOT_PASSED = frozenset({"host", "content-length", "content-type", "expect"})
 # Bytes of a query in a log: all that gunicorn lets through, of what other servers do.
 _LOGGED = 8192
 
+# ``192.0.2.1:80``, ``[2001:db8::1]:80`` or ``[2001:db8::1]``.
+_PORT = re.compile(r"^(?:([0-9.]+):[0-9]+|\[([0-9A-Fa-f:.]+)\](?::[0-9]+)?)$")
+
 # One that begins no escape stands for itself; a client library would encode all others anew.
 _STRAY_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
@@ -103,6 +106,7 @@ def address_of(environ: WSGIEnvironment, trusted: Iterable[Network | Literal["un
     peer = environ.get("REMOTE_ADDR", "")
     believed = "unix" in trusted if not peer else _is_within(peer, networks)
     while believed and hops and (hop := hops.pop().strip()):
+        hop = _PORT.sub(r"\1\2", hop)  # some proxies tell it as well
         if _address(hop) is None:
             break
         peer = hop
@@ -131,7 +135,10 @@ def caller_of(
     environ: WSGIEnvironment, forwarded: Iterable[str], tally: Tally | None = None
 ) -> Caller:
     """Give the caller's credentials: those headers that go along with every member."""
-    pairs = ((name, _header(environ, name)) for name in forwarded)
+    pairs = (
+        (name, referer_of(environ) if name.lower() == "referer" else _header(environ, name))
+        for name in forwarded
+    )
     headers = tuple((name, value) for name, value in pairs if value is not None)
     return Caller(headers, environ, tally or Tally())
 

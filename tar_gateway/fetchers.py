@@ -47,7 +47,8 @@ class Fetchers:
     """
 
     def __init__(self, threads: int, memory: int, watcher: Watcher | None = None) -> None:
-        self.threads = threads
+        self.share = max(1, threads * 3 // 4)
+        """Threads for one download at the most: one whose source hangs leaves some to others."""
         self._watcher = watcher or Watcher()
         self._memory = memory
         self._lock = threading.Lock()

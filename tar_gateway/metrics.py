@@ -5,6 +5,7 @@ Importing this raises `ImportError` where ``prometheus_client`` is not installed
 """
 
 import os
+from pathlib import Path
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -79,6 +80,9 @@ class Metrics(Watcher):
             multiprocess_mode="livesum",
         )
 
+        if self._shared:
+            _make_room(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
+
     def exposition(self) -> tuple[str, bytes]:
         """Give the media type and the text of the metrics page."""
         registry = self._registry
@@ -124,3 +128,14 @@ class Metrics(Watcher):
         self._downloads.labels(kind, outcome).inc()
         if kind == "bundle" and outcome == "complete":
             self._members.inc(members)
+
+
+def _make_room(directory: Path) -> None:
+    """Give this process's counts their place on the disk.
+
+    They are maps of files with holes: where a disk is full, the first count in a hole would end
+    the process, with all its downloads. Raises `OSError` where there is no room.
+    """
+    for path in directory.glob(f"*_{os.getpid()}.db"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)

@@ -1,6 +1,7 @@
 """Plain requests, passed to the upstream and back as a reverse proxy for files does."""
 
 import logging
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from http import HTTPStatus
@@ -98,10 +99,18 @@ class PassThrough:
             tally.asked(answer.status)
             return answer
 
+        gone = threading.Event()
         try:
-            return retry.call(ask, tally=tally)
+            with watched(environ, gone.set):
+                answer = retry.call(ask, tally=tally, stopped=gone)
         except SourceError as error:
+            if gone.is_set():
+                raise ClientLeft from error
             raise UpstreamFailed(error.reason, status=error.status) from error
+        if gone.is_set():
+            answer.content.close()
+            raise ClientLeft
+        return answer
 
     def _pass_on(
         self, answer: Answer, download: Download, start_response: StartResponse

@@ -162,12 +162,15 @@ class Planner:
         return self._settings.plan_timeout
 
     def ask(
-        self, member: Requested, caller: Caller, deadline: float
+        self, member: Requested, caller: Caller, deadline: float, abandoned: threading.Event
     ) -> tuple[Stat, Spooled | None]:
-        """Ask about one member, and set it aside where that is the only way to its size."""
+        """Ask about one member, and set it aside where that is the only way to its size.
+
+        Nothing is asked again once ``abandoned`` is set.
+        """
         permit = self._permit
         if permit is not None and not member.is_directory:  # of which nothing is fetched
-            self._retry.call(lambda: permit(member.reference, caller), deadline)
+            self._retry.call(lambda: permit(member.reference, caller), deadline, stopped=abandoned)
         if member.size is not None:
             return Stat(member.size, 0, None), None
 
@@ -178,7 +181,7 @@ class Planner:
                 return Stat(spooled.size, stat.mtime, None), spooled
             return stat, None
 
-        return self._retry.call(ask, deadline, caller.tally)
+        return self._retry.call(ask, deadline, caller.tally, abandoned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +206,7 @@ class _Survey:
         self._lock = threading.Lock()
         self._left = len(members)
         self._done = threading.Event()
-        self._abandoned = False
+        self._abandoned = threading.Event()
         self._fetchers: Fetchers | None = None
         self._workers = 0
         self._waiting = Waiting()
@@ -223,7 +226,8 @@ class _Survey:
             with self._lock:
                 answered, left = left - self._left, self._left
                 if time.monotonic() > self._deadline:
-                    self._abandoned = left > 0
+                    if left:
+                        self._abandoned.set()
                     return
             if answered < self._workers:
                 self._set_to_work(self._workers * GROWTH)
@@ -233,20 +237,20 @@ class _Survey:
         for index in self._next:
             if time.monotonic() > self._deadline:
                 with self._lock:
-                    self._abandoned = True
+                    self._abandoned.set()
                 return
             self._ask(index)
 
     def _may_grow(self) -> bool:
         """Tell whether there are threads and questions for more to work at."""
         assert self._fetchers is not None
-        return self._workers < min(self._fetchers.threads, self._left)
+        return self._workers < min(self._fetchers.share, self._left)
 
     def _set_to_work(self, wanted: int) -> None:
         """Let so many threads work in all, as far as there are threads and questions."""
         assert self._fetchers is not None
         with self._lock:
-            more = min(min(wanted, self._fetchers.threads) - self._workers, self._left)
+            more = min(min(wanted, self._fetchers.share) - self._workers, self._left)
             self._workers += max(0, more)
         for _ in range(more):
             self._fetchers.work(self._step)
@@ -254,7 +258,7 @@ class _Survey:
     def _step(self) -> bool:
         """Ask about the next member in some thread; tells whether there was any."""
         with self._lock:
-            index = None if self._abandoned else next(self._next, None)
+            index = None if self._abandoned.is_set() else next(self._next, None)
         if index is None:
             return False
         count = self._workers
@@ -287,7 +291,7 @@ class _Survey:
     def abandon(self) -> None:
         """Ask nothing more, and give back what was set aside, now or by threads still busy."""
         with self._lock:
-            self._abandoned = True
+            self._abandoned.set()
             spooled, self.spooled = self.spooled, {}
         for each in spooled.values():
             each.close()
@@ -296,13 +300,15 @@ class _Survey:
         found: Stat | SourceError | None = None
         spooled: Spooled | None = None
         try:
-            found, spooled = self._planner.ask(self._members[index], self._caller, self._deadline)
+            found, spooled = self._planner.ask(
+                self._members[index], self._caller, self._deadline, self._abandoned
+            )
         except SourceError as error:
             found = error
         except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
             self._defect = error
         with self._lock:
-            if not self._abandoned:
+            if not self._abandoned.is_set():
                 self._found[index] = found
                 self._left -= 1
                 if spooled is not None:

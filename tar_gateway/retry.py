@@ -67,11 +67,15 @@ class Retry:
         return self.pause * float(min(_LONGEST, 2 ** (failed - 1)))
 
     def call(
-        self, ask: Callable[[], T], deadline: float = math.inf, tally: Tally | None = None
+        self,
+        ask: Callable[[], T],
+        deadline: float = math.inf,
+        tally: Tally | None = None,
+        stopped: threading.Event | None = None,
     ) -> T:
         """Ask, and ask again while the failure is a passing one and ``deadline`` is not over.
 
-        ``deadline`` is a `time.monotonic` moment.
+        ``deadline`` is a `time.monotonic` moment; nothing is asked again once ``stopped`` is set.
         """
         failed = 0
         while True:
@@ -81,7 +85,7 @@ class Retry:
                 failed += 1
                 if time.monotonic() > deadline:
                     raise
-                self.wait(failed, error, tally=tally)
+                self.wait(failed, error, stopped, tally)
 
 
 def sleep(seconds: float, stopped: threading.Event | None) -> bool:

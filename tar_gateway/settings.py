@@ -300,8 +300,9 @@ class Settings:
     spool_limit: Size = 1024 * 1024 * 1024
     """Bytes on the temporary disk, of all downloads of a process, for members of untold size."""
 
-    fetch_parallel: Annotated[int, Field(ge=1, le=1024)] = 32
-    """Requests to the upstream that one process has under way ahead of need."""
+    fetch_parallel: Annotated[int, Field(ge=1, le=1024)] = 64
+    """Requests to the upstream that one process has under way ahead of need, three quarters of
+    them for one download: five hundred members 20 ms away are known in a quarter of a second."""
 
     fetch_ahead: Size = 4 * 1024 * 1024
     """Bytes of small members that a download fetches before their turn; 0 fetches none."""

@@ -223,7 +223,19 @@ class GatewayWorker(ThreadWorker):
         self._busy += 1
         if self._busy >= self.cfg.threads:
             self.set_accept_enabled(False)
-        super().enqueue_req(conn)
+        try:
+            super().enqueue_req(conn)
+        except RuntimeError as error:  # the system has no thread left
+            self.log.warning("Cannot answer a connection: %s", error)
+            self._busy -= 1
+            assert isinstance(conn, Connection)
+            conn.is_given_up = True  # a thread there is may come upon it yet
+            self._close(conn)
+
+    def handle(self, conn: TConn) -> bool:
+        """Answer what has come on a connection, in a thread."""
+        assert isinstance(conn, Connection)
+        return False if conn.is_given_up else bool(super().handle(conn))
 
     def handle_request(self, req: Request, conn: TConn) -> bool:
         """Answer a request; a client that takes nothing is a line, where gunicorn has a traceback.

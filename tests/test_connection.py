@@ -89,6 +89,11 @@ def test_an_answer_that_is_announced_is_waited_for(ends: Ends):
     assert ends.ask(b"HTTP/1.1 100 Continue\r\n\r\n" * 3 + OK).status == 200
 
 
+def test_hints_before_an_answer_are_not_the_answer(ends: Ends):
+    hints = b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+    assert ends.ask(hints + OK).status == 200
+
+
 def test_an_answer_that_is_only_announced_is_given_up(ends: Ends):
     with pytest.raises(BadMessage):
         ends.ask(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)

@@ -15,6 +15,7 @@ from urllib.request import urlopen
 
 import pytest
 
+from tar_gateway.client import watched
 from tests.scripted import File, Script, Scripted, Wire, answer
 from tests.servers import WORKERS, Running, gateway, wait_until
 
@@ -43,6 +44,8 @@ class Files:
         self.on("/silent", answer(HALF, 'ETag: "1"', length=2 * len(HALF), then=self._stall))
         self.on("/silent-untold", self._silent_untold)
         self.on("/mute", self._mute)
+        self.hesitating = 0
+        self.on("/hesitant", self._hesitant)
 
     def on(self, path: str, script: Script) -> None:
         def counted(wire: Wire) -> None:
@@ -59,6 +62,13 @@ class Files:
     def _stall(self, wire: Wire) -> None:
         if wire.request.method != "HEAD":
             wire.stall(self._never)
+
+    def _hesitant(self, wire: Wire) -> None:
+        if wire.request.method == "HEAD":
+            return answer(b"", 'ETag: "1"', length=5)(wire)
+        self.hesitating += 1
+        time.sleep(1.5)
+        return answer(b"", status="503 Service Unavailable")(wire)
 
     def _mute(self, wire: Wire) -> None:
         wire.stall(self.released)
@@ -189,6 +199,18 @@ def test_a_client_that_leaves_before_the_sizes_are_known_is_noticed(site: Site):
     site.files.released.set()  # or the threads that ask would hold up the worker's end
 
 
+@pytest.mark.parametrize("target", ["/hesitant", "/?bundle=hesitant"])
+def test_a_client_that_leaves_before_the_first_byte_is_not_asked_on_for(target, site: Site):
+    """The upstream tells the size at once, and then lets each GET wait and fail."""
+    before = site.files.hesitating
+    with site.asked(target) as asked:
+        wait_until(lambda: site.files.hesitating > before, "a question to the upstream")
+        asked.leave(by_reset=False)
+        wait_until(lambda: site.files.at_work == 0, "its answer")
+        time.sleep(0.5)  # another attempt would come within 0.1 s
+        assert site.files.hesitating == before + 1
+
+
 @pytest.mark.parametrize("target", ["/?bundle=large", "/large"], ids=["a bundle", "a plain file"])
 def test_a_client_that_stops_reading_is_cut_off(target: str, site: Site):
     with site.asked(target, window=64 * 1024) as asked:
@@ -253,3 +275,23 @@ def test_a_connection_serves_another_request_after_a_download(path, site: Site):
         connection.request("GET", path)
         assert connection.getresponse().read() == first
         assert connection.sock is used is not None
+
+
+def test_a_watch_that_found_no_thread_tries_again_with_the_next_client(monkeypatch):
+    noticed = threading.Event()
+    listener = socket.create_server(("127.0.0.1", 0))
+    with listener, socket.create_connection(listener.getsockname()) as client:
+        served, _ = listener.accept()
+        with served:
+            environ = {"gunicorn.socket": served}
+
+            def refused(_thread: threading.Thread) -> None:
+                raise RuntimeError("can't start new thread")
+
+            with monkeypatch.context() as broken:
+                broken.setattr(threading.Thread, "start", refused)
+                with watched(environ, noticed.set):
+                    pass
+            with watched(environ, noticed.set):
+                client.close()
+                assert noticed.wait(NOTICED)

@@ -1,8 +1,10 @@
 """An https upstream: whom the gateway trusts, what it shows, and what is wrong at the start."""
 
+import socket
 import ssl
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -151,6 +153,32 @@ def test_each_worker_class_speaks_tls(files, tmp_path, worker):
     ):
         assert b"alpha" in answer.read()
     assert "Warning" not in running.log.read_text()
+
+
+def cut_off(listener: socket.socket, tls: ssl.SSLContext, head: bytes) -> None:
+    """Answer one request by half a file, and cut the connection without TLS's own farewell."""
+    accepted, _ = listener.accept()
+    with tls.wrap_socket(accepted, server_side=True) as connection:
+        while b"\r\n\r\n" not in connection.recv(4096):
+            pass
+        connection.sendall(head + b"half a file")
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("ends", ["untold", "told"])
+def test_a_connection_that_is_cut_is_no_end_of_a_file(files, ends):
+    head = b"HTTP/1.1 200 OK\r\n"
+    head += b"Content-Length: 99\r\n\r\n" if ends == "told" else b"\r\n"
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    CA.issue_cert("127.0.0.1").configure_cert(tls)
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as threads:
+        served = threads.submit(cut_off, listener, tls, head)
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}/"
+        with closing(Upstream(url, Settings(upstream_ca_file=files.ca))) as upstream:
+            answer = upstream.forward("GET", "a", "", [])
+            with closing(answer.content), pytest.raises(SourceError, match="broke the connection"):
+                list(iter(lambda: answer.content.read(4096), b""))
+        served.result()
 
 
 def test_a_plain_server_behind_an_https_url_gives_nothing(files):

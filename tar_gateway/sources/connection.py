@@ -51,7 +51,8 @@ class Connection:
         self._wire.sendall(request)
         for _ in range(_MOST_HEADS):
             head = self._head(method)
-            if head.status != 100:  # RFC 9110 15.2.1: the answer itself follows
+            # RFC 9110 15.2: the answer itself follows, unless the protocol is to be another.
+            if head.status >= 200 or head.status == 101:
                 return head
         raise BadMessage("the answer does not come")
 

@@ -10,7 +10,7 @@ import ssl
 import threading
 import time
 from contextlib import suppress
-from typing import Final, cast
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
@@ -144,6 +144,14 @@ class _Tls(HTTPSConnection):
     """The same over TLS."""
 
     wire: Connection
+
+    def connect(self) -> None:
+        """Connect, and take no end for one that TLS does not vouch for.
+
+        RFC 9112 9.8: without a length, a connection that is merely cut is a file that is cut.
+        """
+        super().connect()
+        cast(Any, self.sock).suppress_ragged_eofs = False
 
     @property
     def is_connected(self) -> bool:
