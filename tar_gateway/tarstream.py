@@ -41,11 +41,7 @@ class TarStream:
         stop: int | None = None,
     ) -> None:
         listed = [each if isinstance(each, Member) else _member(*each) for each in members]
-        check_apart([member.name for member in listed])
-        for member in listed:
-            check_name(member.name)
-            if member.size < 0 or member.mtime < 0:
-                raise ValueError(f"the size or date of {member.name!r} is below 0")
+        _check(listed)
         self._source = DataMembers(listed)
         bundle = Bundle(tuple(Requested(member.name, member.name) for member in listed), "")
         stats = [self._source.stat(requested.reference, _NOBODY) for requested in bundle.members]
@@ -94,5 +90,18 @@ def _member(name: str, size: int, date: float | datetime, data: object) -> Membe
 
 
 def tar_size(members: Sequence[tuple[str, int] | tuple[str, int, int]]) -> int:
-    """Predict the length in bytes of an archive of (name, size) or (name, size, mtime)."""
-    return Layout([Member(*member) for member in members]).size
+    """Predict the length in bytes of an archive of (name, size) or (name, size, mtime).
+
+    Raises `ValueError` for members that a `TarStream` would not take.
+    """
+    listed = [Member(*member) for member in members]
+    _check(listed)
+    return Layout(listed).size
+
+
+def _check(members: Sequence[Member]) -> None:
+    check_apart([member.name for member in members])
+    for member in members:
+        check_name(member.name)
+        if member.size < 0 or member.mtime < 0:
+            raise ValueError(f"the size or date of {member.name!r} is below 0")

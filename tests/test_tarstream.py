@@ -3,6 +3,7 @@
 import io
 import math
 import os
+import re
 import tarfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -444,3 +445,14 @@ def test_the_size_is_predicted_and_a_slice_is_that_part_of_the_whole(names, data
 @pytest.mark.parametrize("size", [0, 1, 511, 512, 513, 8**11 - 1, 8**11, 2**60])
 def test_tar_size_needs_no_data(size):
     assert tar_size([("a.txt", size)]) == TarStream([("a.txt", size, 0, None)]).size
+
+
+@pytest.mark.parametrize(
+    "members",
+    [[("a", -1)], [("a", 1, -1)], [("../a", 1)], [("a", 1), ("a", 1)], [("a", 1), ("a/b", 1)]],
+)
+def test_what_makes_no_archive_has_no_size(members):
+    with pytest.raises(ValueError, match=r".") as refused:
+        tar_size(members)
+    with pytest.raises(ValueError, match=f"^{re.escape(str(refused.value))}$"):
+        TarStream([(name, size, *(date or [0]), b"") for name, size, *date in members])
