@@ -25,10 +25,14 @@ class Gateway:
     ``?bundle=`` requests become archives of the upstream's files; other GET and HEAD requests
     are passed to it unless ``settings.pass_through`` is off. The upstream is an `Upstream`,
     several equivalent ones (`Replicas`), or a `Locations`. One serves many threads. Raises
-    `SettingsError` for a file of signing keys that has become wrong.
+    `SettingsError` for a file of signing keys that has become wrong, and `TypeError` for an
+    upstream's URL in its place.
     """
 
     def __init__(self, upstream: FileServer, settings: Settings | None = None) -> None:
+        if isinstance(upstream, str):
+            example = 'Gateway(Upstream("http://files.internal/"))'
+            raise TypeError(f"it takes an upstream and not its URL: {example}")
         self._settings = settings or Settings()
         self._upstream = upstream
         self._links = SignedLinks.from_settings(self._settings)

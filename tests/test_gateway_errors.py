@@ -7,6 +7,7 @@ import pytest
 from webob import Request
 from webtest import TestApp
 
+from tar_gateway import Gateway
 from tests.answers import lasting
 from tests.files_upstream import TEXT, Canned, FilesUpstream, gateway_to
 
@@ -442,3 +443,9 @@ def test_a_body_that_breaks_off_is_a_bad_request_and_no_silence(app):
     status, answer = post_raw(app, b"", {"wsgi.input": Torn(), "CONTENT_LENGTH": "9"})
     assert status == 400
     assert b"the body could not be read" in answer
+
+
+def test_a_url_in_place_of_an_upstream_is_refused_at_once_and_not_shown():
+    with pytest.raises(TypeError, match=r"Gateway\(Upstream\(") as refused:
+        Gateway("http://user:secret@files.internal/")
+    assert "secret" not in str(refused.value)
