@@ -19,7 +19,6 @@ from pydantic import (
     ByteSize,
     ConfigDict,
     Field,
-    FilePath,
     TypeAdapter,
     ValidationError,
 )
@@ -119,6 +118,16 @@ def _check_parameter(name: str) -> str:
     return name
 
 
+def _check_file(path: Path) -> Path:
+    try:
+        if path.is_file():
+            return path
+        reason = "it is not a file" if path.exists() else "there is no such file"
+    except OSError as error:  # a directory on the way that is closed to us, a name too long
+        raise ValueError(f"it can't be looked at: {error.strerror}") from error
+    raise ValueError(reason)
+
+
 def _check_by(read: Callable[[Path], object]) -> Callable[[Path], Path]:
     """Make a check that a file can be read by this function."""
 
@@ -181,8 +190,9 @@ HeaderNames = Annotated[
 Proxies = Annotated[
     tuple[IPv4Network | IPv6Network | Literal["unix"], ...], BeforeValidator(_read_networks)
 ]
-KeysFile = Annotated[FilePath, AfterValidator(_check_by(read_keys))]
-HeadersFile = Annotated[FilePath, AfterValidator(_check_by(read_service_headers))]
+File = Annotated[Path, AfterValidator(_check_file)]
+KeysFile = Annotated[File, AfterValidator(_check_by(read_keys))]
+HeadersFile = Annotated[File, AfterValidator(_check_by(read_service_headers))]
 Hosts = Annotated[
     tuple[Annotated[str, AfterValidator(_check_host)], ...], BeforeValidator(_split_commas)
 ]
@@ -200,7 +210,7 @@ class Settings:
     upstream: BaseUrl | None = None
     """Base URL of the protected server; nothing outside it is ever asked for."""
 
-    locations_file: FilePath | None = None
+    locations_file: File | None = None
     """TOML file of locations, in place of ``upstream``: paths by their prefixes, each with one or
     more equivalent servers; see `tar_gateway.locations`."""
 
@@ -211,14 +221,14 @@ class Settings:
     """File of lines ``Name: value``: the service's own headers, sent with every request to the
     upstream in place of the caller's."""
 
-    upstream_ca_file: FilePath | None = None
+    upstream_ca_file: File | None = None
     """PEM file of the certificate authorities trusted for an https upstream, and wherever else
     the gateway asks by https; the system's without it."""
 
-    upstream_cert_file: FilePath | None = None
+    upstream_cert_file: File | None = None
     """PEM file of the client certificate shown to an https upstream."""
 
-    upstream_key_file: FilePath | None = None
+    upstream_key_file: File | None = None
     """PEM file of that certificate's key, where it is not in the same file."""
 
     redirect_hosts: Hosts = ()

@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from tar_gateway.errors import SettingsError
+from tar_gateway.names import shown
 from tar_gateway.settings import PREFIX, Settings
 
 UPSTREAM = {PREFIX + "UPSTREAM": "http://files.internal/"}
@@ -276,6 +277,19 @@ def test_a_wrong_value_is_refused_in_one_line_that_names_the_variable(name, text
     line = refusal(**{name: text})
     assert line.startswith(start)
     assert len(line) > len(start)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("/none", "there is no such file"),
+        ("/", "it is not a file"),
+        (f"/{'x' * 300}", "it can't be looked at: File name too long"),
+    ],
+)
+def test_of_a_file_that_cannot_be_it_is_said_why(name, text, reason):
+    assert refusal(**{name: text}) == f"{PREFIX}{name} is {shown(text)}: {reason}"
 
 
 def test_every_setting_is_tried_with_a_wrong_value():
