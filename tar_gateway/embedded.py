@@ -18,6 +18,7 @@ from typing import Self
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from gunicorn.app.base import BaseApplication
+from webob import Request
 from webob.static import DirectoryApp
 
 THREADS = 32
@@ -29,7 +30,15 @@ def files_app(directory: str, authorization: str | None = None) -> WSGIApplicati
     With ``authorization`` only requests that carry exactly this header's value are answered;
     others are challenged for a user name and password.
     """
-    files: WSGIApplication = DirectoryApp(directory)
+    directory_app = DirectoryApp(directory)
+
+    def files(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        status, headers, body = Request(environ).call_application(directory_app)
+        if status.startswith(("403", "404")):  # WebOb's page says where the file would be
+            headers, body = [("Content-Length", "0")], ()
+        start_response(status, headers)
+        return body
+
     if authorization is None:
         return files
 

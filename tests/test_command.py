@@ -12,12 +12,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
 
 from tar_gateway import sign_url
+from tar_gateway.embedded import Embedded
 from tests.servers import PATIENCE, free_port, listens, wait_until
 
 COMMAND = [sys.executable, "-m", "tar_gateway.cli"]
@@ -163,6 +165,21 @@ def test_nothing_outside_the_directory_is_served(files: Path):
         urllib.request.urlopen(url + "?bundle=../secret.txt")
     with refused.value as answer:
         assert answer.status == 400
+
+
+@pytest.mark.parametrize(
+    ("target", "status"), [("/none", 404), ("/", 404), ("/below/", 404), ("/../secret.txt", 403)]
+)
+def test_no_answer_says_where_the_directory_is(files: Path, target: str, status: int):
+    (files / "below").mkdir()
+    (files.parent / "secret.txt").write_text("secret")
+    with closing(Embedded.start(files)) as embedded:
+        port = int(embedded.url.rstrip("/").rpartition(":")[2])
+        with closing(HTTPConnection("127.0.0.1", port, timeout=PATIENCE)) as client:
+            client.request("GET", target)
+            answer = client.getresponse()
+            assert (answer.status, answer.read()) == (status, b"")
+    assert str(files.parent) not in str(answer.headers)
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
