@@ -67,8 +67,8 @@ def run(port: int, *, serve_on: bool) -> None:
         check(archive, files / "reports", names)
         size = archive.stat().st_size
         click.echo(f"\n{len(names)} members, {size} bytes as announced, every byte is right.\n")
-        _suggest(gateway, url)
         if serve_on:
+            _suggest(gateway, url)
             click.echo("Serving until Ctrl-C.")
             _wait()
 
@@ -140,7 +140,7 @@ def _gateway(upstream: str, port: int) -> Iterator[str]:
         url = address(listener)
         process = subprocess.Popen(
             [sys.executable, *gunicorn_command(f"fd://{listener.fileno()}")],
-            env=os.environ
+            env={k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
             | {
                 f"{PREFIX}UPSTREAM": upstream,
                 "WEB_CONCURRENCY": "1",
