@@ -49,9 +49,14 @@ class Authority:
         uri = file_uri(environ) + ("?" + query if query else "")
         self._ask(environ, environ["REQUEST_METHOD"], uri, ())
 
-    def reach(self) -> None:
-        """Ask for nobody and no file, within seconds. Raises `SourceError` if nothing answers."""
-        self._origin.request("GET", self._target, (), REACH).content.close()
+    def reach(self) -> int:
+        """Ask for nobody and no file, within seconds, and give the answer's status.
+
+        Raises `SourceError` if nothing answers.
+        """
+        answer = self._origin.request("GET", self._target, (), REACH)
+        answer.content.close()
+        return answer.status
 
     def close(self) -> None:
         """Close the connections that are not in use."""

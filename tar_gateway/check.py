@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import Protocol
 
 from tar_gateway.authority import Authority
-from tar_gateway.errors import SettingsError, SourceError
+from tar_gateway.errors import SourceError
 from tar_gateway.locations import read_locations
 from tar_gateway.settings import PREFIX, Settings
 from tar_gateway.sources.upstream import Upstream
@@ -34,7 +34,10 @@ def effective(settings: Settings) -> Iterator[str]:
 
 
 def findings(settings: Settings) -> Iterator[Finding]:
-    """Look at everything that a gateway with these settings needs. Asks each server once."""
+    """Look at everything that a gateway with these settings needs. Asks each server once.
+
+    Raises `SettingsError` for a file that has become wrong since the settings were checked.
+    """
     if settings.upstream is not None:
         yield _reached("upstream", settings.upstream, Upstream, settings)
     if settings.locations_file is not None:
@@ -51,7 +54,7 @@ def findings(settings: Settings) -> Iterator[Finding]:
 
 
 class _Server(Protocol):
-    def reach(self) -> None: ...
+    def reach(self) -> int: ...
 
     def close(self) -> None: ...
 
@@ -59,17 +62,14 @@ class _Server(Protocol):
 def _reached(
     called: str, url: str, make: Callable[[str, Settings], _Server], settings: Settings
 ) -> Finding:
+    server = make(url, settings)
     try:
-        server = make(url, settings)
-    except SettingsError as error:
-        return Finding(f"{called}: {error}", fails=True)
-    try:
-        server.reach()
+        status = server.reach()
     except SourceError as error:
         return Finding(f"{called}: {_written(url)}: {error.reason}", fails=True)
     finally:
         server.close()
-    return Finding(f"{called}: {_written(url)} answers")
+    return Finding(f"{called}: {_written(url)} answers {status}")
 
 
 def _descriptors(settings: Settings) -> Finding:

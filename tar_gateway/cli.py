@@ -14,7 +14,7 @@ from tar_gateway import draining
 from tar_gateway.check import effective, findings
 from tar_gateway.embedded import Embedded
 from tar_gateway.errors import SettingsError, TarGatewayError
-from tar_gateway.settings import PREFIX, Settings
+from tar_gateway.settings import PREFIX
 from tar_gateway.signing import sign_url
 from tar_gateway.signing_keys import read_keys
 from tar_gateway.startup import checked_settings
@@ -96,7 +96,7 @@ def check() -> None:
     upstream once. Exits with 1 if anything would fail.
     """
     try:
-        settings = Settings.from_environment(os.environ)
+        settings = checked_settings(os.environ)
         found = list(findings(settings))
     except SettingsError as error:
         raise click.ClickException(str(error)) from error

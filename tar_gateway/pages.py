@@ -34,7 +34,7 @@ class Pages:
         self,
         settings: Settings,
         *,
-        reach: Callable[[], None],
+        reach: Callable[[], object],
         is_full: Callable[[], bool],
         exposition: Callable[[], tuple[str, bytes]] | None,
     ) -> None:
@@ -105,7 +105,7 @@ class Pages:
 class _Upstream:
     """Looks whether the upstream can be reached, and remembers it for a moment."""
 
-    def __init__(self, reach: Callable[[], None]) -> None:
+    def __init__(self, reach: Callable[[], object]) -> None:
         self._reach = reach
         self._lock = Lock()
         self._seen = -_FRESH

@@ -391,7 +391,7 @@ def test_the_check_before_a_start_reaches_it(authority, upstream):
         TAR_GATEWAY_UPSTREAM=upstream.url,
         TAR_GATEWAY_AUTH_REQUEST=authority.url_to_ask,
     )
-    assert f"ok     authority: {authority.url}check?... answers" in done.stdout
+    assert f"ok     authority: {authority.url}check?... answers 200\n" in done.stdout
     assert [request.target for request in authority.requests] == ["/check?for=files"]
 
 

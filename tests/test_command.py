@@ -213,6 +213,15 @@ def test_a_mistake_is_answered_with_what_was_wrong(arguments, environment, said)
     assert "Traceback" not in done.stderr
 
 
+def test_the_check_ends_as_a_start_would():
+    for command in (("check",), ("serve", "http://127.0.0.1:9/")):
+        for setting in ("UPSTREAM_KEY_FILE", "UPSTREAM_CA_FILE"):
+            wrong = {"TAR_GATEWAY_UPSTREAM": "http://127.0.0.1:9/"}
+            done = typed(*command, **wrong, **{f"TAR_GATEWAY_{setting}": __file__})
+            told = "Error: the certificates for the upstream can't be used"
+            assert (done.returncode, done.stderr[: len(told)]) == (1, told)
+
+
 # --- signing ------------------------------------------------------------------------------------
 
 

@@ -203,5 +203,5 @@ def test_the_check_asks_every_server_of_every_location(tmp_path: Path):
         done = start("tar_gateway.cli", "check", file=file)
         assert len(upstream.requests) == 1
     assert done.returncode == 1
-    assert f"ok     location /a/: {upstream.url} answers\n" in done.stdout
+    assert f"ok     location /a/: {upstream.url} answers 404\n" in done.stdout
     assert "FAILS  location /a/: http://127.0.0.1:9/: the upstream cannot be reached" in done.stdout

@@ -243,7 +243,7 @@ def test_the_check_prints_the_settings_and_reaches_the_upstream(upstream):
     done = tar_gateway("check", TAR_GATEWAY_UPSTREAM=upstream.url, TAR_GATEWAY_MAX_BODY="1KiB")
     assert done.returncode == 0, done.stdout
     assert "TAR_GATEWAY_MAX_BODY=1024\n" in done.stdout
-    assert f"ok     upstream: {upstream.url} answers" in done.stdout
+    assert f"ok     upstream: {upstream.url} answers 200\n" in done.stdout
     assert len(upstream.requests) == 1
 
 
@@ -270,4 +270,5 @@ def test_a_wrong_certificate_is_found_by_the_check(upstream):
     done = tar_gateway(
         "check", TAR_GATEWAY_UPSTREAM="https://127.0.0.1:9/", TAR_GATEWAY_UPSTREAM_CA_FILE=__file__
     )
-    assert "FAILS  upstream: the certificates for the upstream can't be used" in done.stdout
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: the certificates for the upstream can't be used")

@@ -123,7 +123,7 @@ class FileServer(Source, Protocol):
         """
         ...
 
-    def reach(self) -> None:
+    def reach(self) -> object:
         """Ask for anything at all, within seconds. Raises `SourceError` if nothing answers."""
         ...
 

@@ -71,11 +71,15 @@ class Upstream:
         answer = self.health.watch(lambda: self._request(method, target, headers))
         return replace(answer, content=self.health.watched(answer.content))
 
-    def reach(self) -> None:
-        """Ask for anything at all, within seconds. Raises `SourceError` if nothing answers."""
+    def reach(self) -> int:
+        """Ask for the base, within seconds, and give the answer's status, whatever it is.
+
+        Raises `SourceError` if nothing answers.
+        """
         # The base may be slow to list: that says nothing of the files, so it is not remembered.
         answer = self._request("HEAD", self._base, [], timeout=REACH)
         answer.content.close()
+        return answer.status
 
     def location(self, url: str, path: str) -> str | None:
         """Give the path below the base that a ``Location`` points to, `None` if elsewhere.
