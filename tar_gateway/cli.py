@@ -26,6 +26,17 @@ def main() -> None:
     """Hand a user many files from a protected server as one streamed tar."""
 
 
+_UPSTREAMS = ("UPSTREAM", "LOCATIONS_FILE")
+
+
+def _address(_: click.Context, __: click.Parameter, text: str) -> str:
+    # gunicorn takes less for an address too, and fails at it later.
+    tcp = re.fullmatch(r"([\w.-]*|\[[^]\s]+\]):([0-9]{1,5})", text, re.ASCII)
+    if not (re.fullmatch(r"unix:.+|fd://[0-9]+", text) or (tcp and int(tcp[2]) < 65536)):
+        raise click.BadParameter(f"'{text}' is not HOST:PORT such as 127.0.0.1:8000, or unix:PATH.")
+    return text
+
+
 @main.command()
 @click.argument("upstream", metavar="[UPSTREAM_URL_OR_DIRECTORY]", required=False)
 @click.option(
@@ -33,22 +44,27 @@ def main() -> None:
     default="127.0.0.1:8000",
     show_default=True,
     metavar="HOST:PORT",
+    callback=_address,
     help="Where clients connect.",
 )
 def serve(upstream: str | None, bind: str) -> None:
     """Run the gateway under gunicorn, in front of a file server or of a directory.
 
-    Neither is given where TAR_GATEWAY_LOCATIONS_FILE names a file of several upstreams. Other
-    settings come from the environment (TAR_GATEWAY_...), gunicorn's own from
-    GUNICORN_CMD_ARGS.
+    Neither is given where TAR_GATEWAY_UPSTREAM is set, or TAR_GATEWAY_LOCATIONS_FILE, a file of
+    several upstreams. Other settings come from the environment (TAR_GATEWAY_...) as well,
+    gunicorn's own from GUNICORN_CMD_ARGS.
     """
-    if upstream is None and not os.environ.get(f"{PREFIX}LOCATIONS_FILE"):
-        hint = "'UPSTREAM_URL_OR_DIRECTORY'"
-        raise click.MissingParameter(param_hint=hint, param_type="argument")
+    if upstream is None and not any(os.environ.get(PREFIX + name) for name in _UPSTREAMS):
+        raise click.MissingParameter(
+            f"Give it, or set {' or '.join(PREFIX + name for name in _UPSTREAMS)}",
+            param_hint="'UPSTREAM_URL_OR_DIRECTORY'",
+            param_type="argument",
+        )
     directory = None
     if upstream is not None and not upstream.startswith(("http://", "https://")):
         directory = Path(upstream)
-    if directory is not None and not directory.is_dir():
+    # An empty path is the current directory's: nobody means that by an unset variable.
+    if directory is not None and not (upstream and directory.is_dir()):
         raise click.BadParameter(
             f"'{upstream}' is neither a directory nor a URL that begins with http:// or https://",
             param_hint="UPSTREAM_URL_OR_DIRECTORY",

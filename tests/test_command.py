@@ -61,13 +61,13 @@ def answers(url: str) -> bool:
 
 
 @contextmanager
-def serving(upstream: str) -> Iterator[tuple[str, subprocess.Popen]]:
+def serving(*arguments: str, **environment: str) -> Iterator[tuple[str, subprocess.Popen]]:
     port = free_port()
     process = subprocess.Popen(
-        [*COMMAND, "serve", upstream, "--bind", f"127.0.0.1:{port}"],
+        [*COMMAND, "serve", *arguments, "--bind", f"127.0.0.1:{port}"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env=ENVIRONMENT | {"WEB_CONCURRENCY": "1"},
+        env=ENVIRONMENT | {"WEB_CONCURRENCY": "1"} | environment,
     )
     try:
         wait_until(lambda: answers(f"http://127.0.0.1:{port}/"), "the gateway's worker")
@@ -162,6 +162,14 @@ def test_a_url_is_served_as_the_upstream(files: Path):
         assert names_in(url + "?bundle=a.txt") == {"a.txt": 3}
 
 
+def test_without_an_argument_the_upstream_of_the_environment_is_served(files: Path):
+    with (
+        serving(str(files)) as (upstream, _),
+        serving(TAR_GATEWAY_UPSTREAM=upstream) as (url, _),
+    ):
+        assert names_in(url + "?bundle=a.txt") == {"a.txt": 3}
+
+
 def test_nothing_outside_the_directory_is_served(files: Path):
     (files.parent / "secret.txt").write_text("secret")
     with serving(str(files)) as (url, _), pytest.raises(urllib.error.HTTPError) as refused:
@@ -200,7 +208,20 @@ def test_the_embedded_upstream_ends_with_the_gateway_however_that_ends(files: Pa
     [
         (("serve", "nowhere"), {}, "'nowhere' is neither a directory nor a URL"),
         (("serve", "ftp://files/"), {}, "'ftp://files/' is neither a directory nor a URL"),
+        (("serve", ""), {}, "'' is neither a directory nor a URL"),
+        (("serve", ""), {"TAR_GATEWAY_UPSTREAM": "http://files/"}, "'' is neither"),
         (("serve",), {}, "Missing argument 'UPSTREAM_URL_OR_DIRECTORY'"),
+        (("serve",), {}, "or set TAR_GATEWAY_UPSTREAM or TAR_GATEWAY_LOCATIONS_FILE"),
+        (("serve",), {"TAR_GATEWAY_UPSTREAM": "files"}, "TAR_GATEWAY_UPSTREAM is 'files'"),
+        *(
+            (
+                ("serve", "/", "--bind", bind),
+                {},
+                f"'{bind}' is not HOST:PORT such as 127.0.0.1:8000",
+            )
+            for bind in ("8000", "host", "host:", "host:65536", "::1", "[::1]", "a b:1", "fd://a")
+        ),
+        (("serve", "/", "--bind", "unix:"), {}, "'unix:' is not HOST:PORT"),
         (("serve", "http://files:0/"), {}, "TAR_GATEWAY_UPSTREAM is 'http://files:0/'"),
         (("serve", "/"), {"TAR_GATEWAY_RETRIES": "few"}, "TAR_GATEWAY_RETRIES is 'few'"),
         (("demo", "--port", "70000"), {}, "70000 is not in the range"),
@@ -211,6 +232,13 @@ def test_a_mistake_is_answered_with_what_was_wrong(arguments, environment, said)
     assert done.returncode != 0
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("bind", ["[::1]:0", "localhost:0", ":0", "unix:{}/socket", "fd://3"])
+def test_an_address_that_gunicorn_takes_is_left_to_it(tmp_path: Path, bind: str):
+    wrong = {"TAR_GATEWAY_RETRIES": "few"}  # looked at next
+    done = typed("serve", "/", "--bind", bind.format(tmp_path), **wrong)
+    assert done.stderr.startswith("Error: TAR_GATEWAY_RETRIES is 'few'")
 
 
 def test_the_check_ends_as_a_start_would():
