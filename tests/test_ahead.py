@@ -176,7 +176,7 @@ def test_more_are_fetched_at_once_where_answers_are_slow_or_do_not_come(
 ):
     monkeypatch.setattr("tar_gateway.fetchers.QUICK", quick)
     monkeypatch.setattr("tar_gateway.ahead.LATE", late)
-    barrier = threading.Barrier(GROWTH * FIRST)
+    barrier = threading.Barrier(6)  # the share of the threads below
     all_there = threading.Event()
     opened = itertools.count()
     begun = threading.Event()

@@ -237,7 +237,7 @@ def test_members_are_asked_about_at_once(upstream):
         YES(wire)
 
     with deciding(together) as authority:
-        chosen = {"auth_request": authority.url_to_ask, "fetch_parallel": 2}
+        chosen = {"auth_request": authority.url_to_ask, "fetch_parallel": 3}
         with gateway_to(upstream, **chosen) as app:
             assert len(contents(app.get("/?bundle=a&bundle=sub/b+c").body)) == 2
 

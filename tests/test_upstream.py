@@ -526,17 +526,3 @@ def test_a_plain_head_leaves_the_connection_for_the_next():
             assert read_all(got.content) == b""
             assert got.length() == len(DATA)
         assert server.connections == 1
-
-
-def test_a_status_that_has_said_all_is_not_kept_waiting_by_its_content():
-    never = threading.Event()
-
-    def script(wire: Wire) -> None:
-        wire.send(b"HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n")
-        if wire.request.method != "HEAD":
-            wire.stall(never)
-
-    with serving(script, settings=IMPATIENT) as (_, upstream):
-        with pytest.raises(SourceError) as caught:
-            upstream.open("a", 0, 10, Stat(10, 0, None), NOBODY)
-        assert (caught.value.status, caught.value.transient) == (404, False)

@@ -219,9 +219,7 @@ def let_go(answer: Answer) -> None:
     Its status has said all: what is wrong with the rest of it is nobody's concern.
     """
     with closing(answer.content), suppress(SourceError):
-        length = answer.length()
-        # Where no length is told, nobody knows how long its end would have to be waited for.
-        if length is not None and length < _SHORT:
+        if (answer.length() or 0) < _SHORT:
             _drain(answer.content)
 
 
