@@ -85,6 +85,13 @@ def nginx(root: Path, place: Path, extra: str = "") -> Iterator[str]:
         process.wait(PATIENCE)
 
 
+def resident(pid: int, field: str = "VmHWM") -> int:
+    """Give the resident memory of a process in bytes: at its peak, or ``VmRSS``."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith(field + ":"))
+    return int(line.split()[1]) * 1024
+
+
 @dataclass(frozen=True)
 class Running:
     """A gateway under gunicorn: its URL, its process, and the file that its log goes to."""
@@ -116,9 +123,7 @@ class Running:
     def memory(self, field: str = "VmHWM") -> int:
         """Give the resident memory of the only worker in bytes: at its peak, or ``VmRSS``."""
         (worker,) = self.workers()
-        status = Path(f"/proc/{worker}/status").read_text()
-        line = next(line for line in status.splitlines() if line.startswith(field + ":"))
-        return int(line.split()[1]) * 1024
+        return resident(worker, field)
 
     def threads(self) -> int:
         """Count the threads of the only worker."""

@@ -4,15 +4,14 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from tests.bench.client import asking, download
+from tests.bench.client import asking
 from tests.bench.parts import Goal, Part, Ratio, Subject, Values
-from tests.bench.processes import cpu_seconds
 from tests.bench.site import Server, Site
 from tests.bench.upstream import make_file
 
 COUNT = 8
 MIB, GIB = 1024**2, 1024**3
-SPEED, SPENT = "GB/s", "CPU s/GiB"
+SPEED, SPENT, PEAK = "GB/s", "CPU s/GiB", "peak MiB"
 
 
 def part(site: Site) -> Part:
@@ -47,9 +46,8 @@ def part(site: Site) -> Part:
 
 
 def _download(server: Server, request: bytes, total: int) -> Values:
-    before = cpu_seconds(server.pid)
-    seconds = download(server.port, request, total).seconds
-    return _figures(seconds, cpu_seconds(server.pid) - before, total)
+    cost = server.cost(request, total)
+    return _figures(cost.seconds, cost.cpu, total) | {PEAK: cost.peak / MIB}
 
 
 def _loop(loop: Callable[[], float], total: int) -> Values:

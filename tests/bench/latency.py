@@ -15,7 +15,7 @@ MEDIAN, SLOWEST, UNFAIR = "median s", "slowest s", "slowest : median"
 
 def part(site: Site) -> Part:
     """Members behind a delay each: for one client, and for many at once."""
-    count, each = (50, 20) if site.quick else (500, 100)
+    count, each = (30, 15) if site.quick else (500, 100)
     title = f"{count} members behind {DELAY * 1000:.0f} ms each; {CLIENTS} clients for {each} each"
     if not has_lua():
         return Part(title, notes=("left out: nginx's Lua module is not installed",))

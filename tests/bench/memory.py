@@ -21,7 +21,7 @@ A_MEMBER, SLOWEST = "KiB a member", "slowest KiB/s"
 
 def part(site: Site) -> Part:
     """Readers on both kinds of workers, and archives that are large or long."""
-    on_gthread, on_gevent, seconds = (50, 100, 3) if site.quick else (500, 1000, 20)
+    on_gthread, on_gevent, seconds = (50, 100, 1) if site.quick else (500, 1000, 20)
     huge, host = (GIB, 5_000) if site.quick else (16 * GIB, 100_000)
     make_file(site.files / "huge.bin", huge)
     threads = f"{on_gthread} slow readers, threads"

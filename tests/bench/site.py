@@ -10,9 +10,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.bench.client import fetch_in_turn
+from tests.bench.client import download, fetch_in_turn
+from tests.bench.processes import cpu_seconds, forget_peak
 from tests.bench.upstream import make_file, stock_nginx
-from tests.servers import PATIENCE, Running, gateway
+from tests.servers import PATIENCE, Running, gateway, resident
 
 ROOT = Path(__file__).parents[2]
 ONE = 10 * 1024  # bytes of the file that is served under many names
@@ -25,12 +26,28 @@ RIVALS = {
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What a download took: seconds, the server's CPU seconds, its resident bytes at their peak."""
+
+    seconds: float
+    cpu: float
+    peak: int
+
+
+@dataclass(frozen=True)
 class Server:
     """Something that answers bundle requests; ``pid`` is the process that does the work."""
 
     name: str
     port: int
     pid: int
+
+    def cost(self, request: bytes, least: int) -> Cost:
+        """Download an answer of at least ``least`` bytes."""
+        forget_peak(self.pid)
+        before = cpu_seconds(self.pid)
+        seconds = download(self.port, request, least).seconds
+        return Cost(seconds, cpu_seconds(self.pid) - before, resident(self.pid))
 
 
 class Site:

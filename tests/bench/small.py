@@ -2,13 +2,13 @@
 
 from functools import partial
 
-from tests.bench.client import asking, download
+from tests.bench.client import asking
 from tests.bench.parts import Goal, Part, Ratio, Subject, Values
-from tests.bench.processes import cpu_seconds
 from tests.bench.site import Server, Site
 from tests.bench.upstream import make_file
 
 SIZE = 10 * 1024
+MIB = 1024**2
 SPEED = "files/s"
 
 
@@ -37,7 +37,9 @@ def part(site: Site) -> Part:
 
 
 def _download(server: Server, request: bytes, count: int) -> Values:
-    before = cpu_seconds(server.pid)
-    seconds = download(server.port, request, count * SIZE).seconds
-    spent = cpu_seconds(server.pid) - before
-    return {SPEED: count / seconds, "CPU ms/file": spent * 1000 / count}
+    cost = server.cost(request, count * SIZE)
+    return {
+        SPEED: count / cost.seconds,
+        "CPU ms/file": cost.cpu * 1000 / count,
+        "peak MiB": cost.peak / MIB,
+    }
