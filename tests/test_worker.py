@@ -17,13 +17,14 @@ from urllib.request import urlopen
 import pytest
 
 from tests.scripted import Scripted, stall
-from tests.servers import PATIENCE, Running, gateway, listens, wait_until
+from tests.servers import PATIENCE, Running, gateway, listens, nginx, wait_until
 
 THREADS = 4
 HEADER_TIMEOUT, BODY_TIMEOUT = 1, 2
 MAX_BODY = 1024 * 1024
 ATTEMPTS = range(3)  # whoever waits for a client waits each time; for a busy machine, now and then
 AT_ONCE = 0.5  # seconds; whatever waits for a client waits longer
+REFUSED = 0.05  # seconds that a refusal takes at most, however many are being served
 
 HOST = b"Host: localhost\r\n"
 QUICK = b"GET /quick HTTP/1.1\r\n" + HOST + b"\r\n"
@@ -204,6 +205,47 @@ def test_the_health_check_is_quick_when_all_downloads_are_taken_and_clients_stay
                 return site.ninety_ninth(healthy, b"healthy")
 
             assert any(ninety_ninth() < 0.1 for _ in ATTEMPTS)
+
+
+@contextmanager
+def reading_slowly(clients: list[Client]) -> Iterator[None]:
+    """Let clients read 64 KiB a second each, and fail where one's answer ends."""
+    stop = threading.Event()
+    ended = []
+
+    def read() -> None:
+        while not stop.wait(0.125):
+            ended.extend(client for client in clients if not client.socket.recv(8 * 1024))
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+    assert not ended
+
+
+@pytest.mark.needs("nginx")
+def test_who_finds_no_room_is_refused_at_once_while_slow_readers_have_it(tmp_path: Path):
+    (tmp_path / "files").mkdir()
+    with (tmp_path / "files" / "large.bin").open("wb") as large:
+        large.truncate(1024**3)
+    request = b"GET /?bundle=large.bin HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"
+    with (
+        nginx(tmp_path / "files", tmp_path / "nginx") as upstream,
+        gateway(upstream, tmp_path, max_downloads="96") as running,
+    ):
+        site = Site(running)
+        with site.visited(tmp_path / "gate"):
+            readers = [site.client() for _ in range(96)]
+            for reader in readers:
+                reader.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
+                reader.send(request).receive(b" 200 OK\r\n")
+            with reading_slowly(readers):
+                site.asks(request, b" 503 ").receive(b"\r\nRetry-After: ")
+                assert any(site.ninety_ninth(request, b" 503 ") < REFUSED for _ in ATTEMPTS)
 
 
 def test_clients_whose_answer_broke_off_and_that_stay_keep_nobody_waiting(site: Site):
