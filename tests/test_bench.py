@@ -37,6 +37,10 @@ def tables_of(text: str) -> dict[str, list[str]]:
     return {lines[0].partition(":")[0]: lines[1:] for lines in paragraphs}
 
 
+def columns_of(header: str) -> list[str]:
+    return re.split("  +", header.strip())
+
+
 @pytest.fixture(scope="module")
 def plot(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("plot") / "growth.svg"
@@ -105,7 +109,7 @@ def tables(plot) -> dict[str, list[str]]:
 )
 def test_a_table_has_a_column_a_quantity_and_a_line_a_subject(tables, part, columns, subjects):
     header, *lines = tables[part]
-    assert re.split("  +", header.strip()) == columns
+    assert columns_of(header) == columns
     named = [line.split("  ")[0] for line in lines if not line.startswith((" ", "("))]
     assert named == subjects
 
@@ -128,6 +132,16 @@ def test_the_gateways_goals_stand_below_its_figures(tables, part, subject):
     (row,) = [index for index, line in enumerate(lines) if line.startswith(subject + "  ")]
     assert lines[row + 1].split()[0] == "goal"
     assert lines[row + 1].split()[-1] in {"met", "MISSED"}
+
+
+@pytest.mark.needs("nginx")
+def test_the_readmes_tables_have_no_column_that_is_not_printed(tables):
+    section = (ROOT / "README.md").read_text().partition("\n## Performance\n")[2]
+    shown = tables_of(section.split("```")[1].strip())
+    assert {"bulk", "small", "latency", "memory"} <= set(shown)
+    for part, (header, *_) in shown.items():
+        columns = columns_of(header)
+        assert [column for column in columns_of(tables[part][0]) if column in columns] == columns
 
 
 @pytest.mark.needs("nginx")
