@@ -52,7 +52,7 @@ class Connection:
         for _ in range(_MOST_HEADS):
             head = self._head(method)
             # RFC 9110 15.2: the answer itself follows, unless the protocol is to be another.
-            if head.status >= 200 or head.status == 101:
+            if head.status not in range(100, 200) or head.status == 101:
                 return head
         raise BadMessage("the answer does not come")
 
