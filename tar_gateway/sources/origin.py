@@ -6,9 +6,11 @@ travels on them is `tar_gateway.sources.connection`'s to know, since urllib3's o
 times as much.
 """
 
+import queue
 import ssl
 import threading
 import time
+from collections import deque
 from contextlib import suppress
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
@@ -162,12 +164,43 @@ class _Tls(HTTPSConnection):
 _Pooled = _Plain | _Tls
 
 
+class _Idle(queue.LifoQueue[Any]):
+    """The pool's idle connections, without `queue`'s lock: nobody ever waits for one of them.
+
+    Threads that fetch small files would hand that lock to each other for every request.
+    """
+
+    def _init(self, maxsize: int) -> None:
+        self._connections: deque[object] = deque(maxlen=maxsize)
+
+    def get(self, block: bool = True, timeout: float | None = None) -> object:
+        """Give the last that was put, or raise `queue.Empty`."""
+        del block, timeout
+        try:
+            return self._connections.pop()
+        except IndexError:
+            raise queue.Empty from None
+
+    def put(self, item: object, block: bool = True, timeout: float | None = None) -> None:
+        """Keep a connection, or raise `queue.Full`."""
+        del block, timeout
+        if len(self._connections) >= self.maxsize:
+            raise queue.Full
+        self._connections.append(item)
+
+    def qsize(self) -> int:
+        """Give how many there are."""
+        return len(self._connections)
+
+
 class _PlainPool(HTTPConnectionPool):
     ConnectionCls = _Plain
+    QueueCls = _Idle
 
 
 class _TlsPool(HTTPSConnectionPool):
     ConnectionCls = _Tls
+    QueueCls = _Idle
 
 
 def _host_field(host: str, port: int | None, usual: int) -> str:
