@@ -119,9 +119,10 @@ def test_one_client_has_a_share_of_its_own():
 
 
 def test_clients_are_not_counted_unless_it_is_asked_for():
-    downloads = Downloads(Settings())
+    downloads = Downloads(Settings(max_downloads=20))
     for _ in range(20):
         begin(downloads, REMOTE_ADDR="192.0.2.1")
+    assert downloads.is_full
 
 
 def test_a_full_gateway_answers_503_and_says_when_to_come_back(application):
@@ -342,3 +343,14 @@ def test_a_wrapped_applications_bundle_leaves_the_same_line(lines):
     iterable.close()
     middleware.close()
     assert [line["outcome"] for line in lines()] == ["complete"]
+
+
+def test_a_defect_in_the_middle_is_ours_and_not_a_client_that_left(lines):
+    source = MemorySource({"a": b"1"}, given={"a": [(RuntimeError("a defect"),)]})
+    middleware = BundleMiddleware(lambda *_: [], source, Settings())
+    _, _, iterable = call(middleware)
+    with pytest.raises(RuntimeError, match="a defect"):
+        list(iterable)
+    iterable.close()
+    middleware.close()
+    assert [line["outcome"] for line in lines()] == ["failed"]

@@ -130,6 +130,18 @@ def _is_used_by(gunicorn, path: Path) -> bool:
     return str(path) in environ
 
 
+def test_the_counts_have_their_place_on_the_disk_before_it_may_be_full(tmp_path):
+    subprocess.run(
+        [sys.executable, "-c", "from tar_gateway.metrics import Metrics; Metrics()"],
+        env=os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)},
+        check=True,
+        timeout=30,
+    )
+    files = [path.stat() for path in tmp_path.iterdir()]
+    assert files
+    assert all(file.st_blocks * 512 >= file.st_size for file in files)
+
+
 def test_an_address_for_the_pages_that_is_taken_is_one_line(upstream, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         bound = f"127.0.0.1:{taken.getsockname()[1]}"
