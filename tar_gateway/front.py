@@ -46,6 +46,9 @@ class Front:
             # A defect of ours. An OSError that left here would give the client silence.
             log.exception("a defect in answering %r", environ.get("PATH_INFO"))
             refusal = InternalError()
+        except BaseException:  # a server ends its thread or greenlet, and nothing can be said
+            download.end("failed")
+            raise
         vary = self._settings.forward_headers
         try:
             return refuse(refusal, environ, start_response, vary=vary)

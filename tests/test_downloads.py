@@ -171,6 +171,18 @@ def test_one_client_gets_429_while_others_are_served(upstream):
     gateway.close()
 
 
+def test_a_request_that_its_server_ends_makes_room():
+    class Ending(MemorySource):
+        def decided_by(self, caller):
+            raise SystemExit
+
+    middleware = BundleMiddleware(lambda *_: [], Ending({"a": b"1"}), Settings(max_downloads=1))
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            call(middleware)
+    middleware.close()
+
+
 def test_a_wrapped_applications_own_answers_are_not_counted():
     def app(environ, start_response):
         start_response("200 OK", [])
