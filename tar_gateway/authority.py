@@ -13,8 +13,8 @@ from wsgiref.types import WSGIEnvironment
 from tar_gateway.environ import file_uri, mount_of, passed_headers, query_of, referer_of
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller
+from tar_gateway.sources.answer import Headers, failure_of, fault_of, let_go
 from tar_gateway.sources.health import Health
-from tar_gateway.sources.http import Headers, failure_of, fault_of, let_go
 from tar_gateway.sources.origin import REACH, Origin
 from tar_gateway.sources.tls import client_tls
 

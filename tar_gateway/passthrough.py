@@ -24,7 +24,8 @@ from tar_gateway.headers import end_to_end
 from tar_gateway.retry import Retry
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Content
-from tar_gateway.sources.http import Answer, FileServer
+from tar_gateway.sources.answer import Answer
+from tar_gateway.sources.http import FileServer
 
 _READ_SIZE = 128 * 1024
 

@@ -12,7 +12,7 @@ import pytest
 from tar_gateway import BrokenOff, Gateway, Replicas, Settings, TarStream, Upstream
 from tar_gateway.errors import MemberChanged, SourceError
 from tar_gateway.sources import Caller, Stat
-from tar_gateway.sources.http import Answer
+from tar_gateway.sources.answer import Answer
 from tests.fakes import record_pauses
 from tests.scripted import (
     Fault,

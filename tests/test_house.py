@@ -19,7 +19,7 @@ ROOT = Path(tar_gateway.__file__).parent
 # From the bottom up. Whatever is in none of these rooms is a face, at the top.
 ROOMS = {
     "pure": {
-        *("settings", "errors", "names", "bundle", "validators", "headers"),
+        *("settings", "setting_types", "errors", "names", "bundle", "validators", "headers"),
         *("conditions", "tarformat", "layout", "archive_files", "signing", "signing_keys"),
         *("service_headers", "framing"),
     },
@@ -29,6 +29,7 @@ ROOMS = {
         "locations",
         "sources",
         "sources.arrived",
+        "sources.answer",
         "sources.http",
         "sources.health",
         "sources.tls",

@@ -6,7 +6,8 @@ import pytest
 
 from tar_gateway.errors import MemberChanged, SourceError
 from tar_gateway.sources import Caller, Content, Stat, Unsized
-from tar_gateway.sources.http import Answer, Headers, HttpMembers
+from tar_gateway.sources.answer import Answer, Headers
+from tar_gateway.sources.http import HttpMembers
 from tar_gateway.validators import Validator
 from tests.fakes import STRONG, WEAK, Steps, broken
 

@@ -5,94 +5,22 @@ upstream's socket and a wrapped application's call are read by the same rules.
 """
 
 import re
-from collections.abc import Sequence, Set
-from contextlib import closing, suppress
-from dataclasses import dataclass, field
-from http import HTTPStatus
+from contextlib import closing
 from typing import Protocol
 
 from tar_gateway.errors import MemberChanged, SourceError
-from tar_gateway.headers import SENDFILE, VALUE
+from tar_gateway.headers import SENDFILE
 from tar_gateway.sources import Caller, Content, Source, Stat, Unsized
-from tar_gateway.validators import Validator, read_date, read_validator
-
-Headers = Sequence[tuple[str, str]]
+from tar_gateway.sources.answer import Answer, Headers, drain, fault_of, let_go
+from tar_gateway.validators import Validator
 
 # 19 digits hold every size below 2**63; more are an attack or a defect.
-_LENGTH = re.compile(r"[0-9]{1,19}")
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)", re.IGNORECASE)
 _EMPTY_RANGE = re.compile(r"bytes \*/0+", re.IGNORECASE)
-
-# What a server answers when it could not do now what it may do later.
-PASSING = frozenset({408, 429, 500, 502, 503, 504})
-
-# Bytes that are worth reading for the sake of a connection.
-_SHORT = 4096
-
 
 # Answers that a server in front puts others in the place of. What they hold is none of the
 # caller's: an empty text mostly, or a list of places that only that server should know.
 _FOR_A_SERVER = SENDFILE | {"x-accel-redirect", "x-archive-files"}
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A response's status, its headers in order, and its content, which is open."""
-
-    status: int
-    headers: Headers
-    content: Content
-    _values: dict[str, list[str]] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        values: dict[str, list[str]] = {}
-        for name, value in self.headers:
-            values.setdefault(name.lower(), []).append(value.strip())
-        object.__setattr__(self, "_values", values)
-
-    @property
-    def names(self) -> Set[str]:
-        """The names of the headers, in lower case."""
-        return self._values.keys()
-
-    def all(self, name: str) -> list[str]:
-        """Give the values of every header of this name, in order, ``name`` in lower case."""
-        return self._values.get(name, [])
-
-    def get(self, name: str) -> str | None:
-        """Give the value of a header that must not come twice; `None` unless it came once."""
-        values = self.all(name)
-        return values[0] if len(values) == 1 else None
-
-    def length(self) -> int | None:
-        """Give the content's length as the headers tell it, `None` where they don't.
-
-        Raises `SourceError` for lengths that no honest server sends.
-        """
-        if self.all("transfer-encoding"):
-            return None  # RFC 9112 6.3: it overrides Content-Length
-        values = set(self.all("content-length"))
-        if not values:
-            return None
-        if len(values) > 1 or not _LENGTH.fullmatch(text := values.pop()):
-            raise SourceError("the answer's Content-Length is not a length")
-        return int(text)
-
-    def validator(self) -> Validator | None:
-        """Give the validator of the version that this answer is of."""
-        return read_validator(self.get("etag"), self.get("last-modified"), self.get("date"))
-
-    def stat(self, size: int) -> Stat:
-        """Describe the member that this answer is of."""
-        return Stat(size, self.mtime(), self.validator())
-
-    def mtime(self) -> int:
-        """Give the date of ``Last-Modified`` in seconds since 1970, 0 without one."""
-        return read_date(self.get("last-modified")) or 0
-
-    def encoded(self) -> bool:
-        """Tell whether the content is an encoding of the file rather than the file."""
-        return any(value.lower() not in {"", "identity"} for value in self.all("content-encoding"))
 
 
 class Exchange(Protocol):
@@ -166,7 +94,7 @@ class HttpMembers:
             with closing(answer.content):
                 size = _told_by_range(answer)
                 if size is not None:
-                    _drain(answer.content)
+                    drain(answer.content)
                     # An empty file is told of by an error, whose own date and tag mean nothing.
                     told = head if answer.status == 416 and head.status == 200 else answer
                     return told.stat(size)
@@ -205,22 +133,6 @@ class HttpMembers:
 def _headers(*more: tuple[str, str]) -> Headers:
     # The file itself is wanted: an encoding of it has another size.
     return [("Accept-Encoding", "identity"), *more]
-
-
-def _drain(content: Content) -> None:
-    """Read a short answer to its end, so that its connection can be used again."""
-    for _ in range(2):  # what there is, and the end of it
-        content.read(_SHORT)
-
-
-def let_go(answer: Answer) -> None:
-    """Close an answer that is not wanted, read to its end where that spares a connection.
-
-    Its status has said all: what is wrong with the rest of it is nobody's concern.
-    """
-    with closing(answer.content), suppress(SourceError):
-        if (answer.length() or 0) < _SHORT:
-            _drain(answer.content)
 
 
 def _told_by_range(answer: Answer) -> int | None:
@@ -332,42 +244,3 @@ class Promised:
     def close(self) -> None:
         """Close the content itself."""
         self._content.close()
-
-
-def _seconds(text: str | None) -> int:
-    # The other form, a date, would need a clock that both sides agree on.
-    return int(text) if text and re.fullmatch(r"[0-9]{1,9}", text) else 0
-
-
-def fault_of(answer: Answer) -> SourceError:
-    """Make an error of an answer whose status says that the member can't be had."""
-    status = answer.status
-    if status == 401:
-        given = [value for value in answer.all("www-authenticate") if VALUE.fullmatch(value)]
-        challenge = ", ".join(given) or None
-        return SourceError("it needs credentials", status=401, challenge=challenge)
-    if status == 403:
-        return SourceError("access to it is denied", status=403)
-    if status in {404, 410}:
-        return SourceError("it does not exist", status=404)
-    if 300 <= status < 400:
-        return SourceError("the upstream redirects to a place that is not allowed")
-    return failure_of(answer, "the upstream")
-
-
-def failure_of(answer: Answer, called: str) -> SourceError:
-    """Make an error of an answer whose status says nothing that the caller could act upon.
-
-    ``called`` is what the error calls the server.
-    """
-    status = answer.status
-    try:
-        phrase = f"{status} {HTTPStatus(status).phrase}"
-    except ValueError:
-        phrase = str(status)
-    return SourceError(
-        f"{called} answered {phrase}",
-        status=504 if status == 504 else 502,
-        transient=status in PASSING,
-        retry_after=float(_seconds(answer.get("retry-after"))),
-    )

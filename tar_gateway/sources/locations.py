@@ -8,7 +8,8 @@ from types import MappingProxyType
 from tar_gateway.errors import SourceError
 from tar_gateway.names import url_path
 from tar_gateway.sources import Caller, Content, Limits, Stat, Unsized
-from tar_gateway.sources.http import Answer, FileServer, Headers
+from tar_gateway.sources.answer import Answer, Headers
+from tar_gateway.sources.http import FileServer
 from tar_gateway.sources.replicas import reach_any
 
 

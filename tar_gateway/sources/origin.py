@@ -21,8 +21,8 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 
 from tar_gateway.errors import SourceError
 from tar_gateway.settings import Settings
+from tar_gateway.sources.answer import Answer, Headers
 from tar_gateway.sources.connection import Chunked, Connection, Measured
-from tar_gateway.sources.http import Answer, Headers
 from tar_gateway.sources.message import BadLength, BadMessage, Head, request_head
 
 PORTS: Final = {"http": 80, "https": 443}

@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from tar_gateway.errors import SourceError
 from tar_gateway.settings import Settings
-from tar_gateway.sources.http import Answer, Headers, let_go
+from tar_gateway.sources.answer import Answer, Headers, let_go
 from tar_gateway.sources.origin import PORTS, Origin
 from tar_gateway.sources.tls import client_tls
 

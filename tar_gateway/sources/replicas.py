@@ -12,8 +12,9 @@ from typing import TypeVar
 from tar_gateway.errors import MemberChanged, SourceError
 from tar_gateway.names import url_path
 from tar_gateway.sources import Caller, Content, Stat, Unsized
+from tar_gateway.sources.answer import PASSING, Answer, Headers
 from tar_gateway.sources.health import Watched
-from tar_gateway.sources.http import PASSING, Answer, FileServer, Headers
+from tar_gateway.sources.http import FileServer
 from tar_gateway.sources.upstream import Upstream
 
 T = TypeVar("T")

@@ -18,7 +18,8 @@ from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 from tar_gateway.errors import SourceError
 from tar_gateway.sources import Caller, Content, Stat, Unsized
-from tar_gateway.sources.http import Answer, Headers, HttpMembers, Promised, size_by_get
+from tar_gateway.sources.answer import Answer, Headers
+from tar_gateway.sources.http import HttpMembers, Promised, size_by_get
 
 # What `sys.exc_info` gives: PEP 3333's way of telling that an error came up late.
 OptExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]

@@ -7,8 +7,9 @@ from tar_gateway.names import url_path
 from tar_gateway.service_headers import read_service_headers
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Content, Stat, Unsized
+from tar_gateway.sources.answer import Answer, Headers
 from tar_gateway.sources.health import Health
-from tar_gateway.sources.http import Answer, Headers, HttpMembers
+from tar_gateway.sources.http import HttpMembers
 from tar_gateway.sources.origin import PORTS, REACH, Origin
 from tar_gateway.sources.redirects import Redirects
 from tar_gateway.sources.tls import client_tls
