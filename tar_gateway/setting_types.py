@@ -1,0 +1,188 @@
+"""What the values of settings may be, each type with its check and the words for what is wrong.
+
+Annotated types for pydantic; what they are used for is not known here.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Literal, cast
+from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from tar_gateway.errors import SettingsError
+from tar_gateway.headers import OF_ONE_REQUEST, TOKEN
+from tar_gateway.names import BadName, check_name, decode_text, shown
+from tar_gateway.service_headers import read_service_headers
+from tar_gateway.signing_keys import read_keys
+
+
+def _check_server(url: str, example: str) -> SplitResult:
+    """Check all of a URL that comes before its path, and give its parts."""
+    parts = urlsplit(url)
+    if (
+        parts.scheme not in {"http", "https"}
+        or not parts.hostname
+        or not re.fullmatch(r"[\w.:\[\]@-]+", parts.netloc, re.ASCII)
+    ):
+        raise ValueError(f"it must be a URL such as {example}")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("it must not hold a user name or password")
+    if parts.port == 0 or parts.netloc.endswith(":"):  # others that are none raise ValueError
+        raise ValueError("its port is none")
+    try:
+        parts.hostname.encode("idna")
+    except UnicodeError as error:
+        raise ValueError("its host is none: a part of it is empty or too long") from error
+    return parts
+
+
+def _check_base_url(url: str) -> str:
+    """Check an upstream's base URL and give it with exactly one slash at its end."""
+    parts = _check_server(url, "http://files.internal:8080/base/")
+    if parts.query or parts.fragment or "?" in url or "#" in url:
+        raise ValueError("it must end with its path: no ? and no #")
+    if not re.fullmatch(r"[!-~]*", parts.path):
+        raise ValueError("its path must be percent-encoded")
+    path = parts.path.strip("/")
+    if path:
+        try:
+            check_name(decode_text(unquote_to_bytes(path)))
+        except BadName as error:
+            raise ValueError(f"its path {error}") from error
+    return f"{parts.scheme}://{parts.netloc}/{path}{'/' if path else ''}"
+
+
+def _check_url(url: str) -> str:
+    """Check a URL that is asked for as it is."""
+    parts = _check_server(url, "http://auth.internal:8080/check?for=files")
+    if "#" in url or not re.fullmatch(r"[!-~]*", url):
+        raise ValueError("it must be percent-encoded, and hold no #")
+    return parts._replace(path=parts.path or "/").geturl()
+
+
+def _split_commas(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _read_networks(value: object) -> object:
+    found = []
+    for text in cast(Iterable[object], _split_commas(value)):
+        try:
+            found.append(text if text == "unix" else ip_network(cast(str, text)))
+        except ValueError as error:
+            raise ValueError(
+                f"{error}; give addresses, networks such as 10.0.0.0/8, or unix"
+            ) from error
+    return tuple(found)
+
+
+def _read_size(value: object) -> int:
+    try:
+        return int(_BYTES.validate_python(value))
+    except ValidationError as error:
+        raise ValueError(error.errors()[0]["msg"]) from error
+
+
+def _check_header_name(name: str) -> str:
+    if not TOKEN.fullmatch(name):
+        raise ValueError(f"'{name}' is not the name of a header")
+    if name.lower() in OF_ONE_REQUEST:
+        raise ValueError(f"{name} belongs to one connection or to the gateway: it can't be passed")
+    return name
+
+
+def _check_parameter(name: str) -> str:
+    if not name.replace("_", "").replace("-", "").isalnum() or not name.isascii():
+        raise ValueError("letters, digits, - and _ only")
+    if name in {"filename", "v", "manifest", "signature", "expires", "key_id"}:
+        raise ValueError(f"'{name}' has another meaning in a bundle's URL")
+    return name
+
+
+def _check_file(path: Path) -> Path:
+    try:
+        if path.is_file():
+            return path
+        reason = "it is not a file" if path.exists() else "there is no such file"
+    except OSError as error:  # a directory on the way that is closed to us, a name too long
+        raise ValueError(f"it can't be looked at: {error.strerror}") from error
+    raise ValueError(reason)
+
+
+def _check_by(read: Callable[[Path], object]) -> Callable[[Path], Path]:
+    """Make a check that a file can be read by this function."""
+
+    def check(path: Path) -> Path:
+        try:
+            read(path)
+        except SettingsError as error:
+            raise ValueError(str(error)) from error
+        return path
+
+    return check
+
+
+def _check_pages_prefix(prefix: str) -> str:
+    if not re.fullmatch(r"/([A-Za-z0-9._~-]+/)+", prefix):
+        raise ValueError("it must be a path such as /-/, of letters, digits and - . _ ~")
+    return prefix
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A host and port to listen on; a host of IPv6 is written in brackets."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+def _read_address(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})", value)
+    if not match or not 0 < int(match[2]) < 65536:
+        raise ValueError("it must be host:port, such as 127.0.0.1:9000")
+    return Address(match[1], int(match[2]))
+
+
+def _check_host(host: str) -> str:
+    """Check ``host`` or ``host:port``, and give it in lower case."""
+    parts = urlsplit(f"//{host}")
+    if not re.fullmatch(r"[\w.:\[\]-]+", host, re.ASCII) or not parts.hostname:
+        raise ValueError(f"{shown(host)} is not a host such as store.internal or store.internal:81")
+    if parts.port == 0 or host.endswith(":"):  # others that are none raise ValueError
+        raise ValueError(f"{shown(host)} has no port that can be")
+    return host.lower()
+
+
+_BYTES = TypeAdapter(ByteSize)  # understands 64KiB
+
+Url = Annotated[str, AfterValidator(_check_url)]
+BaseUrl = Annotated[str, AfterValidator(_check_base_url)]
+Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
+Pause = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)]
+Size = Annotated[int, BeforeValidator(_read_size), Field(ge=0)]
+HeaderNames = Annotated[
+    tuple[Annotated[str, AfterValidator(_check_header_name)], ...], BeforeValidator(_split_commas)
+]
+Proxies = Annotated[
+    tuple[IPv4Network | IPv6Network | Literal["unix"], ...], BeforeValidator(_read_networks)
+]
+File = Annotated[Path, AfterValidator(_check_file)]
+KeysFile = Annotated[File, AfterValidator(_check_by(read_keys))]
+HeadersFile = Annotated[File, AfterValidator(_check_by(read_service_headers))]
+Hosts = Annotated[
+    tuple[Annotated[str, AfterValidator(_check_host)], ...], BeforeValidator(_split_commas)
+]
+ParameterName = Annotated[str, AfterValidator(_check_parameter)]
+PagesPrefix = Annotated[str, AfterValidator(_check_pages_prefix)]
+Listener = Annotated[Address, BeforeValidator(_read_address)]
