@@ -132,19 +132,11 @@ class Ahead:
         if reserved:
             self._fetchers.give_back(reserved)
 
-    def stop(self) -> None:
-        """Let threads that wait for the source give up, and start no other."""
+    def close(self) -> None:
+        """Fetch nothing more. What is under way is given back as it ends."""
         with self._lock:
             self._closed = True
             self._todo.clear()
-            slots = [slot for _, slot in self._window if slot is not None]
-        for slot in slots:
-            slot.fetch.stop()
-
-    def close(self) -> None:
-        """Fetch nothing more. What is under way is given back as it ends."""
-        self.stop()
-        with self._lock:
             window, self._window = self._window, deque()
             # Whoever is still at one releases it at its end.
             slots = [slot for _, slot in window if slot is not None]

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from wsgiref.types import WSGIEnvironment
 
+from tar_gateway.cancellation import Cancellation
 from tar_gateway.environ import file_uri, mount_of, passed_headers, query_of, referer_of
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller
@@ -41,20 +42,20 @@ class Authority:
         """
         # What the caller sends along is shown here too, whatever its `Connection` says of it.
         uri = f"{mount_of(caller.environ)}/{path}"
-        self._ask(caller.environ, "GET", uri, caller.headers)
+        self._ask(caller.environ, "GET", uri, caller.headers, caller.cancellation)
 
-    def permit_plain(self, environ: WSGIEnvironment) -> None:
+    def permit_plain(self, environ: WSGIEnvironment, cancellation: Cancellation) -> None:
         """Ask for the file that a plain request is for. Raises `SourceError`, as `permit` does."""
         query = query_of(environ)
         uri = file_uri(environ) + ("?" + query if query else "")
-        self._ask(environ, environ["REQUEST_METHOD"], uri, ())
+        self._ask(environ, environ["REQUEST_METHOD"], uri, (), cancellation)
 
     def reach(self) -> int:
         """Ask for nobody and no file, within seconds, and give the answer's status.
 
         Raises `SourceError` if nothing answers.
         """
-        answer = self._origin.request("GET", self._target, (), REACH)
+        answer = self._origin.request("GET", self._target, (), timeout=REACH)
         answer.content.close()
         return answer.status
 
@@ -68,6 +69,7 @@ class Authority:
         method: str,
         uri: str,
         credentials: Iterable[tuple[str, str]],
+        cancellation: Cancellation,
     ) -> None:
         # By lower-case names, so that no header comes twice; these two are ours to tell.
         headers = {
@@ -78,10 +80,10 @@ class Authority:
         if "referer" in headers:
             headers["referer"] = referer_of(environ) or ""
         told = [("X-Original-URI", uri), ("X-Original-Method", method)]
-        self._health.watch(lambda: self._judge([*headers.items(), *told]))
+        self._health.watch(lambda: self._judge([*headers.items(), *told], cancellation))
 
-    def _judge(self, headers: Headers) -> None:
-        answer = self._origin.request("GET", self._target, headers)
+    def _judge(self, headers: Headers, cancellation: Cancellation) -> None:
+        answer = self._origin.request("GET", self._target, headers, cancellation=cancellation)
         let_go(answer)
         if answer.status in {401, 403}:
             raise fault_of(answer)

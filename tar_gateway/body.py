@@ -5,7 +5,6 @@ raises, and then the server cuts the connection.
 """
 
 import logging
-import threading
 import time
 from collections.abc import Generator, Iterator
 from itertools import islice
@@ -52,7 +51,6 @@ class Body:
         fetchers: Fetchers | None = None,
     ) -> None:
         self._plan = plan
-        self._stopped = threading.Event()
         self._retry = Retry.from_settings(settings)
         self._pace = Pace.from_settings(settings)
         self._segments = plan.layout.slice(start, stop)
@@ -80,8 +78,9 @@ class Body:
                 try:
                     self._open(segment).open()
                 except SourceError as error:
+                    has_left = self._plan.cancellation.is_cancelled
                     self.close()
-                    if self._stopped.is_set():
+                    if has_left:
                         raise ClientLeft from error
                     faults = [member_fault(self._plan.bundle.members[segment.index], error)]
                     if isinstance(error, MemberChanged):
@@ -101,12 +100,7 @@ class Body:
 
     def stop(self) -> None:
         """Let the client's thread, which may be waiting for the source, break off."""
-        self._stopped.set()
-        fetch, ahead = self._fetch, self._ahead
-        if fetch is not None:
-            fetch.stop()
-        if ahead is not None:
-            ahead.stop()
+        self._plan.cancellation.cancel()
 
     def close(self) -> None:
         """Give back everything that is held. May be called again."""
@@ -122,7 +116,7 @@ class Body:
                 self._plan.close()
 
     def _check_wanted(self) -> None:
-        if self._stopped.is_set():
+        if self._plan.cancellation.is_cancelled:
             raise BrokenOff("the client has left")
 
     def _walk(self) -> Generator[bytes, None, None]:
@@ -225,5 +219,4 @@ class Body:
             segment.stop,
             retry=self._retry,
             pace=self._pace,
-            stopped=self._stopped,
         )

@@ -3,9 +3,8 @@
 Both faces, the gateway and the middleware, answer bundles with this and nothing else.
 """
 
-import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import formatdate
 from http import HTTPStatus
 from itertools import islice
@@ -27,6 +26,7 @@ from tar_gateway.bundle import (
     read_form,
     read_query,
 )
+from tar_gateway.cancellation import Cancellation
 from tar_gateway.client import Delivery, watched
 from tar_gateway.conditions import Decision, decide
 from tar_gateway.downloads import Download
@@ -211,14 +211,16 @@ class Endpoint:
             return self._posted(environ, directory)
         if listed.manifest is None:
             return list_bundle(listed, directory, settings)
-        manifest = read_manifest(
-            self._source,
-            Requested(directory + listed.manifest, listed.manifest),
-            caller,
-            limit=settings.max_body,
-            retry=Retry.from_settings(settings),
-            permit=self._permit,
-        )
+        caller = replace(caller, cancellation=Cancellation())
+        with watched(environ, caller.cancellation.cancel):
+            manifest = read_manifest(
+                self._source,
+                Requested(directory + listed.manifest, listed.manifest),
+                caller,
+                limit=settings.max_body,
+                retry=Retry.from_settings(settings),
+                permit=self._permit,
+            )
         return json_bundle(manifest, directory, settings, filename=listed.filename)
 
     def _posted(self, environ: WSGIEnvironment, directory: str) -> Bundle:
@@ -244,9 +246,9 @@ class Endpoint:
         """
         plan = None if anew else self._recall(wanted)
         if plan is None:
-            unwanted = threading.Event()
-            with watched(wanted.environ, unwanted.set):
-                plan = self._planner.plan(wanted.bundle, wanted.caller, unwanted)
+            cancellation = Cancellation()
+            with watched(wanted.environ, cancellation.cancel):
+                plan = self._planner.plan(wanted.bundle, wanted.caller, cancellation)
         wanted.download.planned()
         try:
             decision = wanted.decide(plan.layout)

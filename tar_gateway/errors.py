@@ -255,6 +255,13 @@ class MemberChanged(SourceError):
     """The member is no longer the one the plan was made of."""
 
 
+class Cancelled(SourceError):
+    """Nobody waits for the answer any more: it says nothing of the source."""
+
+    def __init__(self) -> None:
+        super().__init__("nobody waits for it any more")
+
+
 # --- after the first byte: nothing is left but to break the connection ------------------------
 
 

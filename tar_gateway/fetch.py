@@ -1,6 +1,5 @@
 """One member's slice as an unbroken run of bytes, however often the source breaks."""
 
-import threading
 import time
 from dataclasses import dataclass
 from typing import Self
@@ -33,8 +32,8 @@ class Fetch:
 
     A fetch that breaks for a passing reason goes on from its last good byte, until as many
     attempts as ``retry`` allows have brought nothing. One that is too slow is broken off and
-    counts as an attempt too, whatever it brought. Whoever holds it closes it. ``stopped`` is
-    shared by all fetches of a download, which end together.
+    counts as an attempt too, whatever it brought. Whoever holds it closes it. Once the plan is
+    cancelled a read that waits raises, and nothing is asked for again.
     """
 
     def __init__(
@@ -46,7 +45,6 @@ class Fetch:
         *,
         retry: Retry,
         pace: Pace,
-        stopped: threading.Event | None = None,
     ) -> None:
         self._plan = plan
         self._index = index
@@ -59,7 +57,6 @@ class Fetch:
         self._slow = 0
         self._waited = 0.0
         self._given = 0
-        self._stopped = stopped or threading.Event()
         self._content: Content | None = None
 
     def open(self) -> None:
@@ -67,12 +64,13 @@ class Fetch:
         while self._content is None:
             self._waited, self._given = 0.0, 0
             try:
-                self._content = self._plan.open(self._index, self._position, self._stop)
-                if self._stopped.is_set():  # while it was being opened
-                    self._content.stop()
+                content = self._plan.open(self._index, self._position, self._stop)
             except SourceError as error:
                 self._failed += 1
                 self._wait(self._failed, error)
+            else:
+                self._content = content
+                self._plan.cancellation.add(content.stop)
 
     def read(self, limit: int) -> bytes:
         """Give what is there, at least 1 byte and at most ``limit``; ``b""`` at the end.
@@ -101,17 +99,11 @@ class Fetch:
                 self._waited += time.monotonic() - before
             return block
 
-    def stop(self) -> None:
-        """Make a read that waits, in another thread, raise; nothing is asked for again."""
-        self._stopped.set()
-        content = self._content
-        if content is not None:
-            content.stop()
-
     def close(self) -> None:
         """Give back what the source opened. May be called again."""
         if self._content is not None:
             content, self._content = self._content, None
+            self._plan.cancellation.remove(content.stop)
             content.close()
 
     def _check_length(self, block: bytes) -> None:
@@ -139,7 +131,7 @@ class Fetch:
         started = self._position > self._start
         if started and not self._is_proved():
             raise error
-        self._retry.wait(failed, error, self._stopped, self._plan.tally)
+        self._retry.wait(failed, error, self._plan.cancellation.event, self._plan.tally)
         if started:
             self._plan.tally.resumed()
 

@@ -1,13 +1,13 @@
 """Plain requests, passed to the upstream and back as a reverse proxy for files does."""
 
 import logging
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from http import HTTPStatus
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from tar_gateway.archive_files import concerns_archive, is_list, join_list, knows_no_head, may_list
+from tar_gateway.cancellation import Cancellation
 from tar_gateway.client import Delivery, watched
 from tar_gateway.downloads import Download
 from tar_gateway.endpoint import Endpoint
@@ -78,9 +78,16 @@ class PassThrough:
         authority = self._bundles.authority
         if authority is None:
             return
+        retry, cancellation = Retry.from_settings(self._settings), Cancellation()
         try:
-            Retry.from_settings(self._settings).call(lambda: authority.permit_plain(environ))
+            with watched(environ, cancellation.cancel):
+                retry.call(
+                    lambda: authority.permit_plain(environ, cancellation),
+                    stopped=cancellation.event,
+                )
         except SourceError as error:
+            if cancellation.is_cancelled:
+                raise ClientLeft from error
             if error.status in {401, 403}:
                 raise AccessDenied(status=error.status, challenge=error.challenge) from error
             raise UpstreamFailed(error.reason, status=error.status) from error
@@ -89,26 +96,25 @@ class PassThrough:
         environ, tally = download.environ, download.tally
         path, query = path_of(environ), query_of(environ)
         headers = passed_headers(environ, conditions=conditions)
-        retry = Retry.from_settings(self._settings)
+        retry, cancellation = Retry.from_settings(self._settings), Cancellation()
 
         def ask() -> Answer:
             try:
-                answer = self._upstream.forward(method, path, query, headers)
+                answer = self._upstream.forward(method, path, query, headers, cancellation)
             except SourceError:
                 tally.asked(None)
                 raise
             tally.asked(answer.status)
             return answer
 
-        gone = threading.Event()
         try:
-            with watched(environ, gone.set):
-                answer = retry.call(ask, tally=tally, stopped=gone)
+            with watched(environ, cancellation.cancel):
+                answer = retry.call(ask, tally=tally, stopped=cancellation.event)
         except SourceError as error:
-            if gone.is_set():
+            if cancellation.is_cancelled:
                 raise ClientLeft from error
             raise UpstreamFailed(error.reason, status=error.status) from error
-        if gone.is_set():
+        if cancellation.is_cancelled:
             answer.content.close()
             raise ClientLeft
         return answer
@@ -137,11 +143,18 @@ class PassThrough:
     def _archive(
         self, answer: Answer, download: Download, start_response: StartResponse
     ) -> Iterable[bytes]:
-        with closing(answer.content):
-            blocks = iter(lambda: answer.content.read(_READ_SIZE), b"")
+        content, cancellation = answer.content, Cancellation()
+        with (
+            closing(content),
+            watched(download.environ, cancellation.cancel),
+            cancellation.ending(content.stop),
+        ):
             try:
+                blocks = iter(lambda: content.read(_READ_SIZE), b"")
                 body = join_list(blocks, self._settings.max_body)
             except SourceError as error:
+                if cancellation.is_cancelled:
+                    raise ClientLeft from error
                 raise UpstreamFailed(error.reason, status=error.status) from error
         return self._bundles.answer_list(download, start_response, body, answer.headers)
 

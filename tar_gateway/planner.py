@@ -7,10 +7,11 @@ is wrong is found before anything is said to the client.
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from tar_gateway.bundle import Bundle, Requested
+from tar_gateway.cancellation import Cancellation
 from tar_gateway.errors import ClientLeft, ContentTooLarge, MemberFault, MembersFailed, SourceError
 from tar_gateway.fetchers import FIRST, GROWTH, LATE, PATIENT, Fetchers, Waiting
 from tar_gateway.layout import Layout, Member
@@ -25,7 +26,10 @@ _LARGEST = 2**62
 
 
 class Plan:
-    """What is known of a bundle before its first byte. Whoever holds it closes it."""
+    """What is known of a bundle before its first byte. Whoever holds it closes it.
+
+    ``cancellation`` is the caller's, and this plan's alone.
+    """
 
     def __init__(
         self,
@@ -45,6 +49,7 @@ class Plan:
         self._spooled = spooled
         self.bundle = bundle
         self.tally = caller.tally
+        self.cancellation = caller.cancellation
         self.layout = layout or Layout(
             [
                 Member(requested.name, stat.size, stat.mtime, validator=stat.validator)
@@ -65,7 +70,8 @@ class Plan:
         return index in self._spooled or (validator is not None and validator.strong)
 
     def close(self) -> None:
-        """Give back what was set aside. May be called again."""
+        """Give back what was set aside, and end what is being asked. May be called again."""
+        self.cancellation.cancel()
         for spooled in self._spooled.values():
             spooled.close()
 
@@ -89,12 +95,15 @@ class Planner:
         # The largest bundle fits, so that any can be read range by range.
         self._remembered = Remembered[_Surveyed](settings.plan_memory, settings.max_members)
 
-    def plan(self, bundle: Bundle, caller: Caller, unwanted: threading.Event | None = None) -> Plan:
-        """Ask about every member, until ``unwanted`` is set.
+    def plan(
+        self, bundle: Bundle, caller: Caller, cancellation: Cancellation | None = None
+    ) -> Plan:
+        """Ask about every member, until ``cancellation`` is cancelled, which is the plan's own.
 
         Raises `MembersFailed`, which names all that can't be had, `ContentTooLarge`, or
         `ClientLeft`.
         """
+        caller = replace(caller, cancellation=cancellation or Cancellation())
         limits = self._limits(bundle)
         if len(bundle.members) > limits.members:
             raise ContentTooLarge(f"there are more than the {limits.members} members allowed")
@@ -104,9 +113,11 @@ class Planner:
         survey = _Survey(self, bundle.members, caller)
         try:
             if self._source.is_concurrent(caller):
-                survey.run(self._fetchers, unwanted or threading.Event())
+                survey.run(self._fetchers)
             else:
                 survey.run_alone()
+            if caller.cancellation.is_cancelled:
+                raise ClientLeft
             stats = survey.stats()
             limit = int(min(limits.size, _LARGEST))
             # Before the layout, whose offsets have 64 bits.
@@ -140,6 +151,7 @@ class Planner:
         surveyed = None if key is None else self._remembered.recall(key)
         if surveyed is None:
             return None
+        caller = replace(caller, cancellation=Cancellation())
         return Plan(self._source, caller, bundle, surveyed.stats, {}, layout=surveyed.layout)
 
     def _key(self, bundle: Bundle, caller: Caller) -> bytes | None:
@@ -162,26 +174,26 @@ class Planner:
         return self._settings.plan_timeout
 
     def ask(
-        self, member: Requested, caller: Caller, deadline: float, abandoned: threading.Event
+        self, member: Requested, caller: Caller, deadline: float
     ) -> tuple[Stat, Spooled | None]:
-        """Ask about one member, and set it aside where that is the only way to its size.
-
-        Nothing is asked again once ``abandoned`` is set.
-        """
-        permit = self._permit
+        """Ask about one member, and set it aside where that is the only way to its size."""
+        permit, cancellation = self._permit, caller.cancellation
         if permit is not None and not member.is_directory:  # of which nothing is fetched
-            self._retry.call(lambda: permit(member.reference, caller), deadline, stopped=abandoned)
+            self._retry.call(
+                lambda: permit(member.reference, caller), deadline, stopped=cancellation.event
+            )
         if member.size is not None:
             return Stat(member.size, 0, None), None
 
         def ask() -> tuple[Stat, Spooled | None]:
             stat = self._source.stat(member.reference, caller)
             if isinstance(stat, Unsized):
-                spooled = self._spool.hold(stat.content, deadline)
+                with cancellation.ending(stat.content.stop):
+                    spooled = self._spool.hold(stat.content, deadline)
                 return Stat(spooled.size, stat.mtime, None), spooled
             return stat, None
 
-        return self._retry.call(ask, deadline, caller.tally, abandoned)
+        return self._retry.call(ask, deadline, caller.tally, cancellation.event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,28 +218,25 @@ class _Survey:
         self._lock = threading.Lock()
         self._left = len(members)
         self._done = threading.Event()
-        self._abandoned = threading.Event()
+        self._abandoned = False
         self._fetchers: Fetchers | None = None
         self._workers = 0
         self._waiting = Waiting()
         self.spooled: dict[int, Spooled] = {}
 
-    def run(self, fetchers: Fetchers, unwanted: threading.Event) -> None:
-        """Let threads work the questions off, and wait for that or the deadline.
-
-        Raises `ClientLeft` once ``unwanted`` is set.
-        """
+    def run(self, fetchers: Fetchers) -> None:
+        """Let threads work the questions off, and wait for that, the deadline or a cancelling."""
         self._fetchers = fetchers
         self._set_to_work(FIRST)
         left = self._left
         while not self._done.wait(LATE if self._may_grow() else PATIENT):
-            if unwanted.is_set():
-                raise ClientLeft
+            if self._caller.cancellation.is_cancelled:
+                return
             with self._lock:
                 answered, left = left - self._left, self._left
                 if time.monotonic() > self._deadline:
                     if left:
-                        self._abandoned.set()
+                        self._abandoned = True
                     return
             if answered < self._workers:
                 self._set_to_work(self._workers * GROWTH)
@@ -237,7 +246,7 @@ class _Survey:
         for index in self._next:
             if time.monotonic() > self._deadline:
                 with self._lock:
-                    self._abandoned.set()
+                    self._abandoned = True
                 return
             self._ask(index)
 
@@ -258,7 +267,7 @@ class _Survey:
     def _step(self) -> bool:
         """Ask about the next member in some thread; tells whether there was any."""
         with self._lock:
-            index = None if self._abandoned.is_set() else next(self._next, None)
+            index = None if self._abandoned else next(self._next, None)
         if index is None:
             return False
         count = self._workers
@@ -290,8 +299,9 @@ class _Survey:
 
     def abandon(self) -> None:
         """Ask nothing more, and give back what was set aside, now or by threads still busy."""
+        self._caller.cancellation.cancel()
         with self._lock:
-            self._abandoned.set()
+            self._abandoned = True
             spooled, self.spooled = self.spooled, {}
         for each in spooled.values():
             each.close()
@@ -300,15 +310,13 @@ class _Survey:
         found: Stat | SourceError | None = None
         spooled: Spooled | None = None
         try:
-            found, spooled = self._planner.ask(
-                self._members[index], self._caller, self._deadline, self._abandoned
-            )
+            found, spooled = self._planner.ask(self._members[index], self._caller, self._deadline)
         except SourceError as error:
             found = error
         except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
             self._defect = error
         with self._lock:
-            if not self._abandoned.is_set():
+            if not self._abandoned:
                 self._found[index] = found
                 self._left -= 1
                 if spooled is not None:

@@ -16,7 +16,6 @@ from tar_gateway.sources.data import DataMembers
 
 # Data is as fast as it is: nobody else would give it faster.
 _SETTINGS = Settings(min_read_rate=0, retries=0)
-_NOBODY = Caller()
 
 
 class TarStream:
@@ -44,8 +43,9 @@ class TarStream:
         _check(listed)
         self._source = DataMembers(listed)
         bundle = Bundle(tuple(Requested(member.name, member.name) for member in listed), "")
-        stats = [self._source.stat(requested.reference, _NOBODY) for requested in bundle.members]
-        plan = Plan(self._source, _NOBODY, bundle, stats, {})
+        nobody = Caller()
+        stats = [self._source.stat(requested.reference, nobody) for requested in bundle.members]
+        plan = Plan(self._source, nobody, bundle, stats, {})
         stop = plan.layout.size if stop is None else stop
         if not 0 <= start <= stop <= plan.layout.size:
             raise ValueError(f"{start}-{stop} is outside an archive of {plan.layout.size} bytes")
@@ -72,9 +72,10 @@ class TarStream:
             self._source.close()
 
     def _check_empty(self, requested: Requested) -> None:
-        stat = self._source.stat(requested.reference, _NOBODY)
+        nobody = Caller()
+        stat = self._source.stat(requested.reference, nobody)
         try:
-            with closing(self._source.open(requested.reference, 0, 0, stat, _NOBODY)) as content:
+            with closing(self._source.open(requested.reference, 0, 0, stat, nobody)) as content:
                 if content.read(1):
                     raise SourceError("it is longer than was promised")
         except SourceError as error:

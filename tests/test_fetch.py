@@ -39,9 +39,16 @@ def source_of(*given: BaseException | Sequence[Step], validator: Validator | Non
 
 
 def fetch_of(
-    source: MemorySource, start: int = 0, stop: int = 10, retries: int = 2, pace: Pace = NO_PACE
+    source: MemorySource,
+    start: int = 0,
+    stop: int = 10,
+    *,
+    retries: int = 2,
+    pace: Pace = NO_PACE,
+    plan: Plan | None = None,
 ) -> Fetch:
-    return Fetch(plan_of(source), 0, start, stop, retry=Retry(retries, 0.1, 0), pace=pace)
+    plan = plan or plan_of(source)
+    return Fetch(plan, 0, start, stop, retry=Retry(retries, 0.1, 0), pace=pace)
 
 
 def read_all(fetch: Fetch, limit: int = 100) -> bytes:
@@ -186,14 +193,15 @@ def test_what_was_set_aside_is_read_from_there():
     plan.close()
 
 
-# --- stopping -----------------------------------------------------------------------------------
+# --- cancelling ---------------------------------------------------------------------------------
 
 
-def test_a_stopped_fetch_stops_its_content_and_asks_for_nothing_again(pauses: list[float]):
+def test_a_cancelled_fetch_stops_its_content_and_asks_for_nothing_again(pauses: list[float]):
     source = source_of([b"01", broken()])
-    fetch = fetch_of(source)
+    plan = plan_of(source)
+    fetch = fetch_of(source, plan=plan)
     assert fetch.read(10) == b"01"
-    fetch.stop()
+    plan.cancellation.cancel()
     with pytest.raises(SourceError, match="it broke"):
         fetch.read(10)
     assert source.contents[0].stops == 1
@@ -201,12 +209,23 @@ def test_a_stopped_fetch_stops_its_content_and_asks_for_nothing_again(pauses: li
     assert source.held == 0
 
 
-def test_stopping_after_closing_changes_nothing():
+def test_what_is_opened_after_the_cancelling_is_stopped_at_once():
     source = source_of()
-    fetch = fetch_of(source)
+    plan = plan_of(source)
+    plan.cancellation.cancel()
+    fetch = fetch_of(source, plan=plan)
+    fetch.open()
+    assert source.contents[0].stops == 1
+    fetch.close()
+
+
+def test_cancelling_after_closing_changes_nothing():
+    source = source_of()
+    plan = plan_of(source)
+    fetch = fetch_of(source, plan=plan)
     fetch.open()
     fetch.close()
-    fetch.stop()
+    plan.cancellation.cancel()
     assert source.contents[0].stops == 0
 
 

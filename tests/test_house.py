@@ -25,6 +25,7 @@ ROOMS = {
     },
     "sources": {
         "tally",
+        "cancellation",
         "retry",
         "locations",
         "sources",

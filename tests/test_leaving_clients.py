@@ -38,12 +38,12 @@ class Files:
         self._lock = threading.Lock()
         self.server = stack.enter_context(Scripted())
         self._never = threading.Event()
-        self.released = threading.Event()
         self.on("/small", File(b"small"))
         self.on("/large", File(LARGE))
         self.on("/silent", answer(HALF, 'ETag: "1"', length=2 * len(HALF), then=self._stall))
         self.on("/silent-untold", self._silent_untold)
         self.on("/mute", self._mute)
+        self.on("/told", self._told)
         self.hesitating = 0
         self.on("/hesitant", self._hesitant)
 
@@ -71,7 +71,12 @@ class Files:
         return answer(b"", status="503 Service Unavailable")(wire)
 
     def _mute(self, wire: Wire) -> None:
-        wire.stall(self.released)
+        wire.stall(self._never)
+
+    def _told(self, wire: Wire) -> None:
+        if wire.request.method == "HEAD":
+            return answer(b"", 'ETag: "1"', length=5)(wire)
+        return wire.stall(self._never)
 
     def _silent_untold(self, wire: Wire) -> None:
         head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -190,13 +195,25 @@ def test_clients_that_leave_while_the_upstream_is_silent_are_noticed(site: Site)
         assert all(clients.map(Site.is_served, [site] * site.room))
 
 
-def test_a_client_that_leaves_before_the_sizes_are_known_is_noticed(site: Site):
-    members = "".join(f"&bundle=mute{number}" for number in range(200))
-    with site.asked("/?bundle=mute" + members) as asked:
+# At which request the upstream begins to say nothing at all.
+MUTE = {
+    "many sizes": "/?bundle=mute" + "".join(f"&bundle=mute{number}" for number in range(200)),
+    "the first member": "/?bundle=told",
+    "a member fetched ahead": "/?bundle=small&bundle=told",
+    "a list": "/?bundle&manifest=told",
+    "a plain file": "/mute",
+}
+
+
+@pytest.mark.parametrize("target", MUTE.values(), ids=MUTE)
+def test_what_nobody_waits_for_any_more_is_not_waited_for_at_the_upstream(target: str, site: Site):
+    with site.asked(target) as asked:
         wait_until(lambda: site.files.at_work > 0, "a question to the upstream")
         asked.leave(by_reset=False)
-        assert seconds_until(asked.has_left, "the end of the wait") < NOTICED
-    site.files.released.set()  # or the threads that ask would hold up the worker's end
+        assert seconds_until(lambda: site.files.at_work == 0, "its release") < NOTICED
+    if "bundle" in target:  # a plain file that nobody waits for leaves no line
+        wait_until(asked.has_left, "the line in the log")
+    assert site.is_served()
 
 
 @pytest.mark.parametrize("target", ["/hesitant", "/?bundle=hesitant"])

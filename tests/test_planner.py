@@ -44,7 +44,7 @@ class Asked:
         return caller.headers
 
     def stat(self, path: str, caller: Caller) -> Stat | Unsized:
-        assert caller is NOBODY
+        assert caller == NOBODY
         with self._lock:
             self.paths.append(path)
             self._now += 1
@@ -302,7 +302,7 @@ class Spooling:
         return caller.headers
 
     def stat(self, path: str, caller: Caller) -> Stat | Unsized:
-        assert caller is NOBODY
+        assert caller == NOBODY
         if path == "missing":
             raise missing()
         if path == "defect":

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self, runtime_checkable
 
+from tar_gateway.cancellation import Cancellation
 from tar_gateway.settings import Settings
 from tar_gateway.tally import Tally
 from tar_gateway.validators import Validator
@@ -20,12 +21,15 @@ class Caller:
 
     ``headers`` go along with every request for a member; ``environ`` is the WSGI request that
     asked for the bundle, for a source that makes others of it. They hold credentials, so they
-    never show in a `repr`. ``tally`` counts what is asked.
+    never show in a `repr`. ``tally`` counts what is asked, and ``cancellation`` ends what is being
+    asked: once it is cancelled, a `Source` that waits for an answer raises `Cancelled`, where it
+    can.
     """
 
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     environ: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     tally: Tally = field(default_factory=Tally, repr=False, compare=False)
+    cancellation: Cancellation = field(default_factory=Cancellation, repr=False, compare=False)
 
 
 # Asks whether a caller may have the file at a path, which is one as a `Source` is given. Raises

@@ -11,6 +11,7 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from tar_gateway.sources.arrived import arrived
 from tar_gateway.sources.message import END, LONGEST_HEAD, BadMessage, Head, read_head
@@ -92,8 +93,10 @@ class Connection:
 
     def stop(self) -> None:
         """Make a read that waits, in another thread, see the end."""
-        # Not TLS's own way, which would take what is still there for bytes in the clear.
-        socket.socket.shutdown(self._wire, socket.SHUT_RDWR)
+        # Not TLS's own way, which would take what is still there for bytes in the clear. The
+        # other side may have ended it meanwhile.
+        with suppress(OSError):
+            socket.socket.shutdown(self._wire, socket.SHUT_RDWR)
 
     def _head(self, method: str) -> Head:
         deadline = None

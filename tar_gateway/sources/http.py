@@ -8,6 +8,7 @@ import re
 from contextlib import closing
 from typing import Protocol
 
+from tar_gateway.cancellation import Cancellation
 from tar_gateway.errors import MemberChanged, SourceError
 from tar_gateway.headers import SENDFILE
 from tar_gateway.sources import Caller, Content, Source, Stat, Unsized
@@ -37,10 +38,18 @@ class Exchange(Protocol):
 class FileServer(Source, Protocol):
     """A `Source` that takes plain requests as well: a server of files, or several as one."""
 
-    def forward(self, method: str, path: str, query: str, headers: Headers) -> Answer:
+    def forward(
+        self,
+        method: str,
+        path: str,
+        query: str,
+        headers: Headers,
+        cancellation: Cancellation | None = None,
+    ) -> Answer:
         """Pass a plain request on, and give the answer as it is. Raises `SourceError`.
 
-        ``path`` is a checked name, or a directory's with a slash at its end, or empty.
+        ``path`` is a checked name, or a directory's with a slash at its end, or empty. Once
+        ``cancellation`` is cancelled, raises `Cancelled`.
         """
         ...
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import reduce
 from types import MappingProxyType
 
+from tar_gateway.cancellation import Cancellation
 from tar_gateway.errors import SourceError
 from tar_gateway.names import url_path
 from tar_gateway.sources import Caller, Content, Limits, Stat, Unsized
@@ -63,10 +64,18 @@ class Locations:
         route = self._of_reference(path)
         return route.server.open(path.removeprefix(route.quoted), start, stop, stat, caller)
 
-    def forward(self, method: str, path: str, query: str, headers: Headers) -> Answer:
+    def forward(
+        self,
+        method: str,
+        path: str,
+        query: str,
+        headers: Headers,
+        cancellation: Cancellation | None = None,
+    ) -> Answer:
         """Pass a plain request on to the server that its path belongs to."""
         route = self._of_path(path)
-        return route.server.forward(method, path.removeprefix(route.prefix), query, headers)
+        below = path.removeprefix(route.prefix)
+        return route.server.forward(method, below, query, headers, cancellation)
 
     def location(self, url: str, path: str) -> str | None:
         """Give the path that a ``Location`` points to, as the server of ``path`` means it."""

@@ -11,7 +11,6 @@ import ssl
 import threading
 import time
 from collections import deque
-from contextlib import suppress
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
@@ -19,7 +18,8 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, SSLError
 
-from tar_gateway.errors import SourceError
+from tar_gateway.cancellation import Cancellation
+from tar_gateway.errors import Cancelled, SourceError
 from tar_gateway.settings import Settings
 from tar_gateway.sources.answer import Answer, Headers
 from tar_gateway.sources.connection import Chunked, Connection, Measured
@@ -68,14 +68,23 @@ class Origin:
             self._pool = _PlainPool(parts.hostname, parts.port, maxsize=_KEPT)
 
     def request(
-        self, method: str, target: str, headers: Headers, timeout: float | None = None
+        self,
+        method: str,
+        target: str,
+        headers: Headers,
+        *,
+        timeout: float | None = None,
+        cancellation: Cancellation | None = None,
     ) -> Answer:
         """Send one request, and give the answer once its headers are there.
 
         ``target`` is the path and query as they are sent; ``timeout`` is in seconds, for the
         answer's headers, and comes before the settings. Redirects are answers like any other.
-        Raises `SourceError` when there is no answer.
+        Raises `SourceError` when there is no answer, `Cancelled` once ``cancellation`` is.
         """
+        cancellation = cancellation or Cancellation()
+        if cancellation.is_cancelled:
+            raise Cancelled
         given = {name.lower() for name, _ in headers}
         sent = {name: value for name, value in _OWN_HEADERS.items() if name.lower() not in given}
         sent.update(headers)
@@ -88,11 +97,14 @@ class Origin:
                     pooled.wire.give(self._settings.read_timeout)
                 else:
                     pooled.wire.give(max(_LEAST, timeout - (time.monotonic() - began)))
-                head = pooled.wire.ask(method, request)
+                with cancellation.ending(pooled.wire.stop):
+                    head = pooled.wire.ask(method, request)
             except BaseException:
                 self.drop(pooled)
                 raise
         except (HTTPError, OSError, ValueError, BadMessage) as error:
+            if cancellation.is_cancelled:
+                raise Cancelled from error
             raise _fault(error, self._called) from error
         if not 200 <= head.status < 600:
             self.drop(pooled)
@@ -233,7 +245,7 @@ class _Content:
             raise self._origin.fault(error) from error
 
     def stop(self) -> None:
-        with self._lock, suppress(OSError):  # the other side may have ended it meanwhile
+        with self._lock:
             if not self._given_back:
                 self._keeps = False
                 self._pooled.wire.stop()

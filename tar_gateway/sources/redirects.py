@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Final
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
+from tar_gateway.cancellation import Cancellation
 from tar_gateway.errors import SourceError
 from tar_gateway.settings import Settings
 from tar_gateway.sources.answer import Answer, Headers, let_go
@@ -37,12 +38,19 @@ class Redirects:
         self._origins: dict[str, Origin] = {}
         self._lock = threading.Lock()
 
-    def follow(self, answer: Answer, method: str, url: str, headers: Headers) -> Answer:
+    def follow(
+        self,
+        answer: Answer,
+        method: str,
+        url: str,
+        headers: Headers,
+        cancellation: Cancellation | None = None,
+    ) -> Answer:
         """Give the answer at the end of redirects, where ``answer`` is one; it came from ``url``.
 
         ``headers`` are sent to each host, so none of them may be a credential. A redirect to
         where it must not lead is given as it is. Raises `SourceError` for too many of them,
-        and where a host gives no answer.
+        and where a host gives no answer, `Cancelled` once ``cancellation`` is.
         """
         followed = 0
         while (place := self._place(answer, url)) is not None:
@@ -53,7 +61,8 @@ class Redirects:
             url = place.geturl()
             target = (place.path or "/") + ("?" + place.query if place.query else "")
             try:
-                answer = self._origin(place).request(method, target, headers)
+                origin = self._origin(place)
+                answer = origin.request(method, target, headers, cancellation=cancellation)
             except SourceError as error:
                 error.unreachable = False  # the upstream itself was there
                 raise

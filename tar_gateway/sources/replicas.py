@@ -9,6 +9,7 @@ from dataclasses import replace
 from hashlib import blake2b
 from typing import TypeVar
 
+from tar_gateway.cancellation import Cancellation
 from tar_gateway.errors import MemberChanged, SourceError
 from tar_gateway.names import url_path
 from tar_gateway.sources import Caller, Content, Stat, Unsized
@@ -69,7 +70,14 @@ class Replicas:
 
         return self._watched(self._first(path, open_at, of_one_version=True))
 
-    def forward(self, method: str, path: str, query: str, headers: Headers) -> Answer:
+    def forward(
+        self,
+        method: str,
+        path: str,
+        query: str,
+        headers: Headers,
+        cancellation: Cancellation | None = None,
+    ) -> Answer:
         """Pass a plain request on, to the next server where one answers that it is not able to.
 
         Raises `SourceError` where none answers; an answer that is no better at any other is
@@ -79,7 +87,7 @@ class Replicas:
 
         def ask(server: Upstream) -> Answer:
             nonlocal refused
-            answer = server.forward(method, path, query, headers)
+            answer = server.forward(method, path, query, headers, cancellation)
             if answer.status not in PASSING:
                 return answer
             if refused is None:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from urllib.parse import urlsplit
 
+from tar_gateway.cancellation import Cancellation
 from tar_gateway.names import url_path
 from tar_gateway.service_headers import read_service_headers
 from tar_gateway.settings import Settings
@@ -63,13 +64,23 @@ class Upstream:
         content = health.watch(lambda: members.open(path, start, stop, stat, caller))
         return health.watched(content)
 
-    def forward(self, method: str, path: str, query: str, headers: Headers) -> Answer:
+    def forward(
+        self,
+        method: str,
+        path: str,
+        query: str,
+        headers: Headers,
+        cancellation: Cancellation | None = None,
+    ) -> Answer:
         """Pass a plain request on, and give the answer as it is, redirects included.
 
-        ``path`` is a checked name, or a directory's with a slash at its end, or empty.
+        ``path`` is a checked name, or a directory's with a slash at its end, or empty. Raises
+        `SourceError` when there is no answer, `Cancelled` once ``cancellation`` is.
         """
         target = self._base + url_path(path) + ("?" + query if query else "")
-        answer = self.health.watch(lambda: self._request(method, target, headers))
+        answer = self.health.watch(
+            lambda: self._request(method, target, headers, cancellation=cancellation)
+        )
         return replace(answer, content=self.health.watched(answer.content))
 
     def reach(self) -> int:
@@ -112,11 +123,22 @@ class Upstream:
         self._redirects.close()
 
     def _ask(self, method: str, path: str, headers: Headers, caller: Caller) -> Answer:
-        answer = self._request(method, self._base + path, [*headers, *caller.headers])
-        return self._redirects.follow(answer, method, self.url + path, headers)
+        cancellation = caller.cancellation
+        sent = [*headers, *caller.headers]
+        answer = self._request(method, self._base + path, sent, cancellation=cancellation)
+        return self._redirects.follow(answer, method, self.url + path, headers, cancellation)
 
     def _request(
-        self, method: str, target: str, headers: Headers, timeout: float | None = None
+        self,
+        method: str,
+        target: str,
+        headers: Headers,
+        *,
+        timeout: float | None = None,
+        cancellation: Cancellation | None = None,
     ) -> Answer:
         others = [pair for pair in headers if pair[0].lower() not in self._own_names]
-        return self._origin.request(method, target, [*others, *self._own_headers], timeout)
+        sent = [*others, *self._own_headers]
+        return self._origin.request(
+            method, target, sent, timeout=timeout, cancellation=cancellation
+        )

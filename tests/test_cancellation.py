@@ -1,0 +1,165 @@
+"""Whatever a download waits for ends with it, and says nothing of who was waited for."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import pytest
+
+from tar_gateway import Settings, Upstream
+from tar_gateway.authority import Authority
+from tar_gateway.cancellation import Cancellation
+from tar_gateway.errors import Cancelled, SourceError
+from tar_gateway.sources import Caller, Stat
+from tar_gateway.sources.replicas import Replicas
+from tests.scripted import PATIENCE, Script, Scripted, answer, reset, stall
+
+NEVER = threading.Event()
+ENVIRON = {"REQUEST_METHOD": "GET", "PATH_INFO": "/a", "QUERY_STRING": ""}
+
+Ask = Callable[[Upstream, Caller], object]
+
+QUESTIONS: dict[str, Ask] = {
+    "a size": lambda upstream, caller: upstream.stat("a", caller),
+    "content": lambda upstream, caller: upstream.open("a", 0, 5, Stat(5, 0, None), caller),
+    "a plain file": lambda upstream, caller: upstream.forward(
+        "GET", "a", "", [], caller.cancellation
+    ),
+    "replicas": lambda upstream, caller: Replicas([upstream, upstream]).stat("a", caller),
+}
+
+
+def cancelled_in_the_midst(server: Scripted, cancellation: Cancellation, ask: Callable) -> None:
+    """Ask in a thread, cancel once the server has heard it, and expect the end of it."""
+    with ThreadPoolExecutor(1) as threads:
+        outcome = threads.submit(ask)
+        assert server.wait_for(lambda server: bool(server.requests))
+        cancellation.cancel()
+        assert isinstance(outcome.exception(PATIENCE), Cancelled)
+    assert server.wait_for(lambda server: server.open == 0)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("ask", QUESTIONS.values(), ids=QUESTIONS)
+@pytest.mark.parametrize(
+    "script",
+    [stall(NEVER), answer(b"", status="100 Continue", length=None, then=stall(NEVER))],
+    ids=["nothing comes", "something comes"],
+)
+def test_a_question_to_the_upstream_ends(ask: Ask, script: Script):
+    caller = Caller()
+    with (
+        Scripted({"/a": script}) as server,
+        closing(Upstream(server.url)) as upstream,
+    ):
+        cancelled_in_the_midst(server, caller.cancellation, lambda: ask(upstream, caller))
+        assert not upstream.health.is_failing
+
+
+def test_a_question_to_where_the_upstream_redirects_ends():
+    caller = Caller()
+    with Scripted({"/store": stall(NEVER)}) as store, Scripted() as server:
+        place = f"Location: {store.url}store"
+        server.on("/a", answer(b"", place, status="302 Found"))
+        hosts = [store.url.removeprefix("http://").rstrip("/")]
+        with closing(Upstream(server.url, Settings(redirect_hosts=hosts))) as upstream:
+            ask = lambda: upstream.stat("a", caller)  # noqa: E731
+            cancelled_in_the_midst(store, caller.cancellation, ask)
+            assert not upstream.health.is_failing
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["for a member", "for a plain file"])
+def test_a_question_to_the_authority_ends(plain: bool):
+    caller = Caller(environ=ENVIRON)
+    with (
+        Scripted({"/check": stall(NEVER)}) as server,
+        closing(Authority(server.url + "check", Settings())) as authority,
+    ):
+
+        def ask() -> None:
+            if plain:
+                authority.permit_plain(ENVIRON, caller.cancellation)
+            else:
+                authority.permit("a", caller)
+
+        cancelled_in_the_midst(server, caller.cancellation, ask)
+
+
+def test_an_upstream_that_fails_goes_on_failing():
+    caller = Caller()
+    with Scripted() as server, closing(Upstream(server.url)) as upstream:
+        server.on("/a", reset, stall(NEVER))
+        with pytest.raises(SourceError):
+            upstream.stat("a", caller)
+        server.requests.clear()
+        cancelled_in_the_midst(server, caller.cancellation, lambda: upstream.stat("a", caller))
+        assert upstream.health.is_failing
+
+
+def test_nothing_is_asked_once_it_is_cancelled():
+    caller = Caller()
+    caller.cancellation.cancel()
+    with Scripted({"/a": stall(NEVER)}) as server, closing(Upstream(server.url)) as upstream:
+        with pytest.raises(Cancelled):
+            upstream.stat("a", caller)
+        assert server.connections == 0
+
+
+# --- by itself ----------------------------------------------------------------------------------
+
+
+class Calls(list[str]):
+    def end(self) -> None:
+        self.append("end")
+
+
+@pytest.fixture
+def calls() -> Calls:
+    return Calls()
+
+
+def test_what_was_added_is_ended_once(calls: Calls):
+    cancellation = Cancellation()
+    cancellation.add(calls.end)
+    assert (calls, cancellation.is_cancelled) == ([], False)
+    cancellation.cancel()
+    cancellation.cancel()
+    assert (calls, cancellation.is_cancelled) == (["end"], True)
+
+
+def test_what_is_added_too_late_is_ended_at_once(calls: Calls):
+    cancellation = Cancellation()
+    cancellation.cancel()
+    cancellation.add(calls.end)
+    assert calls == ["end"]
+
+
+def test_what_was_removed_is_not_ended(calls: Calls):
+    cancellation = Cancellation()
+    with cancellation.ending(calls.end):
+        pass
+    cancellation.cancel()
+    assert calls == []
+
+
+def test_what_was_removed_while_others_were_being_ended_is_not_ended_afterwards():
+    """Its connection may be another download's by then."""
+    cancellation = Cancellation()
+    ending, removed = threading.Event(), threading.Event()
+    log: list[str] = []
+
+    def end() -> None:
+        ending.set()
+        assert not removed.wait(0.1), "it was removed in the middle of its end"
+        log.append("ended")
+
+    cancellation.add(end)
+    with ThreadPoolExecutor(1) as threads:
+        cancelled = threads.submit(cancellation.cancel)
+        assert ending.wait(PATIENCE)
+        cancellation.remove(end)
+        log.append("removed")
+        removed.set()
+        cancelled.result(PATIENCE)
+    assert log == ["ended", "removed"]
