@@ -39,7 +39,7 @@ SETTINGS = {"read_timeout": "0.5", "retry_pause": "0.01"}
 
 # What may grow in the second half of a run, by the straight line through its rounds. In the first
 # half allocators and pools find what they need.
-GROWTH = {"MiB": 6.0, "descriptors": 8.0, "threads": 4.0}
+GROWTH = {"MiB": 3.0, "descriptors": 8.0, "threads": 4.0}
 
 
 class Wrong(Exception):

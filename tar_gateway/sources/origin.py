@@ -97,8 +97,11 @@ class Origin:
                     pooled.wire.give(self._settings.read_timeout)
                 else:
                     pooled.wire.give(max(_LEAST, timeout - (time.monotonic() - began)))
-                with cancellation.ending(pooled.wire.stop):
+                cancellation.add(pooled.wire.stop)
+                try:
                     head = pooled.wire.ask(method, request)
+                finally:
+                    cancellation.remove(pooled.wire.stop)
             except BaseException:
                 self.drop(pooled)
                 raise
