@@ -1,8 +1,7 @@
 """The end of a download before its end: whoever waits for a source on its behalf is told."""
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 
 class Cancellation:
@@ -43,12 +42,3 @@ class Cancellation:
         """Have ``end`` called no more. It never is once this has returned."""
         with self._lock:
             self._ends.discard(end)
-
-    @contextmanager
-    def ending(self, end: Callable[[], None]) -> Iterator[None]:
-        """Have ``end`` called when it is cancelled within this context."""
-        self.add(end)
-        try:
-            yield
-        finally:
-            self.remove(end)

@@ -64,13 +64,10 @@ class Fetch:
         while self._content is None:
             self._waited, self._given = 0.0, 0
             try:
-                content = self._plan.open(self._index, self._position, self._stop)
+                self._content = self._plan.open(self._index, self._position, self._stop)
             except SourceError as error:
                 self._failed += 1
                 self._wait(self._failed, error)
-            else:
-                self._content = content
-                self._plan.cancellation.add(content.stop)
 
     def read(self, limit: int) -> bytes:
         """Give what is there, at least 1 byte and at most ``limit``; ``b""`` at the end.
@@ -103,7 +100,6 @@ class Fetch:
         """Give back what the source opened. May be called again."""
         if self._content is not None:
             content, self._content = self._content, None
-            self._plan.cancellation.remove(content.stop)
             content.close()
 
     def _check_length(self, block: bytes) -> None:

@@ -29,10 +29,7 @@ def read_manifest(
     cancellation = caller.cancellation
 
     def read() -> bytes:
-        with (
-            closing(_open(source, manifest.reference, caller, limit)) as content,
-            cancellation.ending(content.stop),
-        ):
+        with closing(_open(source, manifest.reference, caller, limit)) as content:
             return _read_all(content, limit)
 
     try:

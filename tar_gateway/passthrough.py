@@ -47,60 +47,60 @@ class PassThrough:
     def __call__(self, download: Download, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
         environ = download.environ
-        self._admit(environ)
+        gone = Cancellation()
+        self._admit(environ, gone)
         partly = wants_part(environ)
         if partly and concerns_archive(conditions_of(environ)):
-            listed = self._ask(download, "GET", conditions=False)
+            listed = self._ask(download, "GET", gone, conditions=False)
             if is_list(listed.headers) and may_list(listed.status, partly=False):
-                return self._archive(listed, download, start_response)
+                return self._archive(listed, download, start_response, gone)
             listed.content.close()
         method = environ["REQUEST_METHOD"]
-        answer = self._ask(download, method, conditions=True)
+        answer = self._ask(download, method, gone, conditions=True)
         if method == "HEAD" and knows_no_head(answer.status):
-            listed = self._ask(download, "GET", conditions=False)
+            listed = self._ask(download, "GET", gone, conditions=False)
             if is_list(listed.headers) and may_list(listed.status, partly=False):
                 answer.content.close()
-                return self._archive(listed, download, start_response)
+                return self._archive(listed, download, start_response, gone)
             listed.content.close()
         if not (is_list(answer.headers) and may_list(answer.status, partly=partly)):
-            return self._pass_on(answer, download, start_response)
+            return self._pass_on(answer, download, start_response, gone)
         if partly:
             # It answered to what is the archive's, so it is asked for the list itself.
             answer.content.close()
-            answer = self._ask(download, "GET", conditions=False)
+            answer = self._ask(download, "GET", gone, conditions=False)
             if not (is_list(answer.headers) and may_list(answer.status, partly=False)):
                 answer.content.close()
                 raise UpstreamFailed("the upstream lists its files only once", status=502)
-        return self._archive(answer, download, start_response)
+        return self._archive(answer, download, start_response, gone)
 
-    def _admit(self, environ: WSGIEnvironment) -> None:
+    def _admit(self, environ: WSGIEnvironment, gone: Cancellation) -> None:
         """Ask the authority, where there is one, before the upstream hears of the request."""
         authority = self._bundles.authority
         if authority is None:
             return
-        retry, cancellation = Retry.from_settings(self._settings), Cancellation()
+        retry = Retry.from_settings(self._settings)
         try:
-            with watched(environ, cancellation.cancel):
-                retry.call(
-                    lambda: authority.permit_plain(environ, cancellation),
-                    stopped=cancellation.event,
-                )
+            with watched(environ, gone.cancel):
+                retry.call(lambda: authority.permit_plain(environ, gone), stopped=gone.event)
         except SourceError as error:
-            if cancellation.is_cancelled:
+            if gone.is_cancelled:
                 raise ClientLeft from error
             if error.status in {401, 403}:
                 raise AccessDenied(status=error.status, challenge=error.challenge) from error
             raise UpstreamFailed(error.reason, status=error.status) from error
 
-    def _ask(self, download: Download, method: str, *, conditions: bool) -> Answer:
+    def _ask(
+        self, download: Download, method: str, gone: Cancellation, *, conditions: bool
+    ) -> Answer:
         environ, tally = download.environ, download.tally
         path, query = path_of(environ), query_of(environ)
         headers = passed_headers(environ, conditions=conditions)
-        retry, cancellation = Retry.from_settings(self._settings), Cancellation()
+        retry = Retry.from_settings(self._settings)
 
         def ask() -> Answer:
             try:
-                answer = self._upstream.forward(method, path, query, headers, cancellation)
+                answer = self._upstream.forward(method, path, query, headers, gone)
             except SourceError:
                 tally.asked(None)
                 raise
@@ -108,24 +108,24 @@ class PassThrough:
             return answer
 
         try:
-            with watched(environ, cancellation.cancel):
-                answer = retry.call(ask, tally=tally, stopped=cancellation.event)
+            with watched(environ, gone.cancel):
+                answer = retry.call(ask, tally=tally, stopped=gone.event)
         except SourceError as error:
-            if cancellation.is_cancelled:
+            if gone.is_cancelled:
                 raise ClientLeft from error
             raise UpstreamFailed(error.reason, status=error.status) from error
-        if cancellation.is_cancelled:
+        if gone.is_cancelled:
             answer.content.close()
             raise ClientLeft
         return answer
 
     def _pass_on(
-        self, answer: Answer, download: Download, start_response: StartResponse
+        self, answer: Answer, download: Download, start_response: StartResponse, gone: Cancellation
     ) -> Iterable[bytes]:
         environ = download.environ
         try:
             headers, length = _headers(answer, self._upstream, environ)
-            passed = _Passed(answer.content, path_of(environ))
+            passed = _Passed(answer.content, path_of(environ), gone)
             with watched(environ, passed.stop):
                 passed.prime()
             headers.append(("Server-Timing", download.timing()))
@@ -141,19 +141,14 @@ class PassThrough:
             raise
 
     def _archive(
-        self, answer: Answer, download: Download, start_response: StartResponse
+        self, answer: Answer, download: Download, start_response: StartResponse, gone: Cancellation
     ) -> Iterable[bytes]:
-        content, cancellation = answer.content, Cancellation()
-        with (
-            closing(content),
-            watched(download.environ, cancellation.cancel),
-            cancellation.ending(content.stop),
-        ):
+        with closing(answer.content), watched(download.environ, gone.cancel):
+            blocks = iter(lambda: answer.content.read(_READ_SIZE), b"")
             try:
-                blocks = iter(lambda: content.read(_READ_SIZE), b"")
                 body = join_list(blocks, self._settings.max_body)
             except SourceError as error:
-                if cancellation.is_cancelled:
+                if gone.is_cancelled:
                     raise ClientLeft from error
                 raise UpstreamFailed(error.reason, status=error.status) from error
         return self._bundles.answer_list(download, start_response, body, answer.headers)
@@ -162,10 +157,10 @@ class PassThrough:
 class _Passed:
     """An upstream's content block by block, each as soon as it is there."""
 
-    def __init__(self, content: Content, path: str) -> None:
+    def __init__(self, content: Content, path: str, gone: Cancellation) -> None:
         self._content = content
         self._path = path
-        self._stopped = False
+        self._gone = gone
         self._first: bytes | None = None
 
     def prime(self) -> None:
@@ -176,9 +171,9 @@ class _Passed:
         try:
             self._first = self._content.read(_READ_SIZE)
         except SourceError:
-            if not self._stopped:
+            if not self._gone.is_cancelled:
                 raise
-        if self._stopped:
+        if self._gone.is_cancelled:
             raise ClientLeft
 
     def __iter__(self) -> Iterator[bytes]:
@@ -189,19 +184,18 @@ class _Passed:
             first, self._first = self._first, None
             block = self._content.read(_READ_SIZE) if first is None else first
         except SourceError as error:
-            if not self._stopped:
+            if not self._gone.is_cancelled:
                 log.warning("broken off in the plain file %r: %s", self._path, error.reason)
             text = f"the plain file {self._path!r} failed: {error.reason}"
             raise BrokenOff(text, member=self._path, reason=error.reason) from error
-        if self._stopped:
+        if self._gone.is_cancelled:
             raise BrokenOff("the client has left")
         if not block:
             raise StopIteration
         return block
 
     def stop(self) -> None:
-        self._stopped = True
-        self._content.stop()
+        self._gone.cancel()
 
     def close(self) -> None:
         self._content.close()

@@ -188,8 +188,7 @@ class Planner:
         def ask() -> tuple[Stat, Spooled | None]:
             stat = self._source.stat(member.reference, caller)
             if isinstance(stat, Unsized):
-                with cancellation.ending(stat.content.stop):
-                    spooled = self._spool.hold(stat.content, deadline)
+                spooled = self._spool.hold(stat.content, deadline)
                 return Stat(spooled.size, stat.mtime, None), spooled
             return stat, None
 

@@ -101,8 +101,5 @@ class _Slice:
         self._position += len(block)
         return block
 
-    def stop(self) -> None:
-        """Do nothing: a file never waits."""
-
     def close(self) -> None:
         """Leave the file to the plan, which owns it."""

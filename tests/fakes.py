@@ -25,7 +25,6 @@ class Steps:
     def __init__(self, *steps: Step) -> None:
         self._steps = deque(steps)
         self.closes = 0
-        self.stops = 0
 
     @property
     def closed(self) -> bool:
@@ -41,9 +40,6 @@ class Steps:
         if len(step) > limit:
             self._steps.appendleft(step[limit:])
         return step[:limit]
-
-    def stop(self) -> None:
-        self.stops += 1
 
     def close(self) -> None:
         self.closes += 1

@@ -242,14 +242,13 @@ def test_a_source_that_breaks_its_word_never_makes_a_body_that_ends_cleanly(data
 # --- stopping ----------------------------------------------------------------------------------
 
 
-def test_a_body_stopped_within_a_member_stops_its_content(caplog: pytest.LogCaptureFixture):
+def test_a_body_stopped_within_a_member_asks_for_no_more_of_it(caplog: pytest.LogCaptureFixture):
     source = source_of(b"01", broken(), more=5)
     body = body_of(source)
     take(2)(body)
     body.stop()
     with pytest.raises(BrokenOff, match="has left"):
         next(body)
-    assert source.contents[0].stops == 1
     assert source.opened == [("a", 0, 10)]
     assert caplog.records == []
     body.close()
@@ -264,15 +263,6 @@ def test_a_body_stopped_between_members_opens_no_other():
         next(body)
     assert source.opened == []
     body.close()
-
-
-def test_stopping_a_closed_body_changes_nothing():
-    source = MemorySource(FILES)
-    body = body_of(source)
-    body.prime()
-    body.close()
-    body.stop()
-    assert source.contents[0].stops == 0
 
 
 # --- closing -----------------------------------------------------------------------------------

@@ -18,6 +18,8 @@ from tests.scripted import PATIENCE, Script, Scripted, answer, reset, stall
 NEVER = threading.Event()
 ENVIRON = {"REQUEST_METHOD": "GET", "PATH_INFO": "/a", "QUERY_STRING": ""}
 
+FIRST_OF_NINE = "Content-Range: bytes 0-0/9"
+
 Ask = Callable[[Upstream, Caller], object]
 
 QUESTIONS: dict[str, Ask] = {
@@ -45,7 +47,7 @@ def cancelled_in_the_midst(server: Scripted, cancellation: Cancellation, ask: Ca
 @pytest.mark.parametrize(
     "script",
     [stall(NEVER), answer(b"", status="100 Continue", length=None, then=stall(NEVER))],
-    ids=["nothing comes", "something comes"],
+    ids=["nothing comes", "no head comes"],
 )
 def test_a_question_to_the_upstream_ends(ask: Ask, script: Script):
     caller = Caller()
@@ -54,6 +56,39 @@ def test_a_question_to_the_upstream_ends(ask: Ask, script: Script):
         closing(Upstream(server.url)) as upstream,
     ):
         cancelled_in_the_midst(server, caller.cancellation, lambda: ask(upstream, caller))
+        assert not upstream.health.is_failing
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        answer(b"", FIRST_OF_NINE, status="206 Partial", length=1, then=stall(NEVER)),
+        answer(b"", status="503 Busy", length=5, then=stall(NEVER)),
+    ],
+    ids=["the byte that tells the size", "the text of an error"],
+)
+def test_what_is_read_of_an_answer_before_it_counts_ends_as_well(script: Script):
+    caller = Caller()
+    with Scripted() as server, closing(Upstream(server.url)) as upstream:
+        server.on("/a", answer(b"", status="405 No", length=None), script)
+        with ThreadPoolExecutor(1) as threads:
+            outcome = threads.submit(upstream.stat, "a", caller)
+            assert server.wait_for(lambda server: len(server.requests) == 2)
+            caller.cancellation.cancel()
+            assert isinstance(outcome.exception(PATIENCE), SourceError)
+        assert server.wait_for(lambda server: server.open == 0)
+
+
+@pytest.mark.parametrize("length", [9, None], ids=["of a told length", "of untold length"])
+def test_content_that_waits_ends_and_never_as_if_it_were_whole(length: int | None):
+    caller = Caller()
+    with (
+        Scripted({"/a": answer(b"begin", length=length, then=stall(NEVER))}) as server,
+        closing(Upstream(server.url)) as upstream,
+        closing(upstream.forward("GET", "a", "", [], caller.cancellation).content) as content,
+    ):
+        assert content.read(5) == b"begin"
+        cancelled_in_the_midst(server, caller.cancellation, lambda: content.read(5))
         assert not upstream.health.is_failing
 
 
@@ -137,8 +172,8 @@ def test_what_is_added_too_late_is_ended_at_once(calls: Calls):
 
 def test_what_was_removed_is_not_ended(calls: Calls):
     cancellation = Cancellation()
-    with cancellation.ending(calls.end):
-        pass
+    cancellation.add(calls.end)
+    cancellation.remove(calls.end)
     cancellation.cancel()
     assert calls == []
 

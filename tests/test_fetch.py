@@ -196,7 +196,7 @@ def test_what_was_set_aside_is_read_from_there():
 # --- cancelling ---------------------------------------------------------------------------------
 
 
-def test_a_cancelled_fetch_stops_its_content_and_asks_for_nothing_again(pauses: list[float]):
+def test_a_cancelled_fetch_asks_for_nothing_again(pauses: list[float]):
     source = source_of([b"01", broken()])
     plan = plan_of(source)
     fetch = fetch_of(source, plan=plan)
@@ -204,29 +204,8 @@ def test_a_cancelled_fetch_stops_its_content_and_asks_for_nothing_again(pauses: 
     plan.cancellation.cancel()
     with pytest.raises(SourceError, match="it broke"):
         fetch.read(10)
-    assert source.contents[0].stops == 1
     assert (starts(source), pauses) == ([0], [])
     assert source.held == 0
-
-
-def test_what_is_opened_after_the_cancelling_is_stopped_at_once():
-    source = source_of()
-    plan = plan_of(source)
-    plan.cancellation.cancel()
-    fetch = fetch_of(source, plan=plan)
-    fetch.open()
-    assert source.contents[0].stops == 1
-    fetch.close()
-
-
-def test_cancelling_after_closing_changes_nothing():
-    source = source_of()
-    plan = plan_of(source)
-    fetch = fetch_of(source, plan=plan)
-    fetch.open()
-    fetch.close()
-    plan.cancellation.cancel()
-    assert source.contents[0].stops == 0
 
 
 # --- the end of an answer -----------------------------------------------------------------------

@@ -9,7 +9,7 @@ from contextlib import closing
 import pytest
 
 from tar_gateway import Upstream
-from tar_gateway.errors import MembersFailed, SourceError
+from tar_gateway.errors import Cancelled, MembersFailed, SourceError
 from tar_gateway.fetchers import Fetchers
 from tar_gateway.planner import Planner
 from tar_gateway.settings import Settings
@@ -219,15 +219,11 @@ def test_a_content_that_breaks_is_a_failure_of_its_server(server: Server):
     assert server.health.is_failing
 
 
-def test_a_content_that_a_leaving_client_stopped_is_none(server: Server):
-    inner = Steps(broken())
-    content = server.health.watched(inner)
-    content.stop()
-    with pytest.raises(SourceError):
+def test_a_content_that_was_cancelled_is_none(server: Server):
+    content = server.health.watched(Steps(Cancelled()))
+    with pytest.raises(Cancelled):
         content.read(10)
-    content.close()
     assert not server.health.is_failing
-    assert (inner.stops, inner.closes) == (1, 1)
 
 
 def test_a_content_that_is_longer_than_promised_is_none(server: Server):

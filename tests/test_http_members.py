@@ -461,12 +461,6 @@ def test_a_content_never_gives_more_than_its_slice():
     assert [content.read(100), content.read(100), content.read(100)] == [b"01234", b"56", b""]
 
 
-def test_stopping_a_content_stops_the_answer():
-    table = Table(RANGE=WHOLE)
-    open_slice(table, 0, 7, TEN).stop()
-    assert table.contents[0].stops == 1
-
-
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [("7", 7.0), ("0", 0.0), ("-1", 0.0), ("1.5", 0.0), (DATE, 0.0), ("9" * 10, 0.0), ("", 0.0)],

@@ -147,11 +147,3 @@ def test_room_is_counted_right_by_many_threads():
     for thread in threads:
         thread.join()
     assert spool.used == 0
-
-
-def test_a_slice_never_waits_so_that_stopping_it_changes_nothing():
-    spooled = Spool(100).hold(Steps(b"0123456789"), math.inf)
-    content = spooled.open(0, 10)
-    content.stop()
-    assert read_all(content) == b"0123456789"
-    spooled.close()

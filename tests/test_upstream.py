@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tar_gateway.bundle import Requested
-from tar_gateway.errors import SettingsError, SourceError
+from tar_gateway.errors import Cancelled, SettingsError, SourceError
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Content, Stat, Unsized
 from tar_gateway.sources.upstream import Upstream
@@ -65,9 +65,11 @@ def read_until_fault(content: Content) -> tuple[bytes, SourceError]:
     raise AssertionError("there was no fault")
 
 
-def open_whole(upstream: Upstream, size: int, validator: bool = True) -> Content:
+def open_whole(
+    upstream: Upstream, size: int, validator: bool = True, caller: Caller = NOBODY
+) -> Content:
     stat = Stat(size, 0, STRONG if validator else None)
-    return upstream.open("a", 0, size, stat, NOBODY)
+    return upstream.open("a", 0, size, stat, caller)
 
 
 # --- what is sent ------------------------------------------------------------------------------
@@ -362,7 +364,7 @@ def test_bytes_that_drip_are_all_given():
         assert read_all(open_whole(upstream, 10, validator=False)) == TEN
 
 
-# --- stopping ----------------------------------------------------------------------------------
+# --- cancelling --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -372,27 +374,30 @@ def test_bytes_that_drip_are_all_given():
         pytest.param(answer(b"01234", length=None, then=stall(NEVER)), id="no length"),
     ],
 )
-def test_a_read_that_waits_is_ended_by_a_stop_from_another_thread(script: Script):
+def test_a_read_that_waits_is_ended_from_another_thread(script: Script):
+    caller = Caller()
     with serving(script) as (server, upstream):
-        content = open_whole(upstream, 10, validator=False)
+        content = open_whole(upstream, 10, validator=False, caller=caller)
         assert content.read(5)
         with ThreadPoolExecutor(1) as threads:
             outcome = threads.submit(read_until_fault, content)
-            content.stop()
+            caller.cancellation.cancel()
             assert outcome.exception(PATIENCE) is None
         assert server.wait_for(lambda server: server.open == 0)
-    assert outcome.result()[1].transient
+        assert not upstream.health.is_failing
+    assert isinstance(outcome.result()[1], Cancelled)
 
 
 @pytest.mark.parametrize("closed", [False, True])
-def test_stopping_what_has_ended_spares_the_connection(closed: bool):
+def test_cancelling_what_has_ended_spares_the_connection(closed: bool):
+    caller = Caller()
     with serving(File(DATA)) as (server, upstream):
-        content = open_whole(upstream, len(DATA))
+        content = open_whole(upstream, len(DATA), caller=caller)
         while content.read(64 * 1024):
             pass
         if closed:
             content.close()
-        content.stop()
+        caller.cancellation.cancel()
         whole(upstream)
         content.close()
         assert server.connections == 1

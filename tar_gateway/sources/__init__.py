@@ -22,8 +22,8 @@ class Caller:
     ``headers`` go along with every request for a member; ``environ`` is the WSGI request that
     asked for the bundle, for a source that makes others of it. They hold credentials, so they
     never show in a `repr`. ``tally`` counts what is asked, and ``cancellation`` ends what is being
-    asked: once it is cancelled, a `Source` that waits for an answer raises `Cancelled`, where it
-    can.
+    asked: once it is cancelled, a `Source` that waits, and a `Content` of it, raise `Cancelled`,
+    where that can be done.
     """
 
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
@@ -45,10 +45,6 @@ class Content(Protocol):
 
         Waits only while nothing is there. Raises `SourceError` when the bytes stop coming.
         """
-        ...
-
-    def stop(self) -> None:
-        """Make a `read` that waits, in another thread, raise at once, where that can be done."""
         ...
 
     def close(self) -> None:

@@ -99,9 +99,6 @@ class _DataContent:
             self._left -= len(given)
         return bytes(given)
 
-    def stop(self) -> None:
-        """Do nothing: there is nobody that is waited for."""
-
     def close(self) -> None:
         if not self._closed:
             self._closed = True

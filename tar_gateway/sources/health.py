@@ -171,16 +171,15 @@ class Watched:
         self._window = window
         self._given = 0
         self._waited = 0.0
-        self._stopped = False
 
     def read(self, limit: int) -> bytes:
         """Give what is there. Raises `SourceError` when the bytes stop coming."""
         before = time.monotonic()
         try:
             block = self._content.read(limit)
+        except Cancelled:
+            raise
         except SourceError as error:
-            if self._stopped:
-                raise  # it is nobody's failure that the client has left
             known = self._noted(error)
             if known is error:
                 raise
@@ -192,11 +191,6 @@ class Watched:
                 self._noted(SourceError("it comes too slowly", status=504, transient=True))
             self._given, self._waited = 0, 0.0
         return block
-
-    def stop(self) -> None:
-        """Pass the wish on."""
-        self._stopped = True
-        self._content.stop()
 
     def close(self) -> None:
         """Close the content itself."""

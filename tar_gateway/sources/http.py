@@ -246,10 +246,6 @@ class Promised:
         self._left -= len(block)
         return block
 
-    def stop(self) -> None:
-        """Pass the wish on."""
-        self._content.stop()
-
     def close(self) -> None:
         """Close the content itself."""
         self._content.close()

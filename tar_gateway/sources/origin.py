@@ -8,7 +8,6 @@ times as much.
 
 import queue
 import ssl
-import threading
 import time
 from collections import deque
 from typing import Any, Final, cast
@@ -80,7 +79,8 @@ class Origin:
 
         ``target`` is the path and query as they are sent; ``timeout`` is in seconds, for the
         answer's headers, and comes before the settings. Redirects are answers like any other.
-        Raises `SourceError` when there is no answer, `Cancelled` once ``cancellation`` is.
+        Raises `SourceError` when there is no answer. Once ``cancellation`` is cancelled,
+        `Cancelled` is what this and the content's reads raise, also where they are waiting.
         """
         cancellation = cancellation or Cancellation()
         if cancellation.is_cancelled:
@@ -98,34 +98,28 @@ class Origin:
                 else:
                     pooled.wire.give(max(_LEAST, timeout - (time.monotonic() - began)))
                 cancellation.add(pooled.wire.stop)
-                try:
-                    head = pooled.wire.ask(method, request)
-                finally:
-                    cancellation.remove(pooled.wire.stop)
+                head = pooled.wire.ask(method, request)
             except BaseException:
-                self.drop(pooled)
+                self.give_back(pooled, cancellation, keep=False)
                 raise
         except (HTTPError, OSError, ValueError, BadMessage) as error:
-            if cancellation.is_cancelled:
-                raise Cancelled from error
-            raise _fault(error, self._called) from error
+            raise self.fault(error, cancellation) from error
         if not 200 <= head.status < 600:
-            self.drop(pooled)
+            self.give_back(pooled, cancellation, keep=False)
             raise SourceError(f"{self._called} answered with the status {head.status}")
-        return Answer(head.status, head.fields, _Content(self, pooled, head))
+        return Answer(head.status, head.fields, _Content(self, pooled, head, cancellation))
 
-    def keep(self, pooled: "_Pooled") -> None:
-        """Take a connection back whose answer was read to its end."""
+    def give_back(self, pooled: "_Pooled", cancellation: Cancellation, *, keep: bool) -> None:
+        """Take a connection back; one that is not worth keeping has a place in the pool, too."""
+        # First, for it may be somebody else's from then on.
+        cancellation.remove(pooled.wire.stop)
+        if not keep:
+            pooled.close()
         self._pool._put_conn(pooled)
 
-    def drop(self, pooled: "_Pooled") -> None:
-        """Take a connection back that is of no use any more: its place in the pool is."""
-        pooled.close()
-        self._pool._put_conn(pooled)
-
-    def fault(self, error: Exception) -> SourceError:
+    def fault(self, error: Exception, cancellation: Cancellation) -> SourceError:
         """Say what went wrong in the words of an answer."""
-        return _fault(error, self._called)
+        return Cancelled() if cancellation.is_cancelled else _fault(error, self._called)
 
     def close(self) -> None:
         """Close the connections that are not in use."""
@@ -141,7 +135,8 @@ class Origin:
                 assert pooled.sock is not None
                 pooled.wire = Connection(pooled.sock, timeout)
             except BaseException:
-                self.drop(pooled)
+                pooled.close()
+                self._pool._put_conn(pooled)
                 raise
         return pooled
 
@@ -227,14 +222,14 @@ def _host_field(host: str, port: int | None, usual: int) -> str:
 class _Content:
     """An answer's bytes; its connection goes back to the origin once all were read."""
 
-    def __init__(self, origin: Origin, pooled: _Pooled, head: Head) -> None:
+    def __init__(
+        self, origin: Origin, pooled: _Pooled, head: Head, cancellation: Cancellation
+    ) -> None:
         self._origin = origin
         self._pooled = pooled
+        self._cancellation = cancellation
         self._keeps = head.keeps
         self._given_back = False
-        # A stop may come from another thread just as the last byte is read, and the
-        # connection is somebody else's from then on.
-        self._lock = threading.Lock()
         self._content = (
             Chunked(pooled.wire, self._release)
             if head.chunked
@@ -243,15 +238,12 @@ class _Content:
 
     def read(self, limit: int) -> bytes:
         try:
-            return self._content.read(limit)
+            block = self._content.read(limit)
         except (OSError, BadMessage) as error:
-            raise self._origin.fault(error) from error
-
-    def stop(self) -> None:
-        with self._lock:
-            if not self._given_back:
-                self._keeps = False
-                self._pooled.wire.stop()
+            raise self._origin.fault(error, self._cancellation) from error
+        if not block and self._cancellation.is_cancelled:
+            raise Cancelled  # the end may be the one that was made so
+        return block
 
     def close(self) -> None:
         self._give_back(read=False)
@@ -260,14 +252,10 @@ class _Content:
         self._give_back(read=True)
 
     def _give_back(self, *, read: bool) -> None:
-        with self._lock:
-            if self._given_back:
-                return
+        if not self._given_back:
             self._given_back = True
-        if read and self._keeps:
-            self._origin.keep(self._pooled)
-        else:
-            self._origin.drop(self._pooled)
+            keep = read and self._keeps
+            self._origin.give_back(self._pooled, self._cancellation, keep=keep)
 
 
 # How a TLS connection tells that the other side has ended it.

@@ -180,9 +180,6 @@ class AppAnswer:
         block, self._rest = self._rest[:limit], self._rest[limit:]
         return bytes(block)
 
-    def stop(self) -> None:
-        """Do nothing: an application that is under way can't be interrupted."""
-
     def close(self) -> None:
         """Close the application's iterable, once."""
         if not self._closed:
