@@ -2,17 +2,21 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 
 class Cancellation:
-    """Ends what one plan waits for, in whichever threads. Cancelled once, and for good."""
+    """Ends what one plan waits for, in whichever threads. Cancelled once, and for good.
+
+    Adding and removing take no lock, for many threads do so for every small file, and would hand
+    it to each other. Whoever takes an end out of the dict, in one step, is the one to make it.
+    """
 
     def __init__(self) -> None:
         self.event = threading.Event()
         """Set once it is cancelled, for those who wait for time to pass."""
-        # Held while an end is made: what was removed is somebody else's from then on.
-        self._lock = threading.Lock()
-        self._ends: set[Callable[[], None]] = set()
+        self._ends: dict[Callable[[], None], None] = {}
+        self._lock = threading.Lock()  # held while ends are made
 
     @property
     def is_cancelled(self) -> bool:
@@ -23,22 +27,29 @@ class Cancellation:
         """Let everything end that was added and not removed. May be called again."""
         with self._lock:
             self.event.set()
-            ends, self._ends = self._ends, set()
-            for end in ends:
-                end()
+            with suppress(KeyError):  # it is empty
+                while True:
+                    end, _ = self._ends.popitem()
+                    end()
 
     def add(self, end: Callable[[], None]) -> None:
         """Have ``end`` called, from another thread, on cancelling; at once where that has been.
 
         It must neither wait nor raise, and is told apart from others by equality.
         """
-        with self._lock:
-            if self.event.is_set():
-                end()
-            else:
-                self._ends.add(end)
+        self._ends[end] = None
+        if self.event.is_set() and self._took(end):
+            end()
 
     def remove(self, end: Callable[[], None]) -> None:
         """Have ``end`` called no more. It never is once this has returned."""
-        with self._lock:
-            self._ends.discard(end)
+        if not self._took(end):
+            with self._lock:  # it may just be being called
+                pass
+
+    def _took(self, end: Callable[[], None]) -> bool:
+        try:
+            del self._ends[end]
+        except KeyError:
+            return False
+        return True
