@@ -19,7 +19,14 @@ from tar_gateway.environ import (
     query_of,
     wants_part,
 )
-from tar_gateway.errors import AccessDenied, BrokenOff, ClientLeft, SourceError, UpstreamFailed
+from tar_gateway.errors import (
+    AccessDenied,
+    BrokenOff,
+    Cancelled,
+    ClientLeft,
+    SourceError,
+    UpstreamFailed,
+)
 from tar_gateway.headers import end_to_end
 from tar_gateway.retry import Retry
 from tar_gateway.settings import Settings
@@ -101,6 +108,8 @@ class PassThrough:
         def ask() -> Answer:
             try:
                 answer = self._upstream.forward(method, path, query, headers, gone)
+            except Cancelled:  # which is no failure
+                raise
             except SourceError:
                 tally.asked(None)
                 raise

@@ -57,6 +57,7 @@ def test_a_question_to_the_upstream_ends(ask: Ask, script: Script):
     ):
         cancelled_in_the_midst(server, caller.cancellation, lambda: ask(upstream, caller))
         assert not upstream.health.is_failing
+        assert caller.tally.requests == {}, "it counts as no failure either"
 
 
 @pytest.mark.parametrize(
