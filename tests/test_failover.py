@@ -1,6 +1,7 @@
 """Several equivalent upstreams: what one can't give comes from the next, if it is the same."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -13,6 +14,7 @@ from tar_gateway import BrokenOff, Gateway, Replicas, Settings, TarStream, Upstr
 from tar_gateway.errors import MemberChanged, SourceError
 from tar_gateway.sources import Caller, Stat
 from tar_gateway.sources.answer import Answer
+from tar_gateway.sources.origin import REACH
 from tests.fakes import record_pauses
 from tests.scripted import (
     Fault,
@@ -432,6 +434,15 @@ def test_several_servers_are_there_as_long_as_one_is(pair: Group):
     pair.servers[1].on("/", close)
     with pytest.raises(SourceError):
         pair.replicas.reach()
+
+
+def test_a_server_that_is_silent_holds_up_nobody_who_looks(pair: Group):
+    for silent, other in (pair.servers, pair.servers[::-1]):
+        silent.on("/", stall(threading.Event()))
+        other.on("/", MISSING)
+        began = time.monotonic()
+        pair.replicas.reach()
+        assert time.monotonic() - began < REACH / 2
 
 
 def test_a_repr_says_which_servers(pair: Group):

@@ -5,6 +5,7 @@ is asked, in which order, and what a failure of one means while there are others
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from hashlib import blake2b
 from typing import TypeVar
@@ -113,8 +114,7 @@ class Replicas:
 
     def reach(self) -> None:
         """Tell whether any of them answers, within seconds. Raises `SourceError` otherwise."""
-        servers = sorted(self._servers, key=lambda server: server.health.is_failing)
-        reach_any(servers)
+        reach_any(self._servers)
 
     def close(self) -> None:
         """Close the connections that are not in use."""
@@ -168,15 +168,23 @@ class Replicas:
 
 
 def reach_any(servers: Iterable[FileServer]) -> None:
-    """Ask one after the other until one answers. Raises the last one's `SourceError`."""
+    """Ask all at once until one answers: one that is silent holds nobody up.
+
+    Raises a `SourceError` where none does.
+    """
     fault: SourceError | None = None
-    for server in servers:
-        try:
-            server.reach()
-        except SourceError as error:
-            fault = error
-        else:
-            return
+    servers = list(servers)
+    threads = ThreadPoolExecutor(max(1, len(servers)), "tar-gateway-reach")
+    try:
+        for asked in as_completed(threads.submit(server.reach) for server in servers):
+            try:
+                asked.result()
+            except SourceError as error:
+                fault = error
+            else:
+                return
+    finally:
+        threads.shutdown(wait=False)  # those that are still asked are so for seconds only
     if fault is not None:
         raise fault
 
