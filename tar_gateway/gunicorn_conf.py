@@ -10,10 +10,11 @@ import shutil
 import signal
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from tar_gateway import draining
 from tar_gateway.errors import SettingsError
+from tar_gateway.reloading import Reloading
 from tar_gateway.startup import checked_settings
 
 if TYPE_CHECKING:
@@ -75,13 +76,24 @@ accesslog = "-"
 logger_class = "tar_gateway.access_log.JsonLogger"
 
 
-def post_fork(_server: object, worker: "GatewayWorker") -> None:
+def post_fork(server: "Arbiter", worker: "GatewayWorker") -> None:
     """Tell the worker the gateway's settings; one of another class has no use for them."""
     worker.settings = _settings
+    _reloading_of(server).begin_worker(worker)
 
 
-def on_starting(_server: object) -> None:
-    """Listen to ``tar-gateway drain``, and let the workers share their counts."""
+def on_reload(server: "Arbiter") -> None:
+    """Let the master go on with its work while old workers end."""
+    _reloading_of(server).begin()
+
+
+def _reloading_of(server: "Arbiter") -> Reloading:
+    return cast(Reloading, server.reload)
+
+
+def on_starting(server: "Arbiter") -> None:
+    """Listen to ``tar-gateway drain``, reload our way, and let the workers share their counts."""
+    server.reload = Reloading(server, server.reload)  # type: ignore[method-assign]
     # Where the workers put their counts, so that each can show those of all. Set before one of
     # them imports the metrics' library, which looks for it then.
     if _COUNTS not in os.environ:
@@ -115,8 +127,9 @@ def when_ready(server: "Arbiter") -> None:
     server.log.info("Pages at: http://%s%s", bound, _settings.pages_prefix)
 
 
-def child_exit(_server: object, worker: "Worker") -> None:
+def child_exit(server: "Arbiter", worker: "Worker") -> None:
     """Forget what an ended worker had under way, as the metrics' library would."""
+    _reloading_of(server).forget(worker)
     for file in Path(os.environ[_COUNTS]).glob(f"gauge_live*_{worker.pid}.db"):
         file.unlink(missing_ok=True)
 
