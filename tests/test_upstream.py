@@ -1,5 +1,6 @@
 """The upstream over real sockets: what is sent, how faults are told, what the pool keeps."""
 
+import errno
 import socket
 import threading
 import tracemalloc
@@ -277,6 +278,19 @@ def test_an_upstream_that_refuses_connections_cannot_be_reached():
         upstream.stat("a", NOBODY)
     assert (caught.value.status, caught.value.transient) == (502, True)
     assert caught.value.unreachable
+
+
+def test_an_upstream_is_not_blamed_where_we_have_no_descriptor_left(monkeypatch):
+    def refused(*_: object) -> socket.socket:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with serving(File(DATA)) as (_, upstream):
+        monkeypatch.setattr(socket, "socket", refused)
+        with pytest.raises(SourceError, match="the gateway has no descriptor left") as caught:
+            upstream.stat("a", NOBODY)
+        monkeypatch.undo()
+    assert caught.value.transient
+    assert not caught.value.unreachable
 
 
 def test_an_upstream_that_accepts_no_connection_takes_too_long():

@@ -6,6 +6,7 @@ travels on them is `tar_gateway.sources.connection`'s to know, since urllib3's o
 times as much.
 """
 
+import errno
 import queue
 import ssl
 import time
@@ -265,7 +266,11 @@ _ENDED = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
 def _fault(error: Exception, called: str) -> SourceError:
     match error:
         case NewConnectionError():  # a ConnectTimeoutError too, so it comes first
-            return SourceError(f"{called} cannot be reached", transient=True, unreachable=True)
+            ours = getattr(error.__cause__, "errno", None) in {errno.EMFILE, errno.ENFILE}
+            reason = f"{called} cannot be reached"
+            if ours:
+                reason = f"the gateway has no descriptor left to ask {called} by"
+            return SourceError(reason, transient=True, unreachable=not ours)
         case ConnectTimeoutError() | TimeoutError():
             reason, unreachable = f"{called} took too long", isinstance(error, ConnectTimeoutError)
             return SourceError(reason, status=504, transient=True, unreachable=unreachable)
