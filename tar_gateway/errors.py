@@ -52,7 +52,7 @@ class BadRequest(Refusal):
 
 
 class Forbidden(Refusal):
-    """The request came by a link that is not signed, was changed or has expired."""
+    """The request came by a way that is not allowed: a link not signed, changed or expired."""
 
     status = HTTPStatus.FORBIDDEN
 
@@ -113,6 +113,12 @@ class UnsupportedMediaType(Refusal):
     """A body of a type that is not understood."""
 
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+
+
+class ExpectationFailed(Refusal):
+    """The request expects of the server what it doesn't do."""
+
+    status = HTTPStatus.EXPECTATION_FAILED
 
 
 class HeaderTooLarge(Refusal):
@@ -205,8 +211,14 @@ class InternalError(Refusal):
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     blame = Blame.OPERATOR
 
-    def __init__(self) -> None:
-        super().__init__("the gateway has a defect, and its log says more")
+    def __init__(self, detail: str = "the gateway has a defect, and its log says more") -> None:
+        super().__init__(detail)
+
+
+class UnsupportedTransferCoding(Refusal):
+    """A body whose ``Transfer-Encoding`` is none that the server can undo."""
+
+    status = HTTPStatus.NOT_IMPLEMENTED
 
 
 class ClientLeft(TarGatewayError):

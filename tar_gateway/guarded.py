@@ -4,7 +4,7 @@ import errno
 from collections.abc import Callable, Iterable, Iterator
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from gunicorn.http.errors import NoMoreData
+from gunicorn.http.errors import NoMoreData, ParseException
 from gunicorn.http.wsgi import FileWrapper
 
 from tar_gateway.errors import BrokenOff
@@ -18,7 +18,7 @@ class Guarded:
 
     gunicorn takes every OSError for the client's doing: here it becomes a 500. And behind an
     answer that breaks off gunicorn lingers in its thread: here that looks as if the client had
-    left, and ends at once.
+    left, and ends at once. A body that is malformed is no failure of the application's.
     """
 
     def __init__(self, application: WSGIApplication, log: Callable[[str], None]) -> None:
@@ -55,9 +55,12 @@ class _Blocks:
             raise
         except Exception as error:
             if begun:
-                if not isinstance(error, BrokenOff):  # that was told where it was raised
+                # The one was told where it was raised; the other is the client's doing.
+                if not isinstance(error, BrokenOff | ParseException):
                     self._log("The answer broke off")
                 raise BrokenPipeError(errno.EPIPE, "the answer broke off") from error
+            if isinstance(error, ParseException):  # the worker refuses the request
+                raise
             raise RuntimeError("the application failed") from error
 
     def close(self) -> None:

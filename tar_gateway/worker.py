@@ -20,12 +20,15 @@ from functools import partial
 from types import FrameType
 
 from gunicorn.http import Request
+from gunicorn.http.errors import ParseException
+from gunicorn.util import write_nonblock
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from tar_gateway.connection import Connection
 from tar_gateway.errors import Busy, HeaderTooLarge, Refusal, RequestTimeout
 from tar_gateway.framing import Incoming, Progress
 from tar_gateway.guarded import Guarded
+from tar_gateway.malformed import refusal_of
 from tar_gateway.problem import problem
 from tar_gateway.settings import Settings
 
@@ -175,11 +178,8 @@ class GatewayWorker(ThreadWorker):
         self.enqueue_req(conn)
 
     def _refuse(self, conn: Connection, refusal: Refusal) -> None:
-        status, headers, body = problem(refusal, None)
-        lines = [f"HTTP/1.1 {status} {status.phrase}", "Connection: close"]
-        lines += [f"{name}: {value}" for name, value in headers]
         with suppress(OSError):  # then the client has left
-            conn.sock.send("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
+            conn.sock.send(_last_answer(refusal))
         self._linger(conn)
 
     def _linger(self, conn: Connection) -> None:
@@ -252,12 +252,36 @@ class GatewayWorker(ThreadWorker):
             self.log.info("Cut off %s %s: the client took too little", req.method, req.path)
             return False
 
+    def handle_error(
+        self,
+        req: Request | None,
+        client: socket.socket,
+        addr: str | int | tuple[str, int],
+        exc: BaseException,
+    ) -> None:
+        """Refuse what is no request, or say that the application failed.
+
+        gunicorn quotes the line at fault to the client and in its log. Runs in a thread.
+        """
+        refusal = refusal_of(exc)
+        if refusal is not None:
+            self.log.warning("Refused %s: %s", _host(addr), refusal.detail)
+            with suppress(OSError):  # then the client has left
+                write_nonblock(client, _last_answer(refusal))
+            return
+        if req is not None:
+            req.uri = req.path  # gunicorn logs it, and a query may hold a signature
+        super().handle_error(req, client, addr, exc)
+
     def _keepalive_after(self, conn: Connection, keepalive: bool) -> bool:
-        """Keep a connection if no body is left to be read from it: gunicorn waits for that."""
+        """Keep a connection if no body is left to be read from it: gunicorn waits for that.
+
+        Nor is a malformed rest answered, which gunicorn does: the request was.
+        """
         conn.deadline = -math.inf
         try:
             return keepalive and bool(conn.parser.finish_body())  # type: ignore[union-attr]
-        except OSError:
+        except (OSError, ParseException):
             return False
 
     def finish_request(self, conn: TConn, fs: Future[bool]) -> None:
@@ -308,3 +332,16 @@ class GatewayWorker(ThreadWorker):
         self.alive = False
         self.cfg.worker_int(self)
         os._exit(0)
+
+
+def _last_answer(refusal: Refusal) -> bytes:
+    """Give a refusal as the last answer on a connection."""
+    status, headers, body = problem(refusal, None)
+    lines = [f"HTTP/1.1 {status} {status.phrase}", "Connection: close"]
+    lines += [f"{name}: {value}" for name, value in headers]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+def _host(address: object) -> str:
+    """Give the host of a client's address; one of a unix socket has none."""
+    return str(address[0]) if isinstance(address, tuple) else ""

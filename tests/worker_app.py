@@ -50,6 +50,15 @@ def _body(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[b
     return [text]
 
 
+def _body_late(environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
+    """Read the request's body when the answer is iterated, behind what the query is."""
+    start_response("200 OK", [("Content-Length", "2")])
+    if begun := environ["QUERY_STRING"].encode():
+        yield begun
+    environ["wsgi.input"].read()
+    yield b"2"
+
+
 PATHS = {
     "/quick": _quick,
     "/held": _held,
@@ -58,4 +67,5 @@ PATHS = {
     "/fails-at-once": _fails_at_once,
     "/exits": _exits,
     "/body": _body,
+    "/body-late": _body_late,
 }
