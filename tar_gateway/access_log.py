@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from gunicorn.http.message import Request
     from gunicorn.http.wsgi import Response
 
+    from tar_gateway.errors import Refusal
+
 
 class JsonLogger(Logger):
     """Writes the access log as JSON, whatever gunicorn's format for it says."""
@@ -66,5 +68,22 @@ class JsonLogger(Logger):
             "referer": referer_of(environ),
             "agent": environ.get("HTTP_USER_AGENT"),
         }
+        self._write(line)
+
+    def refused(self, client: str, refusal: "Refusal") -> None:
+        """Write the line of a request that was never whole, or was none: nothing else is known."""
+        if not self.access_log_enabled:
+            return
+        self._write(
+            {
+                "event": "request",
+                "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "client": client,
+                "status": int(refusal.status),
+                "reason": refusal.detail,
+            }
+        )
+
+    def _write(self, line: dict[str, object]) -> None:
         told = {key: value for key, value in line.items() if value is not None}
         self.access_log.info("%s", json.dumps(told, ensure_ascii=False))

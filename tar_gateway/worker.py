@@ -24,6 +24,7 @@ from gunicorn.http.errors import ParseException
 from gunicorn.util import write_nonblock
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from tar_gateway.access_log import JsonLogger
 from tar_gateway.connection import Connection
 from tar_gateway.errors import Busy, HeaderTooLarge, Refusal, RequestTimeout
 from tar_gateway.framing import Incoming, Progress
@@ -178,9 +179,17 @@ class GatewayWorker(ThreadWorker):
         self.enqueue_req(conn)
 
     def _refuse(self, conn: Connection, refusal: Refusal) -> None:
+        self._log_refused(conn.client, refusal)
         with suppress(OSError):  # then the client has left
             conn.sock.send(_last_answer(refusal))
         self._linger(conn)
+
+    def _log_refused(self, address: object, refusal: Refusal) -> None:
+        host = str(address[0]) if isinstance(address, tuple) else ""  # a unix socket's client
+        if isinstance(self.log, JsonLogger):
+            self.log.refused(host, refusal)
+        else:
+            self.log.warning("Refused %s: %d, %s", host, refusal.status, refusal.detail)
 
     def _linger(self, conn: Connection) -> None:
         """Say that nothing more comes, and read on for a while.
@@ -265,7 +274,7 @@ class GatewayWorker(ThreadWorker):
         """
         refusal = refusal_of(exc)
         if refusal is not None:
-            self.log.warning("Refused %s: %s", _host(addr), refusal.detail)
+            self._log_refused(addr, refusal)
             with suppress(OSError):  # then the client has left
                 write_nonblock(client, _last_answer(refusal))
             return
@@ -340,8 +349,3 @@ def _last_answer(refusal: Refusal) -> bytes:
     lines = [f"HTTP/1.1 {status} {status.phrase}", "Connection: close"]
     lines += [f"{name}: {value}" for name, value in headers]
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
-
-
-def _host(address: object) -> str:
-    """Give the host of a client's address; one of a unix socket has none."""
-    return str(address[0]) if isinstance(address, tuple) else ""

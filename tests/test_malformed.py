@@ -191,7 +191,25 @@ def test_the_log_says_who_was_refused_and_why_and_holds_nothing_of_the_request(t
     with serving(tmp_path) as at:
         for fault in FAULTS:
             told(at, fault.request)
-            assert f"Refused 127.0.0.1: {fault.detail}\n" in at.log.read_text()
+        log = at.log.read_text()
+    lines = [json.loads(line) for line in log.splitlines() if '"reason"' in line]
+    assert [line | {"time": None} for line in lines] == [
+        {
+            "event": "request",
+            "time": None,
+            "client": "127.0.0.1",
+            "status": fault.status,
+            "reason": fault.detail,
+        }
+        for fault in FAULTS
+    ]
+    assert SECRET.decode() not in log
+
+
+def test_gunicorns_own_logger_says_as_much(tmp_path):
+    with serving(tmp_path, "--logger-class", "gunicorn.glogging.Logger") as at:
+        told(at, FAULTS[0].request)
+        assert "Refused 127.0.0.1: 400, the request line is malformed\n" in at.log.read_text()
         assert SECRET not in at.log.read_bytes()
 
 

@@ -1,5 +1,6 @@
 """Slow clients hold no thread of the worker's, and stopping it loses nothing that has begun."""
 
+import json
 import resource
 import signal
 import socket
@@ -357,7 +358,29 @@ def test_bodies_that_are_not_whole_take_a_bounded_amount_of_memory(tmp_path: Pat
         assert site.running.memory() - before < 8 * length
         refused = [client for client in clients if client.is_refused()]
         assert 2 < len(refused) < 8
+        assert site.log().count('"status": 503, "reason": ') >= len(refused)
         assert site.seconds() < AT_ONCE
+
+
+def test_what_is_refused_before_it_is_whole_leaves_a_line_and_nothing_of_the_request(
+    tmp_path: Path,
+):
+    secret = "Authorization: Bearer hunter2"
+    head = f"GET /?signature=hunter2 HTTP/1.1\r\n{secret}\r\n".encode()
+    body = post(f"Content-Length: {MAX_BODY}", secret) + b"hunter2"
+    with serving(tmp_path) as site, site.visited(tmp_path / "gate"):
+        site.client().send(head + b"A: b\r\n" * 12_000).receive_all()
+        for late in [site.client().send(head), site.client().send(body)]:
+            late.receive_all()
+        log = site.log()
+    lines = [json.loads(line) for line in log.splitlines() if '"reason"' in line]
+    late = "the request did not arrive in time"
+    assert [(line["event"], line["client"], line["status"], line["reason"]) for line in lines] == [
+        ("request", "127.0.0.1", 431, "the request's line and headers are too long"),
+        ("request", "127.0.0.1", 408, late),
+        ("request", "127.0.0.1", 408, late),
+    ]
+    assert "hunter2" not in log
 
 
 # --- requests however they come -------------------------------------------------------------------
