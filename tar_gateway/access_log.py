@@ -1,7 +1,7 @@
 """gunicorn's logger for a gateway: a line of JSON a request, and one for every download.
 
 Both go to the access log, and the ``id`` joins them. What a gateway warns of goes to the error
-log, beside gunicorn's own.
+log, beside gunicorn's own; there each message is a line of JSON, its traceback included.
 """
 
 import json
@@ -23,12 +23,34 @@ if TYPE_CHECKING:
     from tar_gateway.errors import Refusal
 
 
+class JsonFormatter(logging.Formatter):
+    """Writes a message as a line of JSON, whatever is in it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Give the line of a message."""
+        line = {
+            "event": "log",
+            "time": _text_of(datetime.fromtimestamp(record.created, UTC)),
+            "level": record.levelname,
+            "pid": record.process,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        # Half a surrogate pair, as in names that are no UTF-8, no file takes; JSON has it escaped.
+        text = json.dumps(line, ensure_ascii=False)
+        return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 class JsonLogger(Logger):
-    """Writes the access log as JSON, whatever gunicorn's format for it says."""
+    """Writes both logs as JSON, whatever gunicorn's formats for them say."""
 
     def setup(self, cfg: "Config") -> None:
         """Open the logs, and let the package's own messages go to them."""
         super().setup(cfg)
+        handler = self._get_gunicorn_handler(self.error_log)  # type: ignore[attr-defined] # not in the stubs
+        if handler is not None:  # an operator's own configuration may have taken its place
+            handler.setFormatter(JsonFormatter())
         downloads = logging.getLogger("tar_gateway.downloads")
         downloads.setLevel(logging.INFO)
         downloads.propagate = False
@@ -53,7 +75,7 @@ class JsonLogger(Logger):
         status = str(resp.status)[:3]  # an application may have failed before it had one
         line = {
             "event": "request",
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "time": _text_of(datetime.now(UTC)),
             "id": headers.get("x-request-id"),
             "client": environ.get("REMOTE_ADDR"),
             "forwarded_for": environ.get("HTTP_X_FORWARDED_FOR"),
@@ -77,7 +99,7 @@ class JsonLogger(Logger):
         self._write(
             {
                 "event": "request",
-                "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "time": _text_of(datetime.now(UTC)),
                 "client": client,
                 "status": int(refusal.status),
                 "reason": refusal.detail,
@@ -87,3 +109,7 @@ class JsonLogger(Logger):
     def _write(self, line: dict[str, object]) -> None:
         told = {key: value for key, value in line.items() if value is not None}
         self.access_log.info("%s", json.dumps(told, ensure_ascii=False))
+
+
+def _text_of(time: datetime) -> str:
+    return time.isoformat(timespec="milliseconds")

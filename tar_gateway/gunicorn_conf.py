@@ -72,7 +72,7 @@ control_socket_disable = True
 # To standard output, where service managers and containers look for it.
 accesslog = "-"
 
-# As JSON, with a line for each bundle: what is asked of a log at night, it can be searched for.
+# Logs as JSON, with a line for each bundle: what is asked of one at night, it can be searched for.
 logger_class = "tar_gateway.access_log.JsonLogger"
 
 

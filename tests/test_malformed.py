@@ -230,7 +230,7 @@ def test_a_malformed_body_that_nobody_read_is_not_answered_after_the_answer(at):
 def test_a_failing_application_is_logged_without_the_query_that_opened_the_link(path, at):
     request = f"GET /{path}?signature=hunter2 HTTP/1.1\r\nHost: x\r\n\r\n".encode()
     assert status_in(told(at, request)) == 500
-    wait_until(lambda: f"Error handling request GET /{path}\n" in at.log.read_text(), "the line")
+    wait_until(lambda: f'"Error handling request GET /{path}"' in at.log.read_text(), "the line")
     assert SECRET not in at.log.read_bytes()
 
 

@@ -1,6 +1,7 @@
 """A gateway as it is run: pages under several workers, the logs, the drain, the check."""
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from datetime import UTC, datetime, timedelta
 from http.client import IncompleteRead
 from pathlib import Path
 from urllib.error import HTTPError
@@ -15,6 +17,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from tar_gateway.access_log import JsonFormatter
 from tar_gateway.demo import gunicorn_command
 from tests.scripted import File, Scripted, Wire, answer, stall
 from tests.servers import free_port, gateway, wait_until
@@ -209,8 +212,38 @@ def test_what_a_gateway_warns_of_is_in_gunicorns_log(running, upstream):
     upstream.on("/cut", cut)
     with pytest.raises(IncompleteRead):
         fetch(gunicorn.url + "?bundle=cut")
-    text = "[WARNING] broken off at the member 'cut'"
-    wait_until(lambda: text in gunicorn.log.read_text(), "the warning")
+    wait_until(lambda: "broken off at the member 'cut'" in gunicorn.log.read_text(), "the warning")
+    (line,) = [
+        line
+        for line in map(json.loads, gunicorn.log.read_text().splitlines())
+        if line["event"] == "log" and line["message"].startswith("broken off at the member 'cut'")
+    ]
+    assert line["level"] == "WARNING"
+    assert line["pid"] in gunicorn.workers()
+    assert datetime.now(UTC) - datetime.fromisoformat(line["time"]) < timedelta(minutes=5)
+
+
+def test_every_line_of_both_logs_is_json_and_holds_a_whole_traceback(upstream, tmp_path):
+    with gateway(upstream.url, tmp_path, application="tests.worker_app") as gunicorn:
+        with pytest.raises(HTTPError, match="500"):
+            urlopen(gunicorn.url + "fails")
+        told = "Error handling request GET /fails"
+        wait_until(lambda: told in gunicorn.log.read_text(), "the defect")
+    lines = [json.loads(line) for line in gunicorn.log.read_text().splitlines()]
+    assert {line["event"] for line in lines} == {"log", "request"}
+    (line,) = [line for line in lines if line.get("message") == told]
+    assert line["level"] == "ERROR"
+    assert line["traceback"].startswith("Traceback (most recent call last):\n")
+    assert "No such file or directory: '/nonexistent'\n" in line["traceback"]
+
+
+def test_any_text_is_one_line_that_every_file_takes():
+    text = 'two\nlines, "quotes", é and \udcff'
+    record = logging.makeLogRecord({"msg": "%s", "args": (text,), "levelname": "INFO"})
+    line = JsonFormatter().format(record)
+    assert b"\n" not in line.encode("utf-8")
+    assert "é" in line
+    assert json.loads(line)["message"] == text
 
 
 # --- drain and check ----------------------------------------------------------------------------
