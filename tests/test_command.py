@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -61,12 +62,14 @@ def answers(url: str) -> bool:
 
 
 @contextmanager
-def serving(*arguments: str, **environment: str) -> Iterator[tuple[str, subprocess.Popen]]:
+def serving(
+    *arguments: str, stderr: IO[bytes] | int = subprocess.DEVNULL, **environment: str
+) -> Iterator[tuple[str, subprocess.Popen]]:
     port = free_port()
     process = subprocess.Popen(
         [*COMMAND, "serve", *arguments, "--bind", f"127.0.0.1:{port}"],
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=stderr,
         env=ENVIRONMENT | {"WEB_CONCURRENCY": "1"} | environment,
     )
     try:
@@ -168,6 +171,15 @@ def test_without_an_argument_the_upstream_of_the_environment_is_served(files: Pa
         serving(TAR_GATEWAY_UPSTREAM=upstream) as (url, _),
     ):
         assert names_in(url + "?bundle=a.txt") == {"a.txt": 3}
+
+
+def test_at_a_terminal_the_log_is_for_a_reader(files: Path):
+    ours, theirs = os.openpty()
+    with open(ours, "rb", buffering=0) as terminal, open(theirs, "wb") as stderr:
+        with serving(str(files), stderr=stderr):
+            said = terminal.read(4096).decode()
+    assert "[INFO] Starting gunicorn" in said
+    assert "{" not in said
 
 
 def test_nothing_outside_the_directory_is_served(files: Path):
