@@ -240,6 +240,10 @@ class GatewayWorker(ThreadWorker):
             assert isinstance(conn, Connection)
             conn.is_given_up = True  # a thread there is may come upon it yet
             self._close(conn)
+            # Which Python 3.11's pool counts as one idle thread more, and starts none for the
+            # next connection. The threads that this pool has end with what they are about.
+            self.tpool.shutdown(wait=False)
+            self.tpool = self.get_thread_pool()
 
     def handle(self, conn: TConn) -> bool:
         """Answer what has come on a connection, in a thread."""

@@ -503,10 +503,47 @@ def test_a_worker_without_descriptors_goes_on_when_it_has_some_again(tmp_path: P
         assert site.running.workers() == [worker]
 
 
-@pytest.mark.parametrize("path", ["fails", "fails-at-once"])
+def test_a_worker_without_threads_gives_connections_up_until_it_has_some_again(tmp_path: Path):
+    # So few connections that those which are given up would be missed.
+    few = ("--worker-connections", str(2 * THREADS))
+    with serving(tmp_path, *few) as site, site.visited(tmp_path / "gate") as gate:
+        (held,) = site.hold(1)
+        (worker,) = site.running.workers()
+        threads = site.running.threads()
+        limits = resource.prlimit(worker, resource.RLIMIT_AS)
+        room = site.running.memory("VmSize") + 1024 * 1024  # for anything but a thread's stack
+        resource.prlimit(worker, resource.RLIMIT_AS, (room, limits[1]))
+        for _ in range(2 * THREADS):
+            assert site.client().send(QUICK).receive_all() == b""
+        assert site.log().count("Cannot answer a connection: can't start new thread") == 2 * THREADS
+        gate.touch()
+        held.receive(b"2")
+        wait_until(lambda: site.running.threads() < threads, "the end of the thread it had")
+        assert site.seconds() < AT_ONCE
+        resource.prlimit(worker, resource.RLIMIT_AS, limits)
+        gate.unlink()
+        assert len(site.hold(THREADS)) == THREADS
+        assert site.running.workers() == [worker]
+        assert "Socket error" not in site.log()  # by a thread that came upon one given up
+
+
+@pytest.mark.parametrize("path", ["fails", "fails-without-status", "fails-at-once"])
 def test_an_applications_oserror_before_its_answer_is_an_error_of_the_server(path: str, site: Site):
     with pytest.raises(HTTPError, match="500"):
         urlopen(site.running.url + path)
+
+
+def test_an_application_that_failed_before_it_had_a_status_is_logged_without_one(site: Site):
+    with pytest.raises(HTTPError):
+        urlopen(site.running.url + "fails-without-status?logged")
+
+    def told() -> list[dict]:
+        lines = [json.loads(line) for line in site.log().splitlines() if line.startswith("{")]
+        return [line for line in lines if line.get("query") == "logged"]
+
+    # gunicorn logs the application's answer, which never began, and then its own.
+    wait_until(lambda: len(told()) == 2, "both lines")
+    assert [(line.get("status"), line["bytes"]) for line in told()] == [(None, 0), (500, 0)]
 
 
 def test_an_application_that_exits_does_not_end_the_worker(site: Site):

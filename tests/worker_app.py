@@ -35,6 +35,12 @@ def _fails(environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[
     yield Path("/nonexistent").read_bytes()
 
 
+def _fails_without_status(
+    environ: WSGIEnvironment, start_response: StartResponse
+) -> Iterator[bytes]:
+    yield Path("/nonexistent").read_bytes()
+
+
 def _fails_at_once(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     return [Path("/nonexistent").read_bytes()]
 
@@ -64,6 +70,7 @@ PATHS = {
     "/held": _held,
     "/breaks": _breaks,
     "/fails": _fails,
+    "/fails-without-status": _fails_without_status,
     "/fails-at-once": _fails_at_once,
     "/exits": _exits,
     "/body": _body,
