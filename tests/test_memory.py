@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import gateway, nginx
+from tests.servers import LARGE_FILES, gateway, nginx
 
 MIB = 1024 * 1024
 
 
 def drain(url: str) -> int:
-    count = 0
+    count, block = 0, bytearray(MIB)
     with urllib.request.urlopen(url) as answer:
-        while block := answer.read(MIB):
-            count += len(block)
+        while got := answer.readinto(block):
+            count += got
     return count
 
 
@@ -31,7 +31,7 @@ def test_memory_stays_flat_while_four_gibibytes_pass(tmp_path: Path, capsys, mon
             file.truncate(size)
     peaks = []
     with (
-        nginx(files, tmp_path / "nginx") as upstream,
+        nginx(files, tmp_path / "nginx", LARGE_FILES) as upstream,
         gateway(upstream, tmp_path / "gateway") as running,
     ):
         for name, size in sizes.items():
