@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -12,7 +13,7 @@ from xml.etree import ElementTree
 import pytest
 from click.testing import CliRunner
 
-from tests.bench.__main__ import main
+from tests.bench.__main__ import PARTS, main
 from tests.bench.chart import as_svg
 from tests.bench.parts import Chart, Goal, Part, Ratio, Result, Subject, measurements, run
 from tests.bench.report import as_json, as_text
@@ -47,8 +48,22 @@ def plot(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tables(plot) -> dict[str, list[str]]:
-    return tables_of(bench("--plot", str(plot)))
+def printed(plot) -> dict[str, str]:
+    """Give what is printed of each part, and of one as JSON.
+
+    They run side by side: what they measure is worth nothing then, and here it needn't be.
+    """
+    arguments = {part: [part] for part in PARTS}
+    arguments["growth"] += ["--plot", str(plot)]
+    arguments["JSON"] = ["small", "--json"]
+    with ThreadPoolExecutor(len(arguments)) as threads:
+        texts = threads.map(lambda each: bench(*each), arguments.values())
+        return dict(zip(arguments, texts, strict=True))
+
+
+@pytest.fixture(scope="module")
+def tables(printed) -> dict[str, list[str]]:
+    return {part: tables_of(printed[part])[part] for part in PARTS}
 
 
 @pytest.mark.needs("nginx")
@@ -144,8 +159,8 @@ def test_the_readmes_tables_have_the_columns_that_are_printed(tables):
 
 
 @pytest.mark.needs("nginx")
-def test_json_tells_the_same_and_what_it_was_measured_on():
-    told = json.loads(bench("--json", "small"))
+def test_json_tells_the_same_and_what_it_was_measured_on(printed):
+    told = json.loads(printed["JSON"])
     values = told["parts"]["small"]["values"]
     gateway = values["gateway"]
     assert set(gateway) == {"files/s", "x the loop's", "CPU ms/file", "peak MiB"}
@@ -164,6 +179,17 @@ def test_growth_is_drawn_for_members_and_for_clients(plot):
 
 def measured(part: Part, runs: int = 3) -> Result:
     return run(part, runs, lambda _count: None)
+
+
+@pytest.mark.needs("nginx")
+def test_all_parts_are_measured_unless_some_are_named(monkeypatch):
+    monkeypatch.setattr(
+        "tests.bench.__main__._measure", lambda name, *_, **__: measured(Part(name))
+    )
+    monkeypatch.setattr("tests.bench.__main__._allow_descriptors", lambda: None)
+    asked: list[list[str]] = [[], ["small", "bulk", "small"]]
+    said = [tables_of(CliRunner().invoke(main, names).stdout) for names in asked]
+    assert [list(each)[:-1] for each in said] == [list(PARTS), ["small", "bulk"]]
 
 
 def counting(name: str, calls: list[str], *, once: bool = False) -> Subject:
