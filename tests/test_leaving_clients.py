@@ -4,14 +4,15 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from itertools import count
 from pathlib import Path
-from urllib.request import urlopen
+from typing import TypeVar
 
 import pytest
 
@@ -25,58 +26,66 @@ HALF = b"h" * 100_000
 LARGE = b"l" * 16 * 1024 * 1024  # more than the kernel takes in for a client that doesn't read
 PIECE, RATE = 64 * 1024, 1024 * 1024  # bytes, and bytes a second: how a slow client reads
 
-# Few threads, so that one that is never given back is missed.
-ROOM = {"sync": 1, "threads": 5, "gevent": 5}
+# For few clients at once, so that what is never given back is missed; sync has one a process.
+ROOM = 5
+ROOMS = {worker: ("--threads", str(ROOM)) for worker in ("threads", "gevent")}
+ROOMS["sync"] = ("--workers", str(ROOM))
 numbers = count()
+T = TypeVar("T")
 
 
 class Files:
-    """An upstream whose scripts are counted while they are at work."""
+    """An upstream that counts its scripts while they are at work, by what was asked."""
 
     def __init__(self, stack: ExitStack) -> None:
-        self.at_work = 0
+        self.at_work: Counter[str] = Counter()
+        self.asked: Counter[str] = Counter()
         self._lock = threading.Lock()
         self.server = stack.enter_context(Scripted())
         self._never = threading.Event()
+        self.gate = threading.Event()
         self.on("/small", File(b"small"))
         self.on("/large", File(LARGE))
         self.on("/silent", answer(HALF, 'ETag: "1"', length=2 * len(HALF), then=self._stall))
         self.on("/silent-untold", self._silent_untold)
-        self.on("/mute", self._mute)
-        self.on("/told", self._told)
-        self.hesitating = 0
-        self.on("/hesitant", self._hesitant)
+        self.on("/held", answer(HALF, 'ETag: "1"', length=2 * len(HALF), then=self._hold))
+        self.on("/mute", lambda wire: wire.stall(self._never))
+        for name in ("first", "ahead", "list", "plain"):
+            self.on(f"/{name}", answer(b"", 'ETag: "1"', length=5, then=self._stall))
+        for name in ("hesitant", "hesitant-member"):
+            self.on(f"/{name}", self._hesitant)
 
     def on(self, path: str, script: Script) -> None:
         def counted(wire: Wire) -> None:
+            what = f"{wire.request.method} {path}"
             with self._lock:
-                self.at_work += 1
+                self.at_work[what] += 1
+                self.asked[what] += 1
             try:
                 script(wire)
             finally:
                 with self._lock:
-                    self.at_work -= 1
+                    self.at_work[what] -= 1
 
         self.server.on(path, counted)
+
+    def are_left(self) -> bool:
+        return not self.at_work.total()
 
     def _stall(self, wire: Wire) -> None:
         if wire.request.method != "HEAD":
             wire.stall(self._never)
 
+    def _hold(self, wire: Wire) -> None:
+        if wire.request.method != "HEAD":
+            wire.stall(self.gate)
+            wire.send(HALF)
+
     def _hesitant(self, wire: Wire) -> None:
         if wire.request.method == "HEAD":
             return answer(b"", 'ETag: "1"', length=5)(wire)
-        self.hesitating += 1
         time.sleep(1.5)
         return answer(b"", status="503 Service Unavailable")(wire)
-
-    def _mute(self, wire: Wire) -> None:
-        wire.stall(self._never)
-
-    def _told(self, wire: Wire) -> None:
-        if wire.request.method == "HEAD":
-            return answer(b"", 'ETag: "1"', length=5)(wire)
-        return wire.stall(self._never)
 
     def _silent_untold(self, wire: Wire) -> None:
         head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -86,11 +95,10 @@ class Files:
 
 @dataclass(frozen=True)
 class Site:
-    """A gateway and the files behind it; ``room`` is for how many clients at once."""
+    """A gateway and the files behind it."""
 
     running: Running
     files: Files
-    room: int
 
     @contextmanager
     def asked(self, target: str, window: int | None = None) -> Iterator["Asked"]:
@@ -105,9 +113,16 @@ class Site:
             client.sendall(head.encode())
             yield Asked(client, f'"id": "{name}"', self.running.log)
 
-    def is_served(self) -> bool:
-        with urlopen(self.running.url + "?bundle=small", timeout=NOTICED) as whole:
-            return len(whole.read()) == 10_240
+    def has_room(self) -> bool:
+        """Tell whether it answers as many clients at the same time as it is made for."""
+        self.files.gate.clear()
+        with ExitStack() as stack:
+            clients = [stack.enter_context(self.asked("/?bundle=held")) for _ in range(ROOM)]
+            for _ in range(2):
+                for client in clients:
+                    client.receive(len(HALF))
+                self.files.gate.set()
+        return True
 
 
 @dataclass(frozen=True)
@@ -149,20 +164,25 @@ class Asked:
 
 
 @contextmanager
-def serving(place: Path, worker: str, room: int, **settings: str) -> Iterator[Site]:
+def serving(place: Path, *options: str, **settings: str) -> Iterator[Site]:
     settings |= {"write_timeout": str(WRITE_TIMEOUT)}
     with ExitStack() as stack:
         files = Files(stack)
-        options = [*WORKERS[worker], "--threads", str(room)]
         running = stack.enter_context(gateway(files.server.url, place, *options, **settings))
-        yield Site(running, files, room)
+        yield Site(running, files)
 
 
-@pytest.fixture(scope="module", params=ROOM)
+@pytest.fixture(scope="module", params=ROOMS)
 def site(request, tmp_path_factory) -> Iterator[Site]:
     worker = request.param
-    with serving(tmp_path_factory.mktemp(worker), worker, ROOM[worker]) as site:
+    with serving(tmp_path_factory.mktemp(worker), *WORKERS[worker], *ROOMS[worker]) as site:
         yield site
+
+
+def side_by_side(check: Callable[..., T], *cases: Iterable[object]) -> list[T]:
+    """Check cases at the same time, as many as there is room for: most of it is waiting."""
+    with ThreadPoolExecutor(ROOM) as clients:
+        return list(clients.map(check, *cases))
 
 
 def seconds_until(condition: Callable[[], bool], what: str) -> float:
@@ -188,58 +208,73 @@ def test_clients_that_leave_while_the_upstream_is_silent_are_noticed(site: Site)
             asked.leave(by_reset)
             return seconds_until(asked.is_over, f"the end of {name}")
 
-    with ThreadPoolExecutor(site.room) as clients:
-        noticed = dict(zip(LEAVING, clients.map(leave, LEAVING), strict=True))
-        assert max(noticed.values()) < NOTICED, noticed
-        assert seconds_until(lambda: site.files.at_work == 0, "the upstream's release") < NOTICED
-        assert all(clients.map(Site.is_served, [site] * site.room))
+    noticed = dict(zip(LEAVING, side_by_side(leave, LEAVING), strict=True))
+    assert max(noticed.values()) < NOTICED, noticed
+    assert seconds_until(site.files.are_left, "the upstream's release") < NOTICED
+    assert site.has_room()
 
 
-# At which request the upstream begins to say nothing at all.
+# What is asked for, and at which request the upstream begins to say nothing at all.
 MUTE = {
-    "many sizes": "/?bundle=mute" + "".join(f"&bundle=mute{number}" for number in range(200)),
-    "the first member": "/?bundle=told",
-    "a member fetched ahead": "/?bundle=small&bundle=told",
-    "a list": "/?bundle&manifest=told",
-    "a plain file": "/mute",
+    "many sizes": (
+        "/?bundle=mute" + "".join(f"&bundle=mute{number}" for number in range(200)),
+        "HEAD /mute",
+    ),
+    "the first member": ("/?bundle=first", "GET /first"),
+    "a member fetched ahead": ("/?bundle=small&bundle=ahead", "GET /ahead"),
+    "a list": ("/?bundle&manifest=list", "GET /list"),
+    "a plain file": ("/plain", "GET /plain"),
 }
 
 
-@pytest.mark.parametrize("target", MUTE.values(), ids=MUTE)
-def test_what_nobody_waits_for_any_more_is_not_waited_for_at_the_upstream(target: str, site: Site):
-    with site.asked(target) as asked:
-        wait_until(lambda: site.files.at_work > 0, "a question to the upstream")
-        asked.leave(by_reset=False)
-        assert seconds_until(lambda: site.files.at_work == 0, "its release") < NOTICED
-    if "bundle" in target:  # a plain file that nobody waits for leaves no line
-        wait_until(asked.has_left, "the line in the log")
-    assert site.is_served()
+def test_what_nobody_waits_for_any_more_is_not_waited_for_at_the_upstream(site: Site):
+    def leave(name: str) -> float:
+        target, question = MUTE[name]
+        with site.asked(target) as asked:
+            wait_until(lambda: site.files.at_work[question] > 0, question)
+            asked.leave(by_reset=False)
+            seconds = seconds_until(lambda: site.files.at_work[question] == 0, "its release")
+        if "bundle" in target:  # a plain file that nobody waits for leaves no line
+            wait_until(asked.has_left, f"the line of {name} in the log")
+        return seconds
+
+    released = dict(zip(MUTE, side_by_side(leave, MUTE), strict=True))
+    assert max(released.values()) < NOTICED, released
+    assert site.has_room()
 
 
-@pytest.mark.parametrize("target", ["/hesitant", "/?bundle=hesitant"])
-def test_a_client_that_leaves_before_the_first_byte_is_not_asked_on_for(target, site: Site):
+HESITANT = {"/hesitant": "GET /hesitant", "/?bundle=hesitant-member": "GET /hesitant-member"}
+
+
+def test_a_client_that_leaves_before_the_first_byte_is_not_asked_on_for(site: Site):
     """The upstream tells the size at once, and then lets each GET wait and fail."""
-    before = site.files.hesitating
-    with site.asked(target) as asked:
-        wait_until(lambda: site.files.hesitating > before, "a question to the upstream")
-        asked.leave(by_reset=False)
-        wait_until(lambda: site.files.at_work == 0, "its answer")
-        time.sleep(0.5)  # another attempt would come within 0.1 s
-        assert site.files.hesitating == before + 1
+
+    def leave(target: str) -> None:
+        with site.asked(target) as asked:
+            wait_until(lambda: site.files.at_work[HESITANT[target]] > 0, "a question")
+            asked.leave(by_reset=False)
+            wait_until(lambda: site.files.at_work[HESITANT[target]] == 0, "its answer")
+
+    side_by_side(leave, HESITANT)
+    time.sleep(0.5)  # another attempt would come within 0.1 s
+    assert [site.files.asked[question] for question in HESITANT.values()] == [1, 1]
 
 
-@pytest.mark.parametrize("target", ["/?bundle=large", "/large"], ids=["a bundle", "a plain file"])
-def test_a_client_that_stops_reading_is_cut_off(target: str, site: Site):
-    with site.asked(target, window=64 * 1024) as asked:
-        assert seconds_until(asked.is_over, "the cut") < NOTICED
-        assert seconds_until(lambda: site.files.at_work == 0, "the upstream's release") < NOTICED
-        assert asked.receive_until_end() < len(LARGE)
-    assert site.is_served()
+def test_a_client_that_stops_reading_is_cut_off(site: Site):
+    def stop(target: str) -> float:
+        with site.asked(target, window=64 * 1024) as asked:
+            seconds = seconds_until(asked.is_over, f"the cut of {target}")
+            assert asked.receive_until_end() < len(LARGE)
+        return seconds
+
+    assert max(side_by_side(stop, ["/?bundle=large", "/large"])) < NOTICED
+    assert seconds_until(site.files.are_left, "the upstream's release") < NOTICED
+    assert site.has_room()
 
 
 def test_a_client_that_is_cut_off_is_one_line_in_the_log(tmp_path: Path):
     with (
-        serving(tmp_path, "threads", 2) as site,
+        serving(tmp_path, *WORKERS["threads"]) as site,
         site.asked("/?bundle=large", window=64 * 1024) as asked,
     ):
         wait_until(asked.is_over, "the cut")
@@ -251,11 +286,12 @@ def leave_in_the_midst(site: Site, clients: int) -> None:
     with ExitStack() as stack:
         for asked in [stack.enter_context(site.asked("/?bundle=silent")) for _ in range(clients)]:
             asked.receive(len(HALF))
-    wait_until(lambda: site.files.at_work == 0, "the upstream's release")
+    wait_until(site.files.are_left, "the upstream's release")
 
 
 def test_three_hundred_clients_that_leave_cost_no_descriptor_and_no_thread(tmp_path: Path):
-    with serving(tmp_path, "threads", 100, max_downloads="100", fetch_parallel="1") as site:
+    many = (*WORKERS["threads"], "--threads", "100")
+    with serving(tmp_path, *many, max_downloads="100", fetch_parallel="1") as site:
 
         def held() -> tuple[int, int]:
             return site.running.descriptors(), site.running.threads()

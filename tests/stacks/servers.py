@@ -31,7 +31,7 @@ class Server:
     packages: tuple[str, ...]
     command: Callable[[str, int, Path], list[str]]
     programs: tuple[str, ...] = ()
-    stop: int = signal.SIGTERM
+    stop: int = signal.SIGKILL  # another would wait for what a test left running
     lasting: bool = True  # whether a connection serves another request, or says that it doesn't
 
     def missing(self) -> list[str]:
@@ -85,14 +85,13 @@ SERVERS = {
                 f"gunicorn {worker}",
                 ("gunicorn", "gevent") if worker == "gevent" else ("gunicorn",),
                 partial(_gunicorn, worker),
-                stop=signal.SIGINT,  # SIGTERM would wait for what a test left running
             )
             for worker in ("sync", "gthread", "gevent")
         ),
         Server("waitress", ("waitress",), _waitress),
-        Server("cheroot", ("cheroot",), _cheroot, stop=signal.SIGINT),
+        Server("cheroot", ("cheroot",), _cheroot),
         Server("uWSGI", (), _uwsgi, ("uwsgi",), lasting=False),
-        Server("mod_wsgi", ("mod_wsgi",), _mod_wsgi, ("apache2", "unshare")),
+        Server("mod_wsgi", ("mod_wsgi",), _mod_wsgi, ("apache2", "unshare"), stop=signal.SIGTERM),
     )
 }
 
@@ -114,16 +113,12 @@ def serving(server: Server, module: str, place: Path, **environment: str) -> Ite
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     try:
         wait_until(lambda: listens(port) or process.poll() is not None, server.name)
         assert process.poll() is None, log.read_text(errors="replace")
         yield port
     finally:
-        process.send_signal(server.stop)
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            # It waits for a thread that waits for an upstream which a test has silenced.
-            process.kill()
-            process.wait(PATIENCE)
+        os.killpg(process.pid, server.stop)  # its workers, too
+        process.wait(PATIENCE)
