@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import which
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -77,18 +78,32 @@ def send(address: tuple[str, int], data: bytes) -> tuple[bytes, bool]:
     return received, True
 
 
+@pytest.fixture(scope="module")
+def everywhere(tmp_path_factory) -> dict[str, dict[str, Outcome]]:
+    """Tell what came of every shape at every place, all at the same time: most of it is waiting."""
+    places = ["gunicorn", *(name for name, (program, _) in FRONTS.items() if which(program))]
+    with ThreadPoolExecutor() as threads:
+        homes = [tmp_path_factory.mktemp("place") for _ in places]
+        found = threads.map(outcomes_at, places, homes)
+        return dict(zip(places, found, strict=True))
+
+
 @pytest.fixture(scope="module", params=PLACES)
-def outcomes(request, tmp_path_factory) -> tuple[str, dict[str, Outcome]]:
+def outcomes(request, everywhere) -> tuple[str, dict[str, Outcome]]:
+    return request.param, everywhere[request.param]
+
+
+def outcomes_at(name: str, place: Path) -> dict[str, Outcome]:
     """Send every shape, each on a connection of its own, and tell what came of each."""
     # Of the same length, so that what the shapes say of their lengths stays right.
-    paths = {name: b"/s%05d" % number for number, name in enumerate(SHAPES)}
+    paths = {shape: b"/s%05d" % number for number, shape in enumerate(SHAPES)}
     assert {len(path) for path in paths.values()} == {len(SECOND)}
     with (
         Scripted(default=echo) as upstream,
-        served(request.param, upstream, tmp_path_factory.mktemp("place")) as address,
+        served(name, upstream, place) as address,
         ThreadPoolExecutor(64) as pool,
     ):
-        sent = [shape.replace(SECOND, paths[name]) for name, shape in SHAPES.items()]
+        sent = [data.replace(SECOND, paths[shape]) for shape, data in SHAPES.items()]
         answers = list(pool.map(lambda data: send(address, data), sent))
         # Whatever a connection between front and gateway still holds would come to light here.
         for number in range(40):
@@ -99,20 +114,19 @@ def outcomes(request, tmp_path_factory) -> tuple[str, dict[str, Outcome]]:
             assert received.endswith(b"\r\n\r\n/base" + target)
             assert closed
         heard = [seen for seen in upstream.requests if not seen.target.startswith("/base/marker-")]
-    outcomes = {
-        name: Outcome(
-            [int(code) for code in re.findall(rb"HTTP/1\.[0-9] ([0-9]{3})", received)],
-            closed,
-            [seen for seen in heard if paths[name].decode() in str(seen)],
-        )
-        for (name, (received, closed)) in zip(SHAPES, answers, strict=True)
-    }
     # Whatever was made of the shapes, it stayed below the base.
     assert all(seen.target.startswith("/base/") for seen in heard)
     assert not any(".." in unquote(seen.target).split("/") for seen in heard)
     assert {seen.method for seen in heard} <= {"GET", "HEAD"}
     assert {seen.get("Host") for seen in heard} <= {f"127.0.0.1:{upstream.port}"}
-    return request.param, outcomes
+    return {
+        shape: Outcome(
+            [int(code) for code in re.findall(rb"HTTP/1\.[0-9] ([0-9]{3})", received)],
+            closed,
+            [seen for seen in heard if paths[shape].decode() in str(seen)],
+        )
+        for (shape, (received, closed)) in zip(SHAPES, answers, strict=True)
+    }
 
 
 @pytest.mark.parametrize("shape", SHAPES)
