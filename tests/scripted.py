@@ -200,7 +200,6 @@ class Scripted:
     def _accept(self) -> None:
         while True:
             connection, _ = self._listener.accept()
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self.ending.is_set():
                 connection.close()
                 return

@@ -212,7 +212,7 @@ def test_not_one_of_them_is_in_the_bytes_that_a_client_receives(upstream, tmp_pa
     for number, line in enumerate(EVIL):
         upstream.on(f"/file-{number}", answering(FILE, line))
     with (
-        gateway(upstream.url, tmp_path) as running,
+        gateway(upstream.url, tmp_path, retry_pause="0") as running,
         socket.create_connection(("127.0.0.1", running.port), 30) as client,
         client.makefile("rb") as lines,
     ):
