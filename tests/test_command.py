@@ -175,9 +175,12 @@ def test_without_an_argument_the_upstream_of_the_environment_is_served(files: Pa
 
 def test_at_a_terminal_the_log_is_for_a_reader(files: Path):
     ours, theirs = os.openpty()
-    with open(ours, "rb", buffering=0) as terminal, open(theirs, "wb") as stderr:
-        with serving(str(files), stderr=stderr):
-            said = terminal.read(4096).decode()
+    with (
+        open(ours, "rb", buffering=0) as terminal,
+        open(theirs, "wb") as stderr,
+        serving(str(files), stderr=stderr),
+    ):
+        said = terminal.read(4096).decode()
     assert "[INFO] Starting gunicorn" in said
     assert "{" not in said
 
