@@ -104,6 +104,7 @@ def _nginx(
     for old, new in {**replaced, "127.0.0.1:8000;": urlsplit(gateway).netloc + ";"}.items():
         assert old in site
         site = site.replace(old, new)
+    site = site.replace("/var/log/nginx/", f"{place}/")  # of a deployed one
     user = "user root;" if os.geteuid() == 0 else ""
     conf = place / "nginx.conf"
     conf.write_text(NGINX_CONF.format(user=user, place=place, site=site))
