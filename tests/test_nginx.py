@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from email.message import Message
 from http.client import IncompleteRead
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 
+from tar_gateway import Settings
 from tests.fronts import deployed_site, nginx_front, nginx_tls_front
 from tests.scripted import Fault, Script, Scripted, answer, close, reset
 
@@ -29,9 +31,11 @@ class Site:
     gateway: Scripted
     trusted: ssl.SSLContext | None
 
-    def ask(self, target: str = TARGET, **headers: str) -> tuple[int, Message, bytes]:
+    def ask(
+        self, target: str = TARGET, data: bytes | None = None, **headers: str
+    ) -> tuple[int, Message, bytes]:
         named = {name.replace("_", "-"): text for name, text in headers.items()}
-        request = urllib.request.Request(self.url + target, headers=named)
+        request = urllib.request.Request(self.url + target, data, named)
         try:
             with urllib.request.urlopen(request, timeout=30, context=self.trusted) as given:
                 return given.status, given.headers, given.read()
@@ -83,6 +87,13 @@ def test_the_gateway_is_told_one_request_id(site: Site, told: str | None):
     assert given == told if told else re.fullmatch("[0-9a-f]{32}", given)
 
 
+def test_a_list_may_be_as_long_as_the_gateway_takes_one_and_no_longer(site: Site):
+    longest = Settings().max_body
+    assert site.ask(data=b"a" * longest) == (200, ANY, ARCHIVE)
+    assert site.ask(data=b"a" * (longest + 1))[0] == 413
+    assert len(site.gateway.requests) == 1
+
+
 def test_the_gateway_is_told_who_the_client_is(site: Site):
     site.ask(X_Forwarded_For="192.0.2.1")
     assert site.gateway.requests[0].all("X-Forwarded-For") == ["192.0.2.1, 127.0.0.1"]
@@ -113,7 +124,10 @@ def test_the_tls_end_asks_for_https_ever_after(site: Site):
 def test_both_sites_say_the_same_of_the_gateway():
     def directives(name: str) -> list[str]:
         lines = (line.strip() for line in deployed_site(name).splitlines())
-        keeping = ("proxy_", "keepalive", "location", "$", "default", '""')
+        keeping = (
+            *("proxy_", "keepalive", "location", "$", "default", '""'),
+            *("log_format", "'", "access_log", "client_max"),
+        )
         return [line for line in lines if line.startswith(keeping)]
 
     assert len(directives("nginx.conf")) > 10
