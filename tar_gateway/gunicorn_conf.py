@@ -5,14 +5,12 @@ directory whose ``gunicorn.conf.py`` takes them over. Options on the command lin
 ``GUNICORN_CMD_ARGS`` still come before them.
 """
 
+import atexit
 import os
-import shutil
 import signal
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from tar_gateway import draining
+from tar_gateway import draining, shared_counts
 from tar_gateway.errors import SettingsError
 from tar_gateway.reloading import Reloading
 from tar_gateway.startup import checked_settings
@@ -24,9 +22,6 @@ if TYPE_CHECKING:
     from tar_gateway.worker import GatewayWorker
 
 _STOPS = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
-
-_COUNTS = "PROMETHEUS_MULTIPROC_DIR"
-_made: dict[str, str] = {}
 
 # Read before a worker starts, so that what is wrong is one line and not a worker's traceback.
 try:
@@ -93,11 +88,15 @@ def _reloading_of(server: "Arbiter") -> Reloading:
 
 def on_starting(server: "Arbiter") -> None:
     """Listen to ``tar-gateway drain``, reload our way, and let the workers share their counts."""
+    # gunicorn leaves its pid file behind when a start fails, at an address that is taken, say.
+    atexit.register(_unlink_pid_file, server, os.getpid())
+    if server.cfg.preload_app:
+        raise SystemExit("tar_gateway: --preload can't be: workers would not share their counts")
+    try:
+        shared_counts.share()
+    except SettingsError as error:
+        raise SystemExit(f"tar_gateway: {error}") from error
     server.reload = Reloading(server, server.reload)  # type: ignore[method-assign]
-    # Where the workers put their counts, so that each can show those of all. Set before one of
-    # them imports the metrics' library, which looks for it then.
-    if _COUNTS not in os.environ:
-        os.environ[_COUNTS] = _made[_COUNTS] = tempfile.mkdtemp(prefix="tar-gateway-metrics-")
     if draining.SIGNAL is not None:
         signal.signal(draining.SIGNAL, draining.begin)
     _let_starting_workers_be_stopped()
@@ -128,16 +127,14 @@ def when_ready(server: "Arbiter") -> None:
 
 
 def child_exit(server: "Arbiter", worker: "Worker") -> None:
-    """Forget what an ended worker had under way, as the metrics' library would."""
+    """Forget what an ended worker had under way."""
     _reloading_of(server).forget(worker)
-    for file in Path(os.environ[_COUNTS]).glob(f"gauge_live*_{worker.pid}.db"):
-        file.unlink(missing_ok=True)
+    shared_counts.forget(int(worker.pid))
 
 
-def on_exit(_server: object) -> None:
-    """Leave nothing behind."""
-    if _COUNTS in _made:
-        shutil.rmtree(_made[_COUNTS], ignore_errors=True)
+def _unlink_pid_file(server: "Arbiter", master: int) -> None:
+    if server.pidfile is not None and os.getpid() == master:  # its forks have this from it
+        server.pidfile.unlink()
 
 
 def _let_starting_workers_be_stopped() -> None:

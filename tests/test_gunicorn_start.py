@@ -2,15 +2,18 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.servers import PATIENCE, wait_until
+from tests.servers import PATIENCE, free_port, wait_until
 
 ROOT = Path(__file__).parent.parent
+UPSTREAM = "http://127.0.0.1:9/"
 CLEAN = {k: v for k, v in os.environ.items() if not k.startswith("TAR_GATEWAY_")}
 
 
@@ -27,7 +30,7 @@ def gunicorn(*arguments: str, **environment: str) -> subprocess.CompletedProcess
 
 def effective(*arguments: str) -> dict[str, str]:
     """Read gunicorn's own account of its settings."""
-    done = gunicorn("--print-config", *arguments, TAR_GATEWAY_UPSTREAM="http://127.0.0.1:9/")
+    done = gunicorn("--print-config", *arguments, TAR_GATEWAY_UPSTREAM=UPSTREAM)
     assert done.returncode == 0, done.stderr
     pairs = (line.partition("=") for line in done.stdout.splitlines() if "=" in line)
     return {name.strip(): value.strip() for name, _, value in pairs}
@@ -78,6 +81,55 @@ def test_a_default_of_gunicorn_that_hurts_is_changed(name: str, value: str):
 def test_a_missing_or_wrong_setting_stops_the_start_with_one_line(environment, line):
     done = gunicorn("--bind", "127.0.0.1:0", **environment)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
+
+
+def test_preloading_is_refused_with_one_line():
+    done = gunicorn("--bind", "127.0.0.1:0", "--preload", TAR_GATEWAY_UPSTREAM=UPSTREAM)
+    line = "tar_gateway: --preload can't be: workers would not share their counts"
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, line)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["file", "file/below", "/proc/no"])
+def test_a_place_for_counts_that_can_not_be_is_one_line(name: str, tmp_path: Path):
+    (tmp_path / "file").touch()
+    named = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / name), "TAR_GATEWAY_UPSTREAM": UPSTREAM}
+    done = gunicorn("--bind", "127.0.0.1:0", **named)
+    line = f"PROMETHEUS_MULTIPROC_DIR: the workers' counts can't be in {tmp_path / name}: "
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(f"tar_gateway: {line}")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def taken() -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("bind", "pages", "options"),
+    [
+        pytest.param("127.0.0.1:0", "{taken}", [], id="the pages' address is taken"),
+        pytest.param("{free}", "{free}", [], id="the pages' port is that of --bind"),
+        pytest.param("{taken}", "", [], id="the address is taken"),
+        pytest.param("127.0.0.1:0", "", ["--certfile", "/none"], id="an error of gunicorn's"),
+        pytest.param("127.0.0.1:0", "", ["--preload"], id="an option that is refused"),
+    ],
+)
+def test_a_start_that_fails_leaves_nothing(bind, pages, options, taken: str, tmp_path: Path):
+    addresses = {"taken": taken, "free": f"127.0.0.1:{free_port()}"}
+    place = tmp_path / "temporary"
+    place.mkdir()
+    done = gunicorn(
+        *("--bind", bind.format_map(addresses), "--pid", str(tmp_path / "pid"), *options),
+        TAR_GATEWAY_UPSTREAM=UPSTREAM,
+        TAR_GATEWAY_PAGES_BIND=pages.format_map(addresses),
+        TMPDIR=str(place),
+    )
+    assert done.returncode == 1, done.stderr
+    assert list(place.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [place]
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])

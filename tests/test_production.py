@@ -116,6 +116,29 @@ def test_what_a_killed_worker_had_under_way_is_forgotten(upstream, tmp_path):
             wait_until(lambda: in_flight + b"0.0" in fetch(metrics)[1], "its end")
 
 
+def test_what_a_killed_gateway_had_under_way_is_forgotten_by_the_next_in_its_place(
+    upstream, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "counts"))
+    bound = f"127.0.0.1:{free_port()}"
+    upstream.on("/silent", stall(never))
+
+    def told() -> dict[str, str]:
+        lines = fetch(f"http://{bound}/-/metrics")[1].decode().splitlines()
+        return dict(line.rpartition(" ")[::2] for line in lines)
+
+    with gateway(upstream.url, tmp_path, pages_bind=bound) as gunicorn:
+        fetch(gunicorn.url + "?bundle=a")
+        with socket.create_connection(("127.0.0.1", gunicorn.port)) as connection:
+            connection.sendall(b"GET /silent HTTP/1.1\r\nHost: h\r\n\r\n")
+            wait_until(lambda: told()["tar_gateway_downloads_in_flight"] == "1.0", "a download")
+            gunicorn.kill()
+    with gateway(upstream.url, tmp_path, pages_bind=bound):
+        wait_until(lambda: "tar_gateway_downloads_in_flight" in told(), "the pages")
+        assert told()["tar_gateway_downloads_in_flight"] == "0.0"
+        assert told()[COUNTED] == "1.0"
+
+
 def test_the_counts_leave_nothing_on_the_disk(upstream, tmp_path):
     before = set(Path(tempfile.gettempdir()).glob("tar-gateway-metrics-*"))
     with gateway(upstream.url, tmp_path) as gunicorn:
