@@ -93,7 +93,7 @@ def on_starting(server: "Arbiter") -> None:
     if server.cfg.preload_app:
         raise SystemExit("tar_gateway: --preload can't be: workers would not share their counts")
     try:
-        shared_counts.share()
+        shared_counts.share(server.cfg.uid, server.cfg.gid)
     except SettingsError as error:
         raise SystemExit(f"tar_gateway: {error}") from error
     server.reload = Reloading(server, server.reload)  # type: ignore[method-assign]
@@ -129,7 +129,7 @@ def when_ready(server: "Arbiter") -> None:
 def child_exit(server: "Arbiter", worker: "Worker") -> None:
     """Forget what an ended worker had under way."""
     _reloading_of(server).forget(worker)
-    shared_counts.forget(int(worker.pid))
+    shared_counts.forget(cast(int, worker.pid))  # the stub's fault
 
 
 def _unlink_pid_file(server: "Arbiter", master: int) -> None:

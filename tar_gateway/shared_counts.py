@@ -14,19 +14,23 @@ from tar_gateway.errors import SettingsError
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 
-def share() -> None:
+def share(user: int, group: int) -> None:
     """Take the directory that the environment names, or make one that ends with this process.
 
-    Raises `SettingsError` where nothing can be written.
+    One that is made belongs to the workers' ``user`` and ``group``, by their ids. Raises
+    `SettingsError` where nothing can be written.
     """
     named = os.environ.get(VARIABLE)
     try:
         if not named:  # an empty variable counts as unset
             os.environ[VARIABLE] = made = tempfile.mkdtemp(prefix="tar-gateway-metrics-")
+            os.chown(made, user, group)
             atexit.register(_remove, made, os.getpid())
             return
         directory = Path(named)
-        directory.mkdir(parents=True, exist_ok=True)
+        if not directory.is_dir():
+            directory.mkdir(parents=True)
+            os.chown(directory, user, group)
         with tempfile.TemporaryFile(dir=directory):
             pass  # so the workers can write as well
     except OSError as error:

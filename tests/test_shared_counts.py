@@ -8,6 +8,9 @@ import pytest
 
 from tar_gateway import shared_counts
 
+# gunicorn started by root may give its workers to another user.
+WORKERS = (65534, 65534) if os.geteuid() == 0 else (os.getuid(), os.getgid())
+
 
 @pytest.fixture
 def named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
@@ -16,8 +19,9 @@ def named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def test_a_named_directory_is_made_and_nothing_is_in_it(named: Path):
-    shared_counts.share()
+    shared_counts.share(*WORKERS)
     assert list(named.iterdir()) == []
+    assert (named.stat().st_uid, named.stat().st_gid) == WORKERS
 
 
 @pytest.mark.parametrize("named", [None, ""])
@@ -26,9 +30,10 @@ def test_without_a_named_one_it_is_a_temporary_one(named, tmp_path: Path, monkey
     monkeypatch.setenv(shared_counts.VARIABLE, named or "")
     if named is None:
         monkeypatch.delenv(shared_counts.VARIABLE)
-    shared_counts.share()
+    shared_counts.share(*WORKERS)
     (made,) = tmp_path.iterdir()
     assert os.environ[shared_counts.VARIABLE] == str(made)
+    assert (made.stat().st_uid, made.stat().st_gid) == WORKERS
 
 
 def test_what_the_dead_had_under_way_is_forgotten_but_not_what_they_did(named: Path):
@@ -36,7 +41,7 @@ def test_what_the_dead_had_under_way_is_forgotten_but_not_what_they_did(named: P
     # The id of a process that lives, but has not counted here.
     for name in ("gauge_livesum_4194304.db", f"gauge_livesum_{os.getpid()}.db", "counter_7.db"):
         (named / name).touch()
-    shared_counts.share()
+    shared_counts.share(*WORKERS)
     assert [file.name for file in named.iterdir()] == ["counter_7.db"]
 
 
@@ -45,5 +50,5 @@ def test_what_a_living_process_has_under_way_is_kept(named: Path):
     path = named / f"gauge_livesum_{os.getpid()}.db"
     path.write_bytes(b"0" * 4096)
     with path.open("r+b") as file, mmap.mmap(file.fileno(), 0):
-        shared_counts.share()
+        shared_counts.share(*WORKERS)
     assert path.exists()
