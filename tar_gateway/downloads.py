@@ -13,7 +13,7 @@ from wsgiref.types import WSGIEnvironment
 from tar_gateway.environ import address_of, logged_path, logged_query
 from tar_gateway.errors import Busy, MembersFailed, Refusal, TooManyRequests
 from tar_gateway.settings import Settings
-from tar_gateway.tally import Tally, Watcher
+from tar_gateway.tally import Kind, Outcome, Tally, Watcher
 
 # A caller's own id goes into our logs, so it is taken only where it can't be taken for more.
 _ID = re.compile(r"[A-Za-z0-9._~+/=@:-]{1,128}")
@@ -81,8 +81,7 @@ class Download:
     """One request's answer, from the request to the last byte: its room, and what is logged.
 
     ``id`` is the client's own where it sent one. What is learned on the way is set on it;
-    `end` is called once, with the outcome: ``complete``, ``no body``, ``client left``,
-    ``upstream failed``, ``refused`` or ``failed`` (for a defect of ours).
+    `end` is called once, with the outcome.
     """
 
     def __init__(self, downloads: Downloads, environ: WSGIEnvironment, tally: Tally) -> None:
@@ -90,8 +89,7 @@ class Download:
         self.id = told if _ID.fullmatch(told) else uuid.uuid4().hex
         self.environ = environ
         self.tally = tally
-        self.kind = "file"
-        """``bundle`` or ``file``."""
+        self.kind: Kind = "file"
         self.members = 0
         self.status: int | None = None
         self.promised = 0
@@ -153,10 +151,12 @@ class Download:
         faults = refusal.faults if isinstance(refusal, MembersFailed) else ()
         member = faults[0].path if faults else None
         reason = faults[0].reason if faults else refusal.detail
-        outcome = "failed" if refusal.status == 500 else "refused"
+        outcome: Outcome = "failed" if refusal.status == 500 else "refused"
         self.end(outcome, reason=reason, member=member)
 
-    def end(self, outcome: str, *, reason: str | None = None, member: str | None = None) -> None:
+    def end(
+        self, outcome: Outcome, *, reason: str | None = None, member: str | None = None
+    ) -> None:
         """Give the room back and log what became of it. Does nothing a second time."""
         if self._ended:
             return
@@ -168,7 +168,7 @@ class Download:
         if self.kind == "bundle" or outcome in {"upstream failed", "failed"}:
             log.info("%s", json.dumps(self._line(outcome, reason, member), ensure_ascii=False))
 
-    def _line(self, outcome: str, reason: str | None, member: str | None) -> dict[str, object]:
+    def _line(self, outcome: Outcome, reason: str | None, member: str | None) -> dict[str, object]:
         environ = self.environ
         line = {
             "event": self.kind,

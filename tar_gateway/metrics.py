@@ -5,7 +5,9 @@ Importing this raises `ImportError` where ``prometheus_client`` is not installed
 """
 
 import os
+from itertools import product
 from pathlib import Path
+from typing import get_args
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -18,7 +20,7 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from tar_gateway.tally import Watcher
+from tar_gateway.tally import Kind, Outcome, Watcher
 
 _PREFIX = "tar_gateway_"
 
@@ -79,6 +81,10 @@ class Metrics(Watcher):
             registry=registry,
             multiprocess_mode="livesum",
         )
+        # From the start: a series that begins at 1 hides its first failure from increase().
+        for kind, outcome in product(get_args(Kind), get_args(Outcome)):
+            self._downloads.labels(kind, outcome)
+        self._requests.labels("none")
 
         if self._shared:
             _make_room(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
@@ -123,7 +129,7 @@ class Metrics(Watcher):
         """Follow the threads at work."""
         self._fetchers.inc(change)
 
-    def ended(self, kind: str, outcome: str, members: int) -> None:
+    def ended(self, kind: Kind, outcome: Outcome, members: int) -> None:
         """Count a download."""
         self._downloads.labels(kind, outcome).inc()
         if kind == "bundle" and outcome == "complete":

@@ -2,6 +2,13 @@
 
 import threading
 from collections import Counter
+from typing import Literal
+
+Kind = Literal["bundle", "file"]
+"""What a download is of."""
+
+Outcome = Literal["complete", "no body", "client left", "upstream failed", "refused", "failed"]
+"""How a download ends; ``failed`` is a defect of ours."""
 
 
 class Watcher:
@@ -34,8 +41,8 @@ class Watcher:
     def fetchers_busy(self, change: int) -> None:
         """Hear that so many more threads are busy with fetching ahead; fewer, where negative."""
 
-    def ended(self, kind: str, outcome: str, members: int) -> None:
-        """Hear that a download, ``bundle`` or ``file``, of so many members has ended."""
+    def ended(self, kind: Kind, outcome: Outcome, members: int) -> None:
+        """Hear that a download of so many members has ended."""
 
 
 class Tally:
