@@ -1,7 +1,9 @@
 """What would fail if a gateway were started with these settings: asked before it is."""
 
+import errno
 import re
 import resource
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
@@ -10,12 +12,16 @@ from typing import Protocol
 from tar_gateway.authority import Authority
 from tar_gateway.errors import SourceError
 from tar_gateway.locations import read_locations
+from tar_gateway.setting_types import Address
 from tar_gateway.settings import PREFIX, Settings
 from tar_gateway.sources.upstream import Upstream
 
 # Descriptors that a process has open besides its downloads' two each: the connections for which
 # `gunicorn_conf` has no download's thread, listening sockets, logs.
 _OTHERS = 32 + 512 + 100
+
+# What gunicorn is sized by; where it listens is for its command line to say.
+_SIZES = ("workers", "worker_class", "threads", "worker_connections", "graceful_timeout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +39,26 @@ def effective(settings: Settings) -> Iterator[str]:
         yield f"{PREFIX}{field.name.upper()}={_written(value)}"
 
 
+def server() -> str:
+    """Give gunicorn's own settings, ``GUNICORN_CMD_ARGS`` included, as a command's options.
+
+    The gateway's, which some follow from, are read from the environment.
+    """
+    # Where settings are wrong, importing these would end the process.
+    from gunicorn.config import Config  # noqa: PLC0415
+
+    from tar_gateway import gunicorn_conf  # noqa: PLC0415
+
+    config = Config(prog="gunicorn")
+    given = config.parser().parse_args(config.get_cmd_args_from_env())
+    options = []
+    for name in _SIZES:
+        told = getattr(given, name)
+        value = getattr(gunicorn_conf, name) if told is None else told
+        options.append(f"--{name.replace('_', '-')} {value}")
+    return f"gunicorn {' '.join(options)}"
+
+
 def findings(settings: Settings) -> Iterator[Finding]:
     """Look at everything that a gateway with these settings needs. Asks each server once.
 
@@ -46,6 +72,8 @@ def findings(settings: Settings) -> Iterator[Finding]:
                 yield _reached(f"location {location.prefix}", url, Upstream, location.settings)
     if settings.auth_request is not None:
         yield _reached("authority", settings.auth_request, Authority, settings)
+    if settings.pages_bind is not None:
+        yield _opened(settings.pages_bind)
     yield _descriptors(settings)
     if find_spec("prometheus_client") is None:
         yield Finding("metrics: none, for the package prometheus_client is not installed")
@@ -70,6 +98,20 @@ def _reached(
     finally:
         server.close()
     return Finding(f"{called}: {_written(url)} answers {status}")
+
+
+def _opened(address: Address) -> Finding:
+    """Open the pages' address as gunicorn does, and close it again."""
+    family = socket.AF_INET6 if address.host.startswith("[") else socket.AF_INET
+    try:
+        with socket.socket(family) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((address.host.strip("[]"), address.port))
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return Finding(f"pages: {address} is in use, by a gateway that runs or by others")
+        return Finding(f"pages: {address}: {error.strerror}", fails=True)
+    return Finding(f"pages: {address} can be opened")
 
 
 def _descriptors(settings: Settings) -> Finding:

@@ -11,7 +11,7 @@ import click
 
 from tar_gateway import demo as demonstration
 from tar_gateway import draining
-from tar_gateway.check import effective, findings
+from tar_gateway.check import effective, findings, server
 from tar_gateway.embedded import Embedded
 from tar_gateway.errors import SettingsError, TarGatewayError
 from tar_gateway.settings import PREFIX
@@ -108,8 +108,8 @@ def demo(*, once: bool, port: int) -> None:
 def check() -> None:
     """Print the settings in effect and say what would fail, before a gateway is started.
 
-    Reads them from the environment (TAR_GATEWAY_...), as the gateway does, and reaches the
-    upstream once. Exits with 1 if anything would fail.
+    Reads them from the environment (TAR_GATEWAY_..., GUNICORN_CMD_ARGS), as the gateway does,
+    and reaches each upstream once. Exits with 1 if anything would fail.
     """
     try:
         settings = checked_settings(os.environ)
@@ -118,6 +118,7 @@ def check() -> None:
         raise click.ClickException(str(error)) from error
     for line in effective(settings):
         click.echo(line)
+    click.echo(server())
     click.echo()
     for finding in found:
         click.echo(f"{'FAILS' if finding.fails else 'ok   '}  {finding.text}")

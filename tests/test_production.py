@@ -315,6 +315,41 @@ def test_the_check_prints_the_settings_and_reaches_the_upstream(upstream):
     assert len(upstream.requests) == 1
 
 
+def test_the_check_prints_what_gunicorn_is_sized_by(upstream):
+    told = {"WEB_CONCURRENCY": "3", "GUNICORN_CMD_ARGS": "--graceful-timeout 9 --bind :1"}
+    settings = {"TAR_GATEWAY_UPSTREAM": upstream.url, "TAR_GATEWAY_MAX_DOWNLOADS": "10"}
+    done = tar_gateway("check", **told, **settings)
+    assert (
+        "\ngunicorn --workers 3 --worker-class tar_gateway.worker.GatewayWorker "
+        "--threads 42 --worker-connections 554 --graceful-timeout 9\n"
+    ) in done.stdout
+
+
+def test_the_check_reaches_each_upstream_of_each_location(upstream, tmp_path):
+    upstream.requests.clear()
+    file = tmp_path / "locations.toml"
+    urls = [upstream.url, f"{upstream.url}base/", f"{upstream.url}other/"]
+    file.write_text(
+        f'[[location]]\nprefix = "/a/"\nupstream = ["{urls[0]}", "{urls[1]}"]\n'
+        f'[[location]]\nprefix = "/b/"\nupstream = "{urls[2]}"\n'
+    )
+    done = tar_gateway("check", TAR_GATEWAY_LOCATIONS_FILE=str(file))
+    for prefix, url in zip(["/a/", "/a/", "/b/"], urls, strict=True):
+        assert f"  location {prefix}: {url} answers " in done.stdout
+    assert sorted(seen.path for seen in upstream.requests) == ["/", "/base/", "/other/"]
+
+
+def test_an_address_of_the_pages_that_is_in_use_is_told_and_fails_nothing(upstream):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        bound = f"127.0.0.1:{listener.getsockname()[1]}"
+        given = {"TAR_GATEWAY_UPSTREAM": upstream.url, "TAR_GATEWAY_PAGES_BIND": bound}
+        taken = tar_gateway("check", **given)
+    free = tar_gateway("check", **given)
+    assert (taken.returncode, free.returncode) == (0, 0)
+    assert f"ok     pages: {bound} is in use, " in taken.stdout
+    assert f"ok     pages: {bound} can be opened\n" in free.stdout
+
+
 @pytest.mark.parametrize(
     ("environment", "line"),
     [
@@ -323,6 +358,11 @@ def test_the_check_prints_the_settings_and_reaches_the_upstream(upstream):
         (
             {"UPSTREAM": "http://127.0.0.1:9/", "AUTH_REQUEST": "http://127.0.0.1:9/?token=x"},
             "FAILS  authority: http://127.0.0.1:9/?...: the authority cannot be reached",
+        ),
+        (
+            # Of no machine (RFC 5737).
+            {"UPSTREAM": "http://127.0.0.1:9/", "PAGES_BIND": "192.0.2.1:9000"},
+            "FAILS  pages: 192.0.2.1:9000: Cannot assign requested address",
         ),
         ({"UPSTREAM": "x"}, "Error: TAR_GATEWAY_UPSTREAM is 'x'"),
         ({}, "Error: TAR_GATEWAY_UPSTREAM is not set"),
