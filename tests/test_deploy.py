@@ -249,6 +249,12 @@ def test_the_connections_that_nginx_keeps_end_before_gunicorns(monkeypatch: pyte
     assert int(found[1]) < gunicorn_says(monkeypatch)["keepalive"]
 
 
+def test_the_socket_is_where_nginx_looks_and_nobody_else_does():
+    (address,) = unit("tar-gateway.socket")["ListenStream"]
+    assert address == "127.0.0.1:8000"
+    assert f"server {address};" in (DEPLOY / "nginx.conf").read_text()
+
+
 # --- nobody gets more than they need ------------------------------------------------------------
 
 
@@ -322,6 +328,9 @@ def test_secrets_are_files_that_are_mounted_where_the_settings_look():
     made = (DEPLOY / "kubernetes.yaml").read_text()
     assert all(f"--from-file={Path(file).name}" in made for file in files)
     assert "Secret" not in KUBERNETES  # it would be written down
+    (volume,) = [each["secret"] for each in POD["volumes"] if each["name"] == "secrets"]
+    assert f"create secret generic {volume['secretName']} " in made
+    assert volume["optional"] is True  # or no pod would start without the two settings
 
 
 def test_pods_reach_the_upstream_and_names_and_nothing_else():
