@@ -1,18 +1,20 @@
 """What `deploy/haproxy.cfg` does with replicas that fail, drain or are full, and with clients."""
 
 import re
+import subprocess
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, IncompleteRead
 from pathlib import Path
+from subprocess import DEVNULL
 
 import pytest
 
-from tests.fronts import Balancer, deployed_haproxy
+from tests.fronts import DEPLOY, Balancer, deployed_haproxy
 from tests.scripted import Fault, Script, Scripted, Seen, answer, close, raw, reset, stall
 from tests.servers import free_port, wait_until
 
@@ -158,6 +160,33 @@ def test_replicas_are_asked_all_the_same_where_none_is_ready(site: Site):
     site.first.on("/reports/", FULL)
     site.second.on("/reports/", FULL)
     assert ask(site) == (503, b"full")
+
+
+def test_it_starts_with_as_many_descriptors_as_the_page_says_and_not_with_its_connections(
+    tmp_path: Path,
+):
+    def starts(descriptors: int) -> bool:
+        port = free_port()
+        conf = tmp_path / "haproxy.cfg"
+        text = (DEPLOY / "haproxy.cfg").read_text()
+        conf.write_text(text.replace("bind :8080", f"bind 127.0.0.1:{port}"))
+        limited = f"ulimit -n {descriptors}; exec haproxy -db -f {conf}"
+        with subprocess.Popen(["bash", "-c", limited], stdout=DEVNULL, stderr=DEVNULL) as process:
+            # It listens before it looks at its limit, but answers nobody.
+            wait_until(lambda: answers(port) or process.poll() is not None, "HAProxy")
+            started = process.poll() is None
+            process.kill()
+        return started
+
+    def answers(port: int) -> bool:
+        with closing(HTTPConnection("127.0.0.1", port, timeout=1)) as client, suppress(OSError):
+            client.request("GET", "/-/ready")
+            return client.getresponse().status == 404
+        return False
+
+    said = re.search(r"`ulimit -Hn` says less than ([\d,]+)", (DEPLOY / "README.md").read_text())
+    assert starts(int(said[1].replace(",", "")))
+    assert not starts(2 * 4096)
 
 
 @pytest.mark.parametrize("path", ["/-/metrics", "/%2D/ready?x"])
