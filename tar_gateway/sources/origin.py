@@ -227,10 +227,10 @@ class _Content:
         self, origin: Origin, pooled: _Pooled, head: Head, cancellation: Cancellation
     ) -> None:
         self._origin = origin
-        self._pooled = pooled
+        # Taken out in one step by whoever gives it back: servers may close while others read.
+        self._held = [pooled]
         self._cancellation = cancellation
         self._keeps = head.keeps
-        self._given_back = False
         self._content = (
             Chunked(pooled.wire, self._release)
             if head.chunked
@@ -253,10 +253,11 @@ class _Content:
         self._give_back(read=True)
 
     def _give_back(self, *, read: bool) -> None:
-        if not self._given_back:
-            self._given_back = True
-            keep = read and self._keeps
-            self._origin.give_back(self._pooled, self._cancellation, keep=keep)
+        try:
+            pooled = self._held.pop()
+        except IndexError:  # it was given back
+            return
+        self._origin.give_back(pooled, self._cancellation, keep=read and self._keeps)
 
 
 # How a TLS connection tells that the other side has ended it.
