@@ -5,6 +5,7 @@ import ssl
 import tarfile
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from urllib.parse import urlsplit
 
 import pytest
 import trustme
@@ -12,7 +13,8 @@ import trustme
 from tar_gateway import Settings, Upstream
 from tar_gateway.errors import SourceError
 from tar_gateway.sources import Caller
-from tar_gateway.sources.redirects import place_of
+from tar_gateway.sources.origin import Origin
+from tar_gateway.sources.redirects import Redirects, place_of
 from tests.files_upstream import TEXT, Canned, FilesUpstream, gateway_to
 
 CREDENTIALS = {"Authorization": "Bearer caller", "Cookie": "id=1"}
@@ -204,6 +206,42 @@ def test_a_host_is_allowed_by_its_name_and_port(allowed, url, location, followed
     settings = Settings(redirect_hosts=allowed)
     place = place_of(location, url, frozenset(settings.redirect_hosts))
     assert (place is not None) is followed
+
+
+@pytest.mark.parametrize(
+    ("location", "place"),
+    [
+        ("http://STORE.test:080/x", "http://store.test/x"),
+        ("http://store.test:/x", "http://store.test/x"),
+        ("http://store.test:08080/x", "http://store.test:8080/x"),
+        ("http://[::1]:00080/x", "http://[::1]/x"),
+    ],
+)
+def test_each_host_and_port_has_one_spelling(location, place):
+    found = place_of(location, "http://a/", {"store.test", "store.test:8080", "[::1]"})
+    assert found is not None
+    assert found.geturl() == place
+
+
+def test_spellings_of_one_port_share_their_connections(upstream, store):
+    for zeros in range(3):
+        place = store.url.replace("127.0.0.1:", "127.0.0.1:" + "0" * zeros)
+        upstream.files[f"{zeros}"] = redirect(place + SIGNED)
+    with gateway_to(upstream, redirect_hosts=[store.host]) as app:
+        for zeros in range(3):
+            assert contents(app.get(f"/?bundle={zeros}").body) == {f"{zeros}": DATA}
+        assert store.connections == 1
+
+
+def test_closing_bears_a_redirect_to_another_host_in_its_midst(monkeypatch):
+    """A host that is redirected to for the first time changes what is being closed."""
+    redirects = Redirects(Settings(redirect_hosts=["a.test", "b.test", "c.test"]))
+    a, b, c = (urlsplit(f"http://{name}.test/") for name in "abc")
+    redirects._origin(a), redirects._origin(b)
+    with monkeypatch.context() as patched:
+        patched.setattr(Origin, "close", lambda _: redirects._origin(c))
+        redirects.close()
+    redirects.close()
 
 
 # --- what is not -------------------------------------------------------------------------------

@@ -73,7 +73,9 @@ class Redirects:
 
     def close(self) -> None:
         """Close the connections that are not in use."""
-        for origin in self._origins.values():
+        with self._lock:
+            origins = list(self._origins.values())
+        for origin in origins:
             origin.close()
 
     def _place(self, answer: Answer, url: str) -> SplitResult | None:
@@ -81,7 +83,7 @@ class Redirects:
         return place_of(location, url, self._hosts) if location else None
 
     def _origin(self, place: SplitResult) -> Origin:
-        key = f"{place.scheme}://{place.netloc.lower()}/"
+        key = f"{place.scheme}://{place.netloc}/"
         with self._lock:
             if key not in self._origins:
                 self._origins[key] = Origin(key, self._settings, called=_CALLED, tls=self._tls)
@@ -91,7 +93,8 @@ class Redirects:
 def place_of(location: str, url: str, hosts: Set[str]) -> SplitResult | None:
     """Find where a ``Location`` in an answer from ``url`` leads, `None` where it must not lead.
 
-    ``hosts`` are as `Settings.redirect_hosts` has them. Never from https to http.
+    ``hosts`` are as `Settings.redirect_hosts` has them. Never from https to http. Host and port
+    are in their normal form (RFC 3986 6.2.3), so that each server has one spelling.
     """
     try:
         # A header's text is bytes in disguise; a URL has none above ASCII.
@@ -106,4 +109,4 @@ def place_of(location: str, url: str, hosts: Set[str]) -> SplitResult | None:
     # With a user name before it, it is on no list.
     host = re.sub(r":[0-9]*$", "", place.netloc.lower())
     allowed = f"{host}:{port}" in hosts or (port == usual and host in hosts)
-    return place if allowed else None
+    return place._replace(netloc=host if port == usual else f"{host}:{port}") if allowed else None
