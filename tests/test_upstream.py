@@ -15,6 +15,7 @@ from tar_gateway.bundle import Requested
 from tar_gateway.errors import Cancelled, SettingsError, SourceError
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Content, Stat, Unsized
+from tar_gateway.sources.origin import _Idle
 from tar_gateway.sources.upstream import Upstream
 from tests.fakes import STRONG
 from tests.scripted import (
@@ -488,6 +489,14 @@ def test_as_many_connections_open_as_are_needed_at_once():
         contents = [open_whole(upstream, len(DATA)) for _ in range(3)]
         assert [read_all(content) for content in contents] == [DATA] * 3
         assert server.connections == 3
+
+
+def test_no_connection_is_dropped_where_two_threads_see_room_for_one():
+    idle = _Idle(1)
+    idle.maxsize = 2  # what the second thread sees before the first has put its own
+    for connection in "ab":
+        idle.put(connection)
+    assert [idle.get(), idle.get()] == ["b", "a"]
 
 
 def test_closing_ends_the_idle_connections():

@@ -182,7 +182,10 @@ class _Idle(queue.LifoQueue[Any]):
     """
 
     def _init(self, maxsize: int) -> None:
-        self._connections: deque[object] = deque(maxlen=maxsize)
+        # Bounded by `put` alone. Two threads may put one more than fit, which does no harm; a
+        # deque with a length of its own would drop another one in its place, and leave it open.
+        del maxsize
+        self._connections: deque[object] = deque()
 
     def get(self, block: bool = True, timeout: float | None = None) -> object:
         """Give the last that was put, or raise `queue.Empty`."""
