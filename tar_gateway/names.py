@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from itertools import pairwise
 from urllib.parse import quote, unquote_to_bytes
 
-_NUL = "\0"
-
 MAX_NAME_BYTES = 4096  # PATH_MAX: nothing longer can be unpacked
 
 # What Unicode calls control characters (category Cc), C0 and C1.
@@ -34,27 +32,6 @@ def check_name(name: str, *, limit: int = MAX_NAME_BYTES) -> None:
             _check_once(decode_text(unquote_to_bytes(name)), limit)
         except BadName as error:
             raise BadName(f"{error} when it is decoded once more") from error
-
-
-def check_apart(names: Sequence[str], *, strict: bool = False) -> None:
-    """Refuse what can't be unpacked side by side: a name twice, or as file and directory.
-
-    With ``strict`` names are the same if a file system may take them for the same, see
-    `_folded`. A directory's own name ends with a slash. Raises `BadName` with a whole sentence.
-    """
-    fold = _folded if strict else str
-    # NUL is in no name and sorts before everything: a directory comes right before what is in it.
-    ordered = sorted((fold(name).replace("/", _NUL), name) for name in names)
-    for (before, first), (after, second) in pairwise(ordered):
-        if after.rstrip(_NUL) == before.rstrip(_NUL):
-            if first.rstrip("/") == second.rstrip("/"):
-                raise BadName(f"the member {shown(second)} is named twice")
-            both = f"{shown(first)} and {shown(second)}"
-            raise BadName(f"the members {both} differ only in case or Unicode form")
-        if not before.endswith(_NUL) and after.startswith(before + _NUL):
-            raise BadName(
-                f"the member {shown(first)} would have to be the directory of {shown(second)}"
-            )
 
 
 def decode_once(quoted: str) -> str:
@@ -90,18 +67,6 @@ def shown(text: str) -> str:
     return f"'{readable}{'…' if len(text) > 120 else ''}'"
 
 
-def _folded(name: str) -> str:
-    """Give what is left of a name on file systems that tell the fewest names apart.
-
-    Unicode's canonical caseless matching (D145), as APFS and ext4 with casefold have it; it
-    covers the simple upper case of NTFS. Format characters go too, as HFS+ has it. Nothing is
-    folded by compatibility (NFKC): every file system tells full-width letters from others.
-    """
-    decomposed = unicodedata.normalize("NFD", name)
-    seen = "".join(c for c in decomposed if unicodedata.category(c) != "Cf")
-    return unicodedata.normalize("NFD", seen.casefold())
-
-
 def _check_once(name: str, limit: int) -> None:
     if not name:
         raise BadName("is empty")
@@ -124,3 +89,105 @@ def _check_once(name: str, limit: int) -> None:
             raise BadName("contains an empty segment")
         if segment in {".", ".."}:
             raise BadName(f"contains the segment '{segment}'")
+
+
+# --- what can be unpacked side by side ------------------------------------------------------------
+
+_NUL = "\0"
+
+# What no file name of Windows has; a backslash is in no name at all.
+_NOT_ON_WINDOWS = re.compile(r'[:<>|?*"]')
+
+# Segments that Windows takes for a device, whatever their case and extension.
+_DEVICE = re.compile(
+    r"(?:\A|/)((?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³]) *(?:\.[^/]*)?)(?=/|\Z)",
+    re.IGNORECASE | re.ASCII,
+)
+
+# Unicode's Default_Ignorable_Code_Point, as far as it is not of category Cf.
+_IGNORABLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8"
+    "\U000e0000-\U000e0fff]+"
+)
+
+# Unicode's Stream-Safe Text Format (UAX 15, 13): no language needs more marks on one letter.
+# Marks are put in order when a name is folded, which takes the square of their number.
+_MOST_MARKS = 30
+
+# Of combining class 0, but made of marks only.
+_MADE_OF_MARKS = "\u0f73\u0f75\u0f81"
+
+
+def check_apart(names: Sequence[str], *, strict: bool = False) -> None:
+    """Refuse what cannot be unpacked side by side: a name twice, or as file and directory.
+
+    With ``strict`` names are the same if a file system of Windows, macOS or Linux may take them
+    for the same (`_folded`), and names that Windows cannot have are refused as well. A
+    directory's own name ends with a slash. Raise `BadName` with a whole sentence.
+    """
+    fold = _portable if strict else str
+    # NUL is in no name and sorts before everything: a directory comes right before what is in it.
+    ordered = sorted((fold(name).replace("/", _NUL), name) for name in names)
+    for (before, first), (after, second) in pairwise(ordered):
+        if after.rstrip(_NUL) == before.rstrip(_NUL):
+            if first.rstrip("/") == second.rstrip("/"):
+                raise BadName(f"the member {shown(second)} is named twice")
+            both = f"{shown(first)} and {shown(second)}"
+            raise BadName(f"the members {both} differ only in {_difference(first, second)}")
+        if not before.endswith(_NUL) and after.startswith(before + _NUL):
+            raise BadName(
+                f"the member {shown(first)} would have to be the directory of {shown(second)}"
+            )
+
+
+def _portable(name: str) -> str:
+    """Return what is left of a name on file systems that tell the fewest names apart.
+
+    Raise `BadName` if Windows cannot have it, or if nothing is left of one of its segments.
+    """
+    if wrong := _NOT_ON_WINDOWS.search(name):
+        why = f"contains {shown(wrong[0])}, which no file name on Windows may contain"
+    elif device := _DEVICE.search(name):
+        why = f"contains {shown(device[1])}, which is a device on Windows"
+    elif _most_marks(name) > _MOST_MARKS:
+        why = f"contains more than {_MOST_MARKS} combining marks in a row"
+    else:
+        segments = [segment.rstrip(". ") for segment in _folded(name.rstrip("/")).split("/")]
+        if all(segments):
+            return "/".join(segments) + ("/" if name.endswith("/") else "")
+        why = "contains a segment of dots, spaces or invisible characters only"
+    raise BadName(f"the member {shown(name)} {why}")
+
+
+def _folded(name: str) -> str:
+    """Return a name without case and Unicode form.
+
+    Unicode's canonical caseless matching (D145), as APFS and ext4 with casefold have it; it
+    covers the simple upper case of NTFS. What is ignorable goes too, as ext4 and HFS+ have it.
+    Nothing is folded by compatibility (NFKC): every file system tells full-width letters from
+    others.
+    """
+    if name.isascii():
+        return name.lower()
+    decomposed = unicodedata.normalize("NFD", _visible(name))
+    return unicodedata.normalize("NFD", decomposed.casefold())
+
+
+def _visible(name: str) -> str:
+    kept = _IGNORABLE.sub("", name)
+    return "".join(c for c in kept if unicodedata.category(c) != "Cf")
+
+
+def _most_marks(name: str) -> int:
+    """Return the length of the longest run of combining marks, ignorable characters left out."""
+    longest = run = 0
+    for c in "" if name.isascii() else _visible(name):
+        run = run + 1 if unicodedata.combining(c) or c in _MADE_OF_MARKS else 0
+        longest = max(longest, run)
+    return longest
+
+
+def _difference(first: str, second: str) -> str:
+    if _folded(first.rstrip("/")) == _folded(second.rstrip("/")):
+        return "case or Unicode form"
+    return "case, Unicode form, or dots and spaces at the end of a segment"

@@ -1,5 +1,7 @@
 """What a member's name may be, and that the URL made of it says the same and nothing more."""
 
+import time
+import unicodedata
 from urllib.parse import unquote
 
 import pytest
@@ -13,6 +15,7 @@ from tar_gateway.names import (
     check_name,
     decode_once,
     decode_text,
+    shown,
     url_path,
 )
 
@@ -179,6 +182,10 @@ def test_a_name_is_no_longer_than_its_limit_in_bytes(name, limit):
         ("가", "\u1100\u1161"),
         (".git", ".g\u200cit"),  # a character that nobody sees
         ("a", "\ufeffa"),
+        ("a", "a\u034f"),  # a mark that nobody sees
+        ("a", "a\ufe0f"),
+        ("a", "\u3164a"),
+        ("q\u0307\u0323", "q\u0323\u200d\u0307"),
     ],
     ids=ascii,
 )
@@ -213,12 +220,144 @@ def test_strictly_a_file_is_no_directory_of_another_case_either(names, message):
         ["①", "1"],
         ["e", "é"],
         ["\u0131", "i"],
-        ["a", "a.", "a "],
+        ["a.", "b ", "d./x", "d/y"],  # one directory on Windows, but no file is lost
+        ["a", ".a", " a", "..a"],
+        ["a\u0430", "aa"],  # a Cyrillic letter
+        ["console", "con-1", "com", "com10", "lpt", "nul1.txt", "aux_", "xcon", "con!"],
     ],
     ids=ascii,
 )
 def test_strictly_all_other_names_stand_side_by_side(names):
     check_apart(names, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("a", "a."),
+        ("a", "a "),
+        ("a", "a. ."),
+        ("A", "a."),
+        ("d/a", "d./a"),
+        ("d /a", "d/a"),
+        ("d/", "D./"),
+        ("é", "e\u0301 "),
+    ],
+    ids=ascii,
+)
+def test_strictly_dots_and_spaces_at_the_end_of_a_segment_tell_nothing_apart(one, other):
+    check_apart([one, other])
+    for names in ([one, other], [other, "between", one]):
+        with pytest.raises(BadName, match=r"differ only in case, Unicode form, or dots and spaces"):
+            check_apart(names, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [(f"a/b{c}c", f"contains '{c}', which no file name on Windows may contain") for c in ':<>|?*"']
+    + [
+        (name, f"contains '{device}', which is a device on Windows")
+        for name, device in [
+            ("CON", "CON"),
+            ("con/a", "con"),
+            ("con/", "con"),
+            ("a/Prn", "Prn"),
+            ("a/aux.txt/b", "aux.txt"),
+            ("NUL.tar.gz", "NUL.tar.gz"),
+            ("nul .txt", "nul .txt"),
+            ("nul.", "nul."),
+            ("COM1", "COM1"),
+            ("com9.log", "com9.log"),
+            ("Com0", "Com0"),
+            ("LPT¹", "LPT¹"),
+            ("lpt².x", "lpt².x"),
+            ("com³", "com³"),
+            ("CONIN$", "CONIN$"),
+            ("conout$.txt", "conout$.txt"),
+        ]
+    ]
+    + [
+        (name, "contains a segment of dots, spaces or invisible characters only")
+        for name in ("...", " ", "a/. ./b", "a/ /", "a/\u200d/b", "\u200d.", "\ufe0f", "\u3164.")
+    ],
+    ids=ascii,
+)
+def test_strictly_a_name_that_windows_cannot_have_is_refused(name, reason):
+    check_apart([name])
+    with pytest.raises(BadName) as refused:
+        check_apart(["b", name], strict=True)
+    assert str(refused.value) == f"the member {shown(name)} {reason}"
+
+
+_MARKS = ["\u0301", "\u0316", "\u0344", "\u0f73", "\u0f75", "\u0f81", "\U0001d165"]
+
+
+@given(
+    st.text(st.sampled_from(_MARKS), min_size=31, max_size=31),
+    st.lists(st.sampled_from(["", "\u200d", "\u034f", "\ufe0f"]), min_size=31, max_size=31),
+)
+def test_strictly_more_than_30_marks_in_a_row_are_refused_whatever_invisible_is_between(
+    marks, between
+):
+    name = "a" + "".join(mark + other for mark, other in zip(marks, between, strict=True))
+    with pytest.raises(BadName, match=r"contains more than 30 combining marks in a row$"):
+        check_apart([name], strict=True)
+    check_apart([name])
+
+
+@given(st.lists(st.text(st.sampled_from(_MARKS), max_size=30), max_size=9))
+def test_strictly_as_many_marks_as_a_language_needs_are_taken(runs):
+    check_apart(["a" + "a".join(runs)], strict=True)
+
+
+# Of every sort that folding knows, so that most pairs are close to each other.
+alike = st.lists(
+    st.sampled_from(["a", "A", "e", "É", "é", "\u0301", "ß", "SS", "ﬀ", "\u200d", "\ufe0f"])
+    | st.sampled_from([".", " ", "/", "con", "¹", "K", "\u212a", "日"]),
+    min_size=1,
+    max_size=6,
+).map("".join)
+
+
+def _accepted(*names):
+    try:
+        check_apart(names, strict=True)
+    except BadName:
+        return False
+    return True
+
+
+@given(alike)
+def test_strictly_no_name_stands_beside_itself_in_another_case_form_or_with_a_dot(name):
+    for other in (
+        name.upper(),
+        name.swapcase(),
+        unicodedata.normalize("NFD", name),
+        unicodedata.normalize("NFC", name),
+        name + ".",
+        name + " ",
+        "\u200d" + name,
+        name.replace("/", " ./"),
+    ):
+        assert not _accepted(name, other)
+
+
+@given(st.lists(alike, max_size=4))
+def test_strictly_it_does_not_matter_in_which_order_names_come(names):
+    assert _accepted(*names) == _accepted(*reversed(names)) == _accepted(*sorted(names))
+
+
+def test_strictly_the_time_grows_with_the_length_of_the_names():
+    def seconds(names):
+        begun = time.process_time()
+        check_apart(names, strict=True)
+        return time.process_time() - begun
+
+    def names(count):
+        return [f"{i:04}" + ("a" + "\u0301\u0316" * 15) * 60 for i in range(count)]
+
+    seconds(names(10))
+    assert seconds(names(400)) < 100 * max(seconds(names(20)), 0.002)
 
 
 def test_strictly_what_one_upper_case_letter_stands_for_is_one_as_windows_has_it():
