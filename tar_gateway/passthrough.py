@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from http import HTTPStatus
 from wsgiref.types import StartResponse, WSGIEnvironment
 
@@ -58,28 +58,29 @@ class PassThrough:
         self._admit(environ, gone)
         partly = wants_part(environ)
         if partly and concerns_archive(conditions_of(environ)):
-            listed = self._ask(download, "GET", gone, conditions=False)
-            if is_list(listed.headers) and may_list(listed.status, partly=False):
+            listed = self._ask_for_list(download, gone)
+            if listed is not None:
                 return self._archive(listed, download, start_response, gone)
-            listed.content.close()
         method = environ["REQUEST_METHOD"]
-        answer = self._ask(download, method, gone, conditions=True)
-        if method == "HEAD" and knows_no_head(answer.status):
-            listed = self._ask(download, "GET", gone, conditions=False)
-            if is_list(listed.headers) and may_list(listed.status, partly=False):
-                answer.content.close()
-                return self._archive(listed, download, start_response, gone)
-            listed.content.close()
-        if not (is_list(answer.headers) and may_list(answer.status, partly=partly)):
-            return self._pass_on(answer, download, start_response, gone)
-        if partly:
-            # It answered to what is the archive's, so it is asked for the list itself.
-            answer.content.close()
-            answer = self._ask(download, "GET", gone, conditions=False)
-            if not (is_list(answer.headers) and may_list(answer.status, partly=False)):
-                answer.content.close()
-                raise UpstreamFailed("the upstream lists its files only once", status=502)
-        return self._archive(answer, download, start_response, gone)
+        with ExitStack() as held:
+            answer = self._ask(download, method, gone, conditions=True)
+            held.callback(answer.content.close)
+            if method == "HEAD" and knows_no_head(answer.status):
+                listed = self._ask_for_list(download, gone)
+                if listed is not None:
+                    held.close()
+                    return self._archive(listed, download, start_response, gone)
+            if not (is_list(answer.headers) and may_list(answer.status, partly=partly)):
+                passed = self._pass_on(answer, download, start_response, gone)
+                held.pop_all()  # the server closes what is passed on
+                return passed
+            if not partly:
+                return self._archive(answer, download, start_response, gone)
+        # It answered to what is the archive's, so it is asked for the list itself.
+        listed = self._ask_for_list(download, gone)
+        if listed is None:
+            raise UpstreamFailed("the upstream lists its files only once", status=502)
+        return self._archive(listed, download, start_response, gone)
 
     def _admit(self, environ: WSGIEnvironment, gone: Cancellation) -> None:
         """Ask the authority, where there is one, before the upstream hears of the request."""
@@ -96,6 +97,14 @@ class PassThrough:
             if error.status in {401, 403}:
                 raise AccessDenied(status=error.status, challenge=error.challenge) from error
             raise UpstreamFailed(error.reason, status=error.status) from error
+
+    def _ask_for_list(self, download: Download, gone: Cancellation) -> Answer | None:
+        """Ask by a plain GET. Return `None` where the response is no list of files."""
+        listed = self._ask(download, "GET", gone, conditions=False)
+        if is_list(listed.headers) and may_list(listed.status, partly=False):
+            return listed
+        listed.content.close()
+        return None
 
     def _ask(
         self, download: Download, method: str, gone: Cancellation, *, conditions: bool
@@ -143,11 +152,7 @@ class PassThrough:
             download.promised = length or 0
             return Delivery(passed, download, timeout, measured=length is not None)
         except SourceError as error:
-            answer.content.close()
             raise UpstreamFailed(error.reason, status=error.status) from error
-        except BaseException:
-            answer.content.close()
-            raise
 
     def _archive(
         self, answer: Answer, download: Download, start_response: StartResponse, gone: Cancellation

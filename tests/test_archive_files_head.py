@@ -6,7 +6,9 @@ from contextlib import closing
 import pytest
 from webtest import TestApp
 
-from tar_gateway import BundleMiddleware, Gateway, Upstream
+from tar_gateway import BundleMiddleware, Gateway, Settings, Upstream
+from tar_gateway.sources.answer import Answer
+from tests.fakes import MemorySource, Steps, missing
 from tests.scripted import Scripted, Wire, answer
 
 LIST = b"- 5 /a.txt first.txt\n"
@@ -62,3 +64,38 @@ def test_head_of_anything_else_stays_refused(client: TestApp):
     refused = client.head("/page", status="*")
     assert refused.status_int in {405, 501}
     assert refused.headers["Allow"] == "GET"
+
+
+class FailsAfter(MemorySource):
+    """A file server that gives these answers in turn, and then fails."""
+
+    def __init__(self, *answers: Answer) -> None:
+        super().__init__()
+        self.answers = list(answers)
+
+    def forward(self, *request: object) -> Answer:
+        if not self.answers:
+            raise missing()
+        return self.answers.pop(0)
+
+    def reach(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+PART = {"Range": "bytes=0-9"}
+IS_LIST = [("X-Archive-Files", "tar")]
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "headers"),
+    [("HEAD", 405, []), ("HEAD", 501, []), ("GET", 206, IS_LIST), ("GET", 416, IS_LIST)],
+)
+def test_an_answer_is_closed_where_the_question_after_it_fails(method, status, headers):
+    content = Steps()
+    server = FailsAfter(Answer(status, headers, content))
+    with closing(Gateway(server, Settings(retries=0))) as gateway:
+        TestApp(gateway).request("/a", method=method, headers=PART, status=404)
+    assert content.closed
