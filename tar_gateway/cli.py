@@ -6,13 +6,14 @@ import sys
 import time
 from datetime import timedelta
 from pathlib import Path
+from secrets import token_urlsafe
 
 import click
 
 from tar_gateway import demo as demonstration
 from tar_gateway import draining
 from tar_gateway.check import effective, findings, server
-from tar_gateway.embedded import Embedded
+from tar_gateway.embedded import Embedded, secret_file
 from tar_gateway.errors import SettingsError, TarGatewayError
 from tar_gateway.settings import PREFIX
 from tar_gateway.signing import sign_url
@@ -47,12 +48,18 @@ def _address(_: click.Context, __: click.Parameter, text: str) -> str:
     callback=_address,
     help="Where clients connect.",
 )
-def serve(upstream: str | None, bind: str) -> None:
+@click.option(
+    "--hidden", is_flag=True, help="Of a directory, serve also names that begin with a dot."
+)
+def serve(upstream: str | None, bind: str, *, hidden: bool) -> None:
     """Run the gateway under gunicorn, in front of a file server or of a directory.
 
     Neither is given where TAR_GATEWAY_UPSTREAM is set, or TAR_GATEWAY_LOCATIONS_FILE, a file of
     several upstreams. Other settings come from the environment (TAR_GATEWAY_...) as well,
     gunicorn's own from GUNICORN_CMD_ARGS.
+
+    Of a directory, links that lead out of it are not served, nor are names that begin with a dot
+    unless --hidden is given.
     """
     if upstream is None and not any(os.environ.get(PREFIX + name) for name in _UPSTREAMS):
         raise click.MissingParameter(
@@ -69,6 +76,10 @@ def serve(upstream: str | None, bind: str) -> None:
             f"'{upstream}' is neither a directory nor a URL that begins with http:// or https://",
             param_hint="UPSTREAM_URL_OR_DIRECTORY",
         )
+    if hidden and directory is None:
+        raise click.UsageError(
+            "--hidden is for a directory: an upstream says itself what it serves."
+        )
     if upstream is not None:
         os.environ[f"{PREFIX}UPSTREAM"] = upstream if directory is None else "http://127.0.0.1/"
     try:
@@ -76,8 +87,11 @@ def serve(upstream: str | None, bind: str) -> None:
     except SettingsError as error:
         raise click.ClickException(str(error)) from error
     if directory is not None:
-        upstream_process = Embedded.start(directory.resolve())
+        authorization = f"Bearer {token_urlsafe()}"
+        upstream_process = Embedded.start(directory.resolve(), authorization, hidden=hidden)
         os.environ[f"{PREFIX}UPSTREAM"] = upstream_process.url
+        headers = secret_file(f"Authorization: {authorization}\n")
+        os.environ[f"{PREFIX}UPSTREAM_HEADERS_FILE"] = headers
         # gunicorn, which this process becomes, holds the pipe from now on.
         os.set_inheritable(upstream_process.pipe, True)
     sys.stdout.flush()

@@ -2,8 +2,12 @@
 
 For trying things out and for sharing a directory; a real file server is better at it. It ends
 when whoever started it ends, however that happens: it watches a pipe on its standard input.
+
+Any program on the machine can connect to a loopback port, so every request needs a credential.
+It is told to the server in its environment, since everyone may read a command line.
 """
 
+import mimetypes
 import os
 import signal
 import socket
@@ -14,43 +18,90 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from hmac import compare_digest
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from gunicorn.app.base import BaseApplication
-from webob import Request
-from webob.static import DirectoryApp
+from webob import Response
+from webob.static import FileIter
+
+from tar_gateway.directory import Directory
 
 THREADS = 32
 
+_AUTHORIZATION = "TAR_GATEWAY_FILES_AUTHORIZATION"
+_HIDDEN = "--hidden"
+_INDEX = "index.html"
 
-def files_app(directory: str, authorization: str | None = None) -> WSGIApplication:
+
+def files_app(directory: Directory, authorization: str) -> WSGIApplication:
     """Make a WSGI application of a directory's files.
 
-    With ``authorization`` only requests that carry exactly this header's value are answered;
-    others are challenged for a user name and password.
+    Only requests whose ``Authorization`` is exactly this one are answered; others are challenged
+    for a user name and password.
     """
-    directory_app = DirectoryApp(directory)
 
     def files(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        status, headers, body = Request(environ).call_application(directory_app)
-        if status.startswith(("403", "404")):  # WebOb's page says where the file would be
-            headers, body = [("Content-Length", "0")], ()
-        start_response(status, headers)
-        return body
+        sent = environ.get("HTTP_AUTHORIZATION", "")
+        if not compare_digest(sent.encode(), authorization.encode()):
+            response = _empty(401)
+            response.www_authenticate = 'Basic realm="protected files"'
+        elif environ["REQUEST_METHOD"] not in {"GET", "HEAD"}:
+            response = _empty(405)
+            response.allow = ("GET", "HEAD")
+        else:
+            path = os.fsdecode(environ["PATH_INFO"].encode("latin-1")).removeprefix("/")
+            if path.endswith("/") or not path:
+                path += _INDEX
+            response = _file(directory, path)
+        return response(environ, start_response)
 
-    if authorization is None:
-        return files
+    return files
 
-    def protected(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        given = environ.get("HTTP_AUTHORIZATION", "")
-        if compare_digest(given.encode(), authorization.encode()):
-            return files(environ, start_response)
-        headers = [("WWW-Authenticate", 'Basic realm="protected files"'), ("Content-Length", "0")]
-        start_response("401 Unauthorized", headers)
-        return ()
 
-    return protected
+def _file(directory: Directory, path: str) -> Response:
+    try:
+        file = directory.open(path)
+    except FileNotFoundError:
+        return _empty(404)
+    except PermissionError:
+        return _empty(403)
+    kind, encoding = mimetypes.guess_type(path)
+    status = os.fstat(file.fileno())
+    return Response(
+        app_iter=_Content(file),
+        content_length=status.st_size,
+        # A compressed file is its own bytes, not an encoding of others (RFC 9110 8.4).
+        content_type=kind if kind and not encoding else "application/octet-stream",
+        last_modified=status.st_mtime,
+        accept_ranges="bytes",
+        conditional_response=True,
+    )
+
+
+def _empty(status: int) -> Response:
+    """Make a response without WebOb's page, which would say where a file would be."""
+    return Response(status=status, body=b"", content_type=None)
+
+
+class _Content(FileIter):
+    """A file's bytes; closed with the response, also where none of them is sent."""
+
+    file: BinaryIO
+
+    def close(self) -> None:
+        self.file.close()
+
+
+def secret_file(text: str) -> str:
+    """Write a text to a file that has no place on a disk, and return its name.
+
+    Only processes that this one becomes or starts, and those that may look into them, can read
+    it; it is gone with the last of them.
+    """
+    descriptor = os.memfd_create("tar-gateway", 0)  # without MFD_CLOEXEC, which is the default
+    os.write(descriptor, text.encode())
+    return f"/dev/fd/{descriptor}"
 
 
 def listen(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
@@ -79,16 +130,18 @@ class Embedded:
     process: subprocess.Popen[bytes]
 
     @classmethod
-    def start(cls, directory: Path, authorization: str | None = None) -> Self:
-        """Start serving a directory, to everybody or as `files_app` says."""
+    def start(cls, directory: Path, authorization: str, *, hidden: bool = False) -> Self:
+        """Start serving a directory to those who send this ``Authorization``.
+
+        Files and directories whose names begin with a dot are served only if ``hidden``.
+        """
         reading, writing = os.pipe()
         with listen() as listener, open(reading, "rb") as stdin:
-            arguments = [str(listener.fileno()), str(directory)]
-            if authorization is not None:
-                arguments.append(authorization)
+            arguments = [str(listener.fileno()), str(directory), *([_HIDDEN] if hidden else [])]
             process = subprocess.Popen(
                 [sys.executable, "-m", "tar_gateway.embedded", *arguments],
                 stdin=stdin,
+                env=os.environ | {_AUTHORIZATION: authorization},
                 pass_fds=[listener.fileno()],
             )
             return cls(address(listener), writing, process)
@@ -102,10 +155,9 @@ class Embedded:
 class _Files(BaseApplication):
     """gunicorn around `files_app`, on a socket that is open already."""
 
-    def __init__(self, descriptor: int, directory: str, authorization: str | None) -> None:
+    def __init__(self, descriptor: int, application: WSGIApplication) -> None:
         self._descriptor = descriptor
-        self._directory = directory
-        self._authorization = authorization
+        self._application = application
         super().__init__()
 
     def load_config(self) -> None:
@@ -119,7 +171,7 @@ class _Files(BaseApplication):
         self.cfg.set("post_worker_init", _end_with_starter)
 
     def load(self) -> WSGIApplication:  # type: ignore[override]  # the stub wants a bare dict
-        return files_app(self._directory, self._authorization)
+        return self._application
 
 
 def _end_with_starter(_worker: object) -> None:
@@ -134,5 +186,6 @@ def _end_with_starter(_worker: object) -> None:
 
 
 if __name__ == "__main__":
-    _descriptor, _directory, *_rest = sys.argv[1:]
-    _Files(int(_descriptor), _directory, _rest[0] if _rest else None).run()
+    _descriptor, _path, *_rest = sys.argv[1:]
+    _directory = Directory(Path(_path), hidden=_HIDDEN in _rest)
+    _Files(int(_descriptor), files_app(_directory, os.environ.pop(_AUTHORIZATION))).run()

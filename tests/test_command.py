@@ -193,19 +193,82 @@ def test_nothing_outside_the_directory_is_served(files: Path):
         assert answer.status == 400
 
 
-@pytest.mark.parametrize(
-    ("target", "status"), [("/none", 404), ("/", 404), ("/below/", 404), ("/../secret.txt", 403)]
-)
-def test_no_answer_says_where_the_directory_is(files: Path, target: str, status: int):
+def asked_of(embedded: Embedded, target: str, **headers: str) -> tuple[int, bytes, str]:
+    port = int(embedded.url.rstrip("/").rpartition(":")[2])
+    with closing(HTTPConnection("127.0.0.1", port, timeout=PATIENCE)) as client:
+        client.request("GET", target, headers=headers)
+        answer = client.getresponse()
+        return answer.status, answer.read(), str(answer.headers)
+
+
+@pytest.mark.parametrize("target", ["/none", "/", "/below/", "/../secret.txt"])
+def test_no_answer_says_where_the_directory_is(files: Path, target: str):
     (files / "below").mkdir()
     (files.parent / "secret.txt").write_text("secret")
-    with closing(Embedded.start(files)) as embedded:
-        port = int(embedded.url.rstrip("/").rpartition(":")[2])
-        with closing(HTTPConnection("127.0.0.1", port, timeout=PATIENCE)) as client:
-            client.request("GET", target)
-            answer = client.getresponse()
-            assert (answer.status, answer.read()) == (status, b"")
-    assert str(files.parent) not in str(answer.headers)
+    with closing(Embedded.start(files, "Bearer right")) as embedded:
+        status, body, headers = asked_of(embedded, target, Authorization="Bearer right")
+    assert (status, body) == (404, b"")
+    assert str(files.parent) not in headers
+
+
+def test_the_embedded_upstream_answers_nobody_but_its_gateway(files: Path):
+    with serving(str(files)) as (url, _):
+        embedded = f"http://127.0.0.1:{listening(processes_of(str(files))[0])}/a.txt"
+        for headers in ({}, {"Authorization": "Bearer guessed"}):
+            asked = urllib.request.Request(embedded, headers=headers)
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                urllib.request.urlopen(asked)
+            with refused.value as answer:
+                assert (answer.status, answer.read()) == (401, b"")
+        # The caller's own credentials neither pass for the gateway's nor disturb them.
+        asked = urllib.request.Request(url + "a.txt", headers={"Authorization": "Bearer mine"})
+        with urllib.request.urlopen(asked) as answer:
+            assert answer.read() == b"abc"
+
+
+def listening(process: str) -> int:
+    """Return the TCP port that a process listens on."""
+    descriptors = Path(f"/proc/{process}/fd")
+    held = {os.readlink(each) for each in descriptors.iterdir() if each.is_symlink()}
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    (port,) = {row[1] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in held}
+    return int(port.partition(":")[2], 16)
+
+
+def test_no_credential_is_in_a_command_line(files: Path):
+    with closing(Embedded.start(files, "Bearer not-for-all-to-read")):
+        assert processes_of(str(files))
+        assert processes_of("not-for-all-to-read") == []
+
+
+def test_the_gateways_credential_outlives_a_reload(files: Path):
+    with serving(str(files)) as (url, process):
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        before = set(children.read_text().split())
+        process.send_signal(signal.SIGHUP)
+        wait_until(lambda: len(set(children.read_text().split()) - before) > 0, "a new worker")
+        old = before - set(processes_of(str(files)))
+        wait_until(lambda: not old & set(children.read_text().split()), "the old one's end")
+        assert names_in(url + "?bundle=a.txt") == {"a.txt": 3}
+
+
+def test_links_out_of_the_directory_and_hidden_names_are_not_found(files: Path):
+    (files / "link").symlink_to("/etc/passwd")
+    (files / "etc").symlink_to("/etc")
+    (files / ".env").write_text("SECRET=1")
+    with serving(str(files)) as (url, _):
+        for path in ("link", "etc/passwd", ".env"):
+            for target in (path, "?bundle=" + path):
+                with pytest.raises(urllib.error.HTTPError) as refused:
+                    urllib.request.urlopen(url + target)
+                with refused.value as answer:
+                    assert answer.status == 404
+
+
+def test_hidden_names_are_served_on_demand(files: Path):
+    (files / ".env").write_text("SECRET=1")
+    with serving(str(files), "--hidden") as (url, _):
+        assert names_in(url + "?bundle=.env") == {".env": 8}
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
@@ -239,6 +302,7 @@ def test_the_embedded_upstream_ends_with_the_gateway_however_that_ends(files: Pa
         (("serve", "/", "--bind", "unix:"), {}, "'unix:' is not HOST:PORT"),
         (("serve", "http://files:0/"), {}, "TAR_GATEWAY_UPSTREAM is 'http://files:0/'"),
         (("serve", "/"), {"TAR_GATEWAY_RETRIES": "few"}, "TAR_GATEWAY_RETRIES is 'few'"),
+        (("serve", "http://files/", "--hidden"), {}, "--hidden is for a directory"),
         (("demo", "--port", "70000"), {}, "70000 is not in the range"),
     ],
 )
