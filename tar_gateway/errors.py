@@ -28,6 +28,20 @@ class SettingsError(TarGatewayError):
     """A setting is missing or wrong; the text says which, why, and what would be right."""
 
 
+class WrongSetting(SettingsError):
+    """The value of one setting is wrong.
+
+    ``name`` is the setting's, ``value`` is what may be shown of its value, ``reason`` says what is
+    wrong and what would be right.
+    """
+
+    def __init__(self, name: str, value: str, reason: str) -> None:
+        super().__init__(f"{name} is {value}: {reason}")
+        self.name = name
+        self.value = value
+        self.reason = reason
+
+
 # --- before the first byte: the request can still be answered with a status -----------------
 
 

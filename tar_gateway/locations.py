@@ -11,10 +11,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import ValidationError
-
-from tar_gateway.errors import SettingsError
+from tar_gateway.errors import SettingsError, WrongSetting
 from tar_gateway.names import BadName, check_name, shown
+from tar_gateway.setting_types import check_base_url
 from tar_gateway.settings import Settings
 
 # The keys that stand for a setting within one location, by that setting's name.
@@ -109,10 +108,9 @@ def _upstreams(given: object) -> tuple[str, ...]:
     checked = []
     for url in urls:
         try:
-            base = Settings(upstream=url).upstream
-        except ValidationError as error:
-            raise ValueError(f"upstream: {_reason(error)}") from error
-        assert base is not None
+            base = check_base_url(url)
+        except WrongSetting as error:  # whose value may hold a password
+            raise ValueError(f"upstream: {error.reason}") from error
         if base in checked:
             raise ValueError("upstream: a URL stands there twice")
         checked.append(base)
@@ -129,15 +127,9 @@ def _settings(table: Mapping[str, Any], directory: Path, settings: Settings) -> 
             changes[name] = directory / str(value) if key.endswith("_file") else value
     try:
         return replace(settings, **changes)
-    except ValidationError as error:
-        name = str(error.errors()[0]["loc"][0])
-        key = next(key for key, setting in _SETTINGS.items() if setting == name)
-        raise ValueError(f"{key}: {shown(str(changes[name]))}: {_reason(error)}") from error
-
-
-def _reason(error: ValidationError) -> str:
-    """Give the reason without the value, which may hold a password."""
-    return str(error.errors(include_url=False)[0]["msg"]).removeprefix("Value error, ")
+    except WrongSetting as error:
+        key = next(key for key, setting in _SETTINGS.items() if setting == error.name)
+        raise ValueError(f"{key}: {error.value}: {error.reason}") from error
 
 
 def _unknown(key: str, known: tuple[str, ...] | list[str]) -> str:

@@ -10,10 +10,18 @@ from pathlib import Path
 from typing import Annotated, Literal, cast
 from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic.dataclasses import dataclass
 
-from tar_gateway.errors import SettingsError
+from tar_gateway.errors import SettingsError, WrongSetting
 from tar_gateway.headers import OF_ONE_REQUEST, TOKEN
 from tar_gateway.names import BadName, check_name, decode_text, shown
 from tar_gateway.service_headers import read_service_headers
@@ -54,6 +62,22 @@ def _check_base_url(url: str) -> str:
         except BadName as error:
             raise ValueError(f"its path {error}") from error
     return f"{parts.scheme}://{parts.netloc}/{path}{'/' if path else ''}"
+
+
+def check_base_url(url: object) -> str:
+    """Return an upstream's base URL with exactly one slash at its end. Raise `WrongSetting`."""
+    try:
+        return _BASE_URL.validate_python(url)
+    except ValidationError as error:
+        raise wrong_setting(error, "upstream", url) from error
+
+
+def wrong_setting(error: ValidationError, name: str, value: object) -> WrongSetting:
+    """Say the first thing that pydantic found wrong with a setting's value."""
+    reason = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+    # A URL may hold a password or a token, and this line goes to a log.
+    secret = name in {"upstream", "auth_request"} and re.search("[@?%]", str(value))
+    return WrongSetting(name, "wrong" if secret else shown(str(value)), reason)
 
 
 def _check_url(url: str) -> str:
@@ -168,6 +192,7 @@ _BYTES = TypeAdapter(ByteSize)  # understands 64KiB
 
 Url = Annotated[str, AfterValidator(_check_url)]
 BaseUrl = Annotated[str, AfterValidator(_check_base_url)]
+_BASE_URL = TypeAdapter[str](BaseUrl, config=ConfigDict(hide_input_in_errors=True))
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
 Pause = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)]
 Size = Annotated[int, BeforeValidator(_read_size), Field(ge=0)]

@@ -4,17 +4,24 @@ The gateway reads them from its environment as ``TAR_GATEWAY_<NAME>``; elsewhere
 keyword arguments of `Settings`. Values are checked alike, by pydantic, either way.
 """
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import field, fields
 from difflib import get_close_matches
 from typing import Annotated
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 from pydantic.dataclasses import dataclass
+from pydantic_core import ArgsKwargs
 
-from tar_gateway.errors import SettingsError
-from tar_gateway.names import MAX_NAME_BYTES, shown
+from tar_gateway.errors import SettingsError, WrongSetting
+from tar_gateway.names import MAX_NAME_BYTES
 from tar_gateway.setting_types import (
     BaseUrl,
     File,
@@ -30,6 +37,7 @@ from tar_gateway.setting_types import (
     Seconds,
     Size,
     Url,
+    wrong_setting,
 )
 
 PREFIX = "TAR_GATEWAY_"
@@ -42,7 +50,10 @@ PREFIX = "TAR_GATEWAY_"
     config=ConfigDict(extra="forbid", hide_input_in_errors=True),
 )
 class Settings:
-    """The settings, each with its unit and reason. Raises `pydantic.ValidationError`."""
+    """The settings, each with its unit and reason.
+
+    Raise `SettingsError`, one line, for the first that is wrong or unknown.
+    """
 
     upstream: BaseUrl | None = None
     """Base URL of the protected server; nothing outside it is ever asked for."""
@@ -175,6 +186,24 @@ class Settings:
     public_metrics: bool = False
     """Whether the metrics are on the public address too."""
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _check(
+        cls, given: ArgsKwargs | dict[str, object], check: ModelWrapValidatorHandler["Settings"]
+    ) -> "Settings":
+        """Word what pydantic finds, for every way to make settings."""
+        if isinstance(given, ArgsKwargs) and given.args:
+            raise TypeError("settings are keyword arguments alone")
+        try:
+            return check(given)
+        except ValidationError as error:
+            name = str(error.errors(include_url=False)[0]["loc"][0])
+            names = [field.name for field in fields(cls)]
+            if name not in names:
+                raise _unknown(name, names) from error
+            values = given.kwargs if isinstance(given, ArgsKwargs) else given
+            raise wrong_setting(error, name, (values or {})[name]) from error
+
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Settings":
         """Read the settings of a gateway: ``UPSTREAM`` or ``LOCATIONS_FILE`` is among them.
@@ -186,10 +215,7 @@ class Settings:
         given = {name: text for name, text in environ.items() if name.startswith(PREFIX) and text}
         for name in given:
             if name not in known:
-                names = [field.name.upper() for field in fields(cls)]
-                close = get_close_matches(name.removeprefix(PREFIX), names, n=1)
-                hint = f"; did you mean {PREFIX}{close[0]}?" if close else ""
-                raise SettingsError(f"{name} is not a setting{hint}")
+                raise _unknown(name, list(known), PREFIX)
         if PREFIX + "UPSTREAM" not in given and PREFIX + "LOCATIONS_FILE" not in given:
             raise SettingsError(
                 f"{PREFIX}UPSTREAM is not set: give the base URL of the files, "
@@ -197,20 +223,22 @@ class Settings:
             )
         try:
             settings = _SETTINGS.validate_python({known[n]: text for n, text in given.items()})
-        except ValidationError as error:
-            fault = error.errors(include_url=False)[0]
-            name = PREFIX + str(fault["loc"][0]).upper()
-            reason = fault["msg"].removeprefix("Value error, ")
-            # A URL may hold a password or a token, and this line goes to a log.
-            url = name in {PREFIX + "UPSTREAM", PREFIX + "AUTH_REQUEST"}
-            secret = url and re.search("[@?%]", given[name])
-            value = "wrong" if secret else shown(given[name])
-            raise SettingsError(f"{name} is {value}: {reason}") from error
+        except WrongSetting as error:
+            name = PREFIX + error.name.upper()
+            raise WrongSetting(name, error.value, error.reason) from error
         if settings.upstream is not None and settings.locations_file is not None:
             raise SettingsError(
                 f"{PREFIX}UPSTREAM and {PREFIX}LOCATIONS_FILE are both set: give one of them"
             )
         return settings
+
+
+def _unknown(name: str, known: Iterable[str], prefix: str = "") -> SettingsError:
+    # Without the prefix, which all have in common: any name would come close to another.
+    names = [each.removeprefix(prefix) for each in known]
+    close = get_close_matches(name.removeprefix(prefix), names, n=1)
+    hint = f"; did you mean {prefix}{close[0]}?" if close else ""
+    return SettingsError(f"{name} is not a setting{hint}")
 
 
 _SETTINGS = TypeAdapter(Settings)

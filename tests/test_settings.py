@@ -2,10 +2,9 @@
 
 import os
 import traceback
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, fields, replace
 
 import pytest
-from pydantic import ValidationError
 
 from tar_gateway.errors import SettingsError
 from tar_gateway.names import shown
@@ -335,8 +334,24 @@ def test_the_value_of_an_unknown_name_is_not_shown():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"max_members": 0}, {"upstream": "x"}, {"retries": "x"}, {"no_setting": 1}]
+    ("wrong", "line"),
+    [
+        ({"max_members": 0}, "max_members is '0': Input should be greater than or equal to 1"),
+        ({"upstream": "ftp://x/"}, "upstream is 'ftp://x/': it must be a URL such as http://"),
+        ({"upstream": "http://user:hunter2@x/"}, "upstream is wrong: it must not hold a user"),
+        ({"upstream": 5}, "upstream is '5': Input should be a valid string"),
+        ({"redirect_hosts": ["/"]}, "redirect_hosts is '['/']': '/' is not a host such as "),
+        ({"max_member": 1}, "max_member is not a setting; did you mean max_members?"),
+    ],
 )
-def test_keyword_arguments_are_checked_alike(wrong):
-    with pytest.raises(ValidationError):
+def test_keyword_arguments_are_checked_alike(wrong, line):
+    with pytest.raises(SettingsError) as refused:
         Settings(**wrong)
+    assert str(refused.value).startswith(line)
+    assert "\n" not in str(refused.value)
+    assert "hunter2" not in "".join(traceback.format_exception(refused.value))
+
+
+def test_a_copy_with_a_wrong_value_is_refused_alike():
+    with pytest.raises(SettingsError, match=r"^retries is 'x': "):
+        replace(Settings(), retries="x")

@@ -4,7 +4,6 @@ import traceback
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 
 from tar_gateway import Gateway, Settings, SettingsError, Upstream
 from tar_gateway.signing_keys import SigningKey, read_keys
@@ -82,7 +81,7 @@ def test_a_wrong_file_stops_the_start_with_its_line_and_without_its_text(file, t
 
 def test_a_wrong_file_is_refused_in_a_program_too(file):
     file.write_text(f"k1:{SECRET}\nhunter2")
-    with pytest.raises(ValidationError, match="line 2 is not 'id:secret'") as refused:
+    with pytest.raises(SettingsError, match="line 2 is not 'id:secret'") as refused:
         Settings(signing_keys_file=file)
     assert "hunter2" not in str(refused.value)
 

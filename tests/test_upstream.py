@@ -3,6 +3,7 @@
 import errno
 import socket
 import threading
+import traceback
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -554,3 +555,18 @@ def test_a_plain_head_leaves_the_connection_for_the_next():
             assert read_all(got.content) == b""
             assert got.length() == len(DATA)
         assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "line"),
+    [
+        ("ftp://x/", "upstream is 'ftp://x/': it must be a URL such as http://files.internal:8080"),
+        ("http://me:hunter2@x/", "upstream is wrong: it must not hold a user name or password"),
+    ],
+)
+def test_a_url_that_cannot_be_used_is_an_error_of_the_settings(url: str, line: str):
+    with pytest.raises(SettingsError) as refused:
+        Upstream(url)
+    assert str(refused.value).startswith(line)
+    assert "\n" not in str(refused.value)
+    assert "hunter2" not in "".join(traceback.format_exception(refused.value))

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from tar_gateway.cancellation import Cancellation
 from tar_gateway.names import url_path
 from tar_gateway.service_headers import read_service_headers
+from tar_gateway.setting_types import check_base_url
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Content, Stat, Unsized
 from tar_gateway.sources.answer import Answer, Headers
@@ -27,7 +28,7 @@ class Upstream:
 
     def __init__(self, url: str, settings: Settings | None = None) -> None:
         settings = settings or Settings()
-        self.url = Settings(upstream=url).upstream or ""
+        self.url = check_base_url(url)
         parts = urlsplit(self.url)
         tls = client_tls(settings, certificate=True) if parts.scheme == "https" else None
         self._origin = Origin(self.url, settings, called="the upstream", tls=tls)
