@@ -9,7 +9,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
+from tar_gateway.errors import BrokenOff
 from tar_gateway.fetch import Fetch
 from tar_gateway.fetchers import FIRST, GROWTH, LATE, PATIENT, Fetchers, Waiting
 from tar_gateway.layout import Borrowed, Segment
@@ -43,7 +45,8 @@ class Ahead:
     """A download's segments in order, the small members among them fetched ahead.
 
     ``limit`` is in bytes. Iterated by one thread, gives each segment with its slot, or with
-    `None` where the body has to fetch it itself.
+    `None` where the body has to fetch it itself. Any thread may close it meanwhile; what waits
+    for a slot then raises `BrokenOff`.
     """
 
     def __init__(
@@ -70,9 +73,11 @@ class Ahead:
     def __iter__(self) -> Iterator[tuple[Segment, Slot | None]]:
         while True:
             self.fill()
-            if not self._window:
-                return
-            yield self._window[0]
+            with self._lock:
+                if not self._window:
+                    return
+                first = self._window[0]
+            yield first
             # Only now: what is closed in between is still in the window.
             with self._lock:
                 if self._window:
@@ -96,7 +101,8 @@ class Ahead:
         Nothing is waited for unless somebody is at this one already.
         """
         last = slot
-        for segment, each in self._window:
+        window = self._window  # replaced, not changed, by another thread
+        for segment, each in window:
             if each is not None:
                 last = last if each.ended else each
             elif isinstance(segment, Borrowed):
@@ -113,8 +119,10 @@ class Ahead:
         Raises what fetching raised.
         """
         while self.would_wait(slot):
+            if self._closed:
+                raise BrokenOff("the download was closed")
             seconds = LATE if self._wanted < self._fetchers.share else PATIENT
-            if not self._wait(slot, lambda: not self.would_wait(slot), seconds):
+            if not self._wait(slot, lambda: self._closed or not self.would_wait(slot), seconds):
                 with self._lock:
                     self._grow(self._wanted)
         blocks = []
@@ -136,6 +144,7 @@ class Ahead:
         """Fetch nothing more. What is under way is given back as it ends."""
         with self._lock:
             self._closed = True
+            self._changed.notify_all()
             self._todo.clear()
             window, self._window = self._window, deque()
             # Whoever is still at one releases it at its end.
@@ -151,7 +160,7 @@ class Ahead:
         if len(self._window) > _WINDOW // 2 or self._closed:
             return  # several at once cost less than one each time
         with self._lock:
-            while len(self._window) < _WINDOW and self._held < self._limit:
+            while len(self._window) < _WINDOW and self._held < self._limit and not self._closed:
                 segment = next(self._segments, None)
                 if segment is None:
                     break
@@ -204,13 +213,12 @@ class Ahead:
             count = self._workers
         began = time.monotonic()
         try:
-            while block := slot.fetch.read(_READ_SIZE):
-                slot.blocks.append(block)
-                self._tell(slot)
+            with closing(slot.fetch) as fetch:
+                while block := fetch.read(_READ_SIZE):
+                    slot.blocks.append(block)
+                    self._tell(slot)
         except BaseException as raised:  # noqa: BLE001 - raised again by the body
             slot.error = raised
-        finally:
-            slot.fetch.close()
         with self._lock:
             if self._waiting.took(time.monotonic() - began):
                 self._grow(count)

@@ -5,8 +5,10 @@ raises, and then the server cuts the connection.
 """
 
 import logging
+import threading
 import time
 from collections.abc import Generator, Iterator
+from contextlib import ExitStack
 from itertools import islice
 
 from tar_gateway.ahead import Ahead, Slot
@@ -40,7 +42,10 @@ log = logging.getLogger(__name__)
 
 
 class Body:
-    """Bytes ``start`` to ``stop`` of the archive; owns the plan and closes it."""
+    """Bytes ``start`` to ``stop`` of the archive; owns the plan and closes it.
+
+    One thread reads it. Another may stop or close it meanwhile.
+    """
 
     def __init__(
         self,
@@ -65,6 +70,8 @@ class Body:
         self._left = stop - start
         self._blocks = self._walk()
         self._closed = False
+        # Held by the thread that reads, and kept for good by the one that releases what is held.
+        self._in_use = threading.Lock()
 
     def prime(self) -> None:
         """Open the first member, so that what is wrong with it still gets a status.
@@ -92,10 +99,18 @@ class Body:
         return self
 
     def __next__(self) -> bytes:
-        self._check_wanted()
-        block = next(self._blocks)
-        # It may have come from a connection that was cut off under the reader's hands.
-        self._check_wanted()
+        if not self._in_use.acquire(blocking=False):
+            self._check_wanted()
+            raise RuntimeError("a body is read by one thread at a time")
+        try:
+            self._check_wanted()
+            block = next(self._blocks)
+            # It may have come from a connection that was cut off under the reader's hands.
+            self._check_wanted()
+        finally:
+            self._in_use.release()
+            if self._closed:  # while this thread was reading
+                self._release()
         return block
 
     def stop(self) -> None:
@@ -103,17 +118,28 @@ class Body:
         self._plan.cancellation.cancel()
 
     def close(self) -> None:
-        """Give back everything that is held. May be called again."""
-        if not self._closed:
-            self._closed = True
-            try:
-                self._blocks.close()
-                if self._fetch is not None:
-                    self._fetch.close()
-                if self._ahead is not None:
-                    self._ahead.close()
-            finally:
-                self._plan.close()
+        """Release everything that is held. May be called again, and from any thread.
+
+        A thread that is reading is made to break off, and releases the rest as it does.
+        """
+        self._closed = True
+        with ExitStack() as steps:
+            steps.callback(self._plan.cancellation.cancel)
+            steps.callback(self._release)
+            if self._ahead is not None:
+                steps.callback(self._ahead.close)
+
+    def _release(self) -> None:
+        """Release what a reading thread uses, once, unless one is reading."""
+        if self._in_use.acquire(blocking=False):
+            with ExitStack() as steps:  # each step is made, even if another one raises
+                steps.callback(self._plan.close)
+                steps.callback(self._close_fetch)
+                steps.callback(self._blocks.close)
+
+    def _close_fetch(self) -> None:
+        if self._fetch is not None:
+            self._fetch.close()
 
     def _check_wanted(self) -> None:
         if self._plan.cancellation.is_cancelled:

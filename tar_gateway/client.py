@@ -11,7 +11,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Protocol
 from wsgiref.types import WSGIEnvironment
 
@@ -129,14 +129,13 @@ class Delivery:
         """Stop watching and give everything back. May be called again."""
         if not self._closed:
             self._closed = True
-            if self._client is not None:
-                _watch.remove(self._client)
-                if self._client.fileno() >= 0:  # the next request has its own time
-                    self._client.settimeout(self._timeout_before)
-            try:
-                self._blocks.close()
-            finally:
-                self._download.end("client left")
+            with ExitStack() as steps:  # each step is made, even if another one raises
+                steps.callback(self._download.end, "client left")
+                steps.callback(self._blocks.close)
+                if self._client is not None:
+                    _watch.remove(self._client)
+                    with suppress(OSError):  # it may be closed; the next request has its own time
+                        self._client.settimeout(self._timeout_before)
 
 
 class _Watch:

@@ -71,9 +71,11 @@ class Plan:
 
     def close(self) -> None:
         """Give back what was set aside, and end what is being asked. May be called again."""
-        self.cancellation.cancel()
-        for spooled in self._spooled.values():
-            spooled.close()
+        try:
+            self.cancellation.cancel()
+        finally:
+            for spooled in self._spooled.values():
+                spooled.close()
 
 
 class Planner:

@@ -3,6 +3,7 @@
 import itertools
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
@@ -253,6 +254,59 @@ def test_what_is_under_way_at_the_close_is_given_back_as_it_ends(fetchers: Fetch
     body.close()
     assert not all_given_back(source, fetchers)
     source.gate.set()
+    assert wait_until(lambda: all_given_back(source, fetchers))
+
+
+@pytest.mark.parametrize("member", ["000", "001"], ids=["in its turn", "ahead of its turn"])
+def test_a_close_while_another_thread_reads_ends_the_read_and_releases_all(
+    fetchers: Fetchers, member: str
+):
+    source = Gated(FILES, member)
+    body = body_of(source, fetchers)
+    with ThreadPoolExecutor(1) as reader:
+        read = reader.submit(lambda: b"".join(body))
+        assert wait_until(lambda: member in {path for path, _, _ in source.opened})
+        body.close()
+        body.close()
+        source.gate.set()
+        with pytest.raises(BrokenOff):
+            read.result(PATIENCE)
+    assert wait_until(lambda: all_given_back(source, fetchers))
+
+
+def test_a_close_ends_the_wait_for_a_member_whose_fetch_cannot_be_cancelled(fetchers: Fetchers):
+    source = Gated(FILES, "001")
+    body = body_of(source, fetchers)
+    with ThreadPoolExecutor(1) as reader:
+        read = reader.submit(lambda: b"".join(body))
+        # All others have been fetched or are being fetched: the reader waits for 001.
+        assert wait_until(lambda: len(source.opened) >= len(FILES))
+        body.close()
+        with pytest.raises(BrokenOff):
+            read.result(PATIENCE)
+        source.gate.set()
+    assert wait_until(lambda: all_given_back(source, fetchers))
+
+
+def test_a_content_that_fails_to_close_releases_its_memory(fetchers: Fetchers):
+    class Failing(MemorySource):
+        def open(self, path, *rest):
+            content = super().open(path, *rest)
+            if path == "001":
+                close = content.close
+
+                def fail() -> None:
+                    close()
+                    raise ZeroDivisionError
+
+                content.close = fail
+            return content
+
+    source = Failing(FILES)
+    body = body_of(source, fetchers)
+    with pytest.raises(ZeroDivisionError), closing(body):
+        for _ in body:
+            pass
     assert wait_until(lambda: all_given_back(source, fetchers))
 
 

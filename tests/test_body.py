@@ -3,7 +3,9 @@
 import io
 import logging
 import tarfile
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from tar_gateway.body import Body
 from tar_gateway.errors import (
     BrokenOff,
+    Cancelled,
     MemberChanged,
     MembersChanged,
     MembersFailed,
@@ -22,6 +25,7 @@ from tar_gateway.read_size import SMALLEST
 from tar_gateway.settings import Settings
 from tests.fakes import STRONG, MemorySource, Step, broken, missing, plan_of, record_pauses
 
+PATIENCE = 10
 FILES = {"a": b"0123456789", "empty": b"", "b/c": b"x" * 1000, "ü": b"last"}
 
 
@@ -322,6 +326,67 @@ def test_a_body_gives_everything_back_once_when_it_broke(fault: Exception):
     body.close()
     assert plan.closes == 1
     assert [content.closes for content in source.contents] == [1]
+
+
+class Failing(MemorySource):
+    """Its contents fail to close, after all."""
+
+    def open(self, path, *rest):
+        content = super().open(path, *rest)
+        close = content.close
+
+        def fail() -> None:
+            close()
+            raise ZeroDivisionError
+
+        content.close = fail
+        return content
+
+
+def test_a_body_releases_the_rest_when_a_step_of_closing_raises():
+    source = Failing(FILES)
+    plan = plan_of(source, CountingPlan)
+    body = whole_of(plan)
+    take(2)(body)
+    with pytest.raises(ZeroDivisionError):
+        body.close()
+    body.close()
+    assert (source.held, plan.closes) == (0, 1)
+
+
+class Waiting(MemorySource):
+    """Its contents wait until the caller cancels, as an upstream's do."""
+
+    def __init__(self) -> None:
+        super().__init__({"a": FILES["a"]})
+        self.reading = threading.Event()
+
+    def open(self, path, start, stop, stat, caller):
+        content = super().open(path, start, stop, stat, caller)
+
+        def wait(limit: int) -> bytes:
+            self.reading.set()
+            assert caller.cancellation.event.wait(PATIENCE)
+            raise Cancelled
+
+        content.read = wait
+        return content
+
+
+def test_a_body_closed_while_another_thread_reads_is_released_by_that_thread():
+    source = Waiting()
+    plan = plan_of(source, CountingPlan)
+    body = whole_of(plan)
+    with ThreadPoolExecutor(1) as reader:
+        read = reader.submit(exhaust, body)
+        assert source.reading.wait(PATIENCE)
+        body.close()
+        body.close()
+        with pytest.raises(BrokenOff):
+            read.result(PATIENCE)
+    assert (source.held, plan.closes) == (0, 1)
+    with pytest.raises(BrokenOff):
+        next(body)
 
 
 def test_a_plan_stays_open_as_long_as_its_body():
