@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
-from tar_gateway.errors import BrokenOff
+from tar_gateway.errors import Cancelled
 from tar_gateway.fetch import Fetch
 from tar_gateway.fetchers import FIRST, GROWTH, LATE, PATIENT, Fetchers, Waiting
 from tar_gateway.layout import Borrowed, Segment
@@ -46,7 +46,7 @@ class Ahead:
 
     ``limit`` is in bytes. Iterated by one thread, gives each segment with its slot, or with
     `None` where the body has to fetch it itself. Any thread may close it meanwhile; what waits
-    for a slot then raises `BrokenOff`.
+    for a slot then raises `Cancelled`.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class Ahead:
         """
         while self.would_wait(slot):
             if self._closed:
-                raise BrokenOff("the download was closed")
+                raise Cancelled
             seconds = LATE if self._wanted < self._fetchers.share else PATIENT
             if not self._wait(slot, lambda: self._closed or not self.would_wait(slot), seconds):
                 with self._lock:

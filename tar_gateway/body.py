@@ -14,7 +14,7 @@ from itertools import islice
 from tar_gateway.ahead import Ahead, Slot
 from tar_gateway.errors import (
     BrokenOff,
-    ClientLeft,
+    Cancelled,
     MemberChanged,
     MembersChanged,
     MembersFailed,
@@ -76,7 +76,7 @@ class Body:
     def prime(self) -> None:
         """Open the first member, so that what is wrong with it still gets a status.
 
-        Raises `MembersFailed`, `MembersChanged` for what a new plan may put right, or `ClientLeft`
+        Raises `MembersFailed`, `MembersChanged` for what a new plan may put right, or `Cancelled`
         after a `stop`; the body is closed then.
         """
         for segment in islice(self._segments, OPENED_WITHIN):
@@ -85,14 +85,14 @@ class Body:
                 try:
                     self._open(segment).open()
                 except SourceError as error:
-                    has_left = self._plan.cancellation.is_cancelled
                     self.close()
-                    if has_left:
-                        raise ClientLeft from error
                     faults = [member_fault(self._plan.bundle.members[segment.index], error)]
                     if isinstance(error, MemberChanged):
                         raise MembersChanged(faults) from error
                     raise MembersFailed(faults) from error
+                except Cancelled:
+                    self.close()
+                    raise
                 return
 
     def __iter__(self) -> Iterator[bytes]:
@@ -100,13 +100,13 @@ class Body:
 
     def __next__(self) -> bytes:
         if not self._in_use.acquire(blocking=False):
-            self._check_wanted()
+            self._plan.cancellation.check()
             raise RuntimeError("a body is read by one thread at a time")
         try:
-            self._check_wanted()
+            self._plan.cancellation.check()
             block = next(self._blocks)
             # It may have come from a connection that was cut off under the reader's hands.
-            self._check_wanted()
+            self._plan.cancellation.check()
         finally:
             self._in_use.release()
             if self._closed:  # while this thread was reading
@@ -141,10 +141,6 @@ class Body:
         if self._fetch is not None:
             self._fetch.close()
 
-    def _check_wanted(self) -> None:
-        if self._plan.cancellation.is_cancelled:
-            raise BrokenOff("the client has left")
-
     def _walk(self) -> Generator[bytes, None, None]:
         """Give the pieces; small ones that are there at once leave together."""
         ready: list[bytes] = []
@@ -178,7 +174,6 @@ class Body:
                 else:
                     yield from self._fetched_ahead(slot)
             except SourceError as error:
-                self._check_wanted()
                 yield None  # what was right up to here is worth having: it can be resumed
                 path = self._plan.bundle.members[segment.index].path
                 log.warning("broken off at the member %r: %s", path, error.reason)

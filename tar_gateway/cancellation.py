@@ -4,6 +4,8 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
+from tar_gateway.errors import Cancelled
+
 
 class Cancellation:
     """Ends what one plan waits for, in whichever threads. Cancelled once, and for good.
@@ -22,6 +24,11 @@ class Cancellation:
     def is_cancelled(self) -> bool:
         """Whether nobody wants the download any more."""
         return self.event.is_set()
+
+    def check(self) -> None:
+        """Raise `Cancelled` once it is cancelled."""
+        if self.event.is_set():
+            raise Cancelled
 
     def cancel(self) -> None:
         """Let everything end that was added and not removed. May be called again."""

@@ -16,7 +16,7 @@ from typing import Protocol
 from wsgiref.types import WSGIEnvironment
 
 from tar_gateway.downloads import Download
-from tar_gateway.errors import BrokenOff
+from tar_gateway.errors import BrokenOff, Cancelled
 
 # Seconds between two looks: a client that has left costs the upstream no more than these.
 _INTERVAL = 1.0
@@ -35,11 +35,11 @@ class Blocks(Protocol):
     """What is sent: blocks of bytes, which can be stopped from another thread."""
 
     def __next__(self) -> bytes:
-        """Give the next block, or raise `BrokenOff` when there can be no more."""
+        """Give the next block, or raise `BrokenOff` or `Cancelled` when there can be no more."""
         ...
 
     def stop(self) -> None:
-        """Make a `__next__` that waits, or the next one, raise `BrokenOff`."""
+        """Make a `__next__` that waits, or the next one, raise `Cancelled`."""
         ...
 
     def close(self) -> None:
@@ -100,9 +100,10 @@ class Delivery:
         except StopIteration:
             self._download.end("complete")
             raise
-        except BrokenOff as error:
+        except (BrokenOff, Cancelled) as error:
             self._download.waited(time.monotonic() - before)
-            if self._client is not None and not _is_there(self._client):
+            has_left = self._client is not None and not _is_there(self._client)
+            if has_left or isinstance(error, Cancelled):
                 self._download.end("client left")
                 # It is the client's doing, and servers make no noise about that.
                 raise ConnectionResetError(errno.ECONNRESET, "the client has left") from error

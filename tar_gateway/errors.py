@@ -42,6 +42,22 @@ class WrongSetting(SettingsError):
         self.reason = reason
 
 
+# --- at any time: there is no one left to answer ---------------------------------------------
+
+
+class Cancelled(TarGatewayError):
+    """The client has left, or the download was closed: no one waits for the response any more.
+
+    It says nothing of a source and is no reason to ask another, so it passes through to whoever
+    answers the request.
+    """
+
+    blame = Blame.CLIENT
+
+    def __init__(self) -> None:
+        super().__init__("no one waits for the response any more")
+
+
 # --- before the first byte: the request can still be answered with a status -----------------
 
 
@@ -235,12 +251,6 @@ class UnsupportedTransferCoding(Refusal):
     status = HTTPStatus.NOT_IMPLEMENTED
 
 
-class ClientLeft(TarGatewayError):
-    """Nobody waits for the answer any more."""
-
-    blame = Blame.CLIENT
-
-
 # --- what a source finds; the planner and the body decide what becomes of it -----------------
 
 
@@ -279,13 +289,6 @@ class SourceError(TarGatewayError):
 
 class MemberChanged(SourceError):
     """The member is no longer the one the plan was made of."""
-
-
-class Cancelled(SourceError):
-    """Nobody waits for the answer any more: it says nothing of the source."""
-
-    def __init__(self) -> None:
-        super().__init__("nobody waits for it any more")
 
 
 # --- after the first byte: nothing is left but to break the connection ------------------------

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from tar_gateway.downloads import Download, Downloads
-from tar_gateway.errors import ClientLeft, InternalError, Refusal
+from tar_gateway.errors import Cancelled, InternalError, Refusal
 from tar_gateway.problem import refuse
 from tar_gateway.settings import Settings
 from tar_gateway.tally import Watcher
@@ -38,7 +38,7 @@ class Front:
             return iterable
         except Refusal as error:
             refusal = error
-        except ClientLeft as error:
+        except Cancelled as error:
             download.end("client left")
             # Servers end a connection on this without a word, and nobody would hear one.
             raise ConnectionResetError(errno.ECONNRESET, "the client has left") from error

@@ -3,7 +3,7 @@
 from contextlib import closing
 
 from tar_gateway.bundle import Requested
-from tar_gateway.errors import ClientLeft, ContentTooLarge, MembersFailed, SourceError
+from tar_gateway.errors import ContentTooLarge, MembersFailed, SourceError
 from tar_gateway.planner import member_fault
 from tar_gateway.retry import Retry
 from tar_gateway.sources import Caller, Content, Permit, Source, Unsized
@@ -24,7 +24,7 @@ def read_manifest(
 
     ``permit`` is asked first, where there is one.
     Raises `MembersFailed` where it can't be had, `ContentTooLarge` where it is too long, and
-    `ClientLeft` once the caller's cancellation is cancelled.
+    `Cancelled` once the caller's cancellation is cancelled.
     """
     cancellation = caller.cancellation
 
@@ -37,8 +37,6 @@ def read_manifest(
             retry.call(lambda: permit(manifest.reference, caller), stopped=cancellation.event)
         return retry.call(read, tally=caller.tally, stopped=cancellation.event)
     except SourceError as error:
-        if cancellation.is_cancelled:
-            raise ClientLeft from error
         raise MembersFailed([member_fault(manifest, error)]) from error
 
 

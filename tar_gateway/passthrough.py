@@ -22,8 +22,6 @@ from tar_gateway.environ import (
 from tar_gateway.errors import (
     AccessDenied,
     BrokenOff,
-    Cancelled,
-    ClientLeft,
     SourceError,
     UpstreamFailed,
 )
@@ -92,8 +90,6 @@ class PassThrough:
             with watched(environ, gone.cancel):
                 retry.call(lambda: authority.permit_plain(environ, gone), stopped=gone.event)
         except SourceError as error:
-            if gone.is_cancelled:
-                raise ClientLeft from error
             if error.status in {401, 403}:
                 raise AccessDenied(status=error.status, challenge=error.challenge) from error
             raise UpstreamFailed(error.reason, status=error.status) from error
@@ -117,8 +113,6 @@ class PassThrough:
         def ask() -> Answer:
             try:
                 answer = self._upstream.forward(method, path, query, headers, gone)
-            except Cancelled:  # which is no failure
-                raise
             except SourceError:
                 tally.asked(None)
                 raise
@@ -129,12 +123,7 @@ class PassThrough:
             with watched(environ, gone.cancel):
                 answer = retry.call(ask, tally=tally, stopped=gone.event)
         except SourceError as error:
-            if gone.is_cancelled:
-                raise ClientLeft from error
             raise UpstreamFailed(error.reason, status=error.status) from error
-        if gone.is_cancelled:
-            answer.content.close()
-            raise ClientLeft
         return answer
 
     def _pass_on(
@@ -162,8 +151,6 @@ class PassThrough:
             try:
                 body = join_list(blocks, self._settings.max_body)
             except SourceError as error:
-                if gone.is_cancelled:
-                    raise ClientLeft from error
                 raise UpstreamFailed(error.reason, status=error.status) from error
         return self._bundles.answer_list(download, start_response, body, answer.headers)
 
@@ -180,15 +167,10 @@ class _Passed:
     def prime(self) -> None:
         """Wait for the first block, so that what is wrong with it still gets a status.
 
-        No server sends the headers before it has one. Raises `SourceError` or `ClientLeft`.
+        No server sends the headers before it has one. Raises `SourceError` or `Cancelled`.
         """
-        try:
-            self._first = self._content.read(_READ_SIZE)
-        except SourceError:
-            if not self._gone.is_cancelled:
-                raise
-        if self._gone.is_cancelled:
-            raise ClientLeft
+        self._first = self._content.read(_READ_SIZE)
+        self._gone.check()
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -198,12 +180,10 @@ class _Passed:
             first, self._first = self._first, None
             block = self._content.read(_READ_SIZE) if first is None else first
         except SourceError as error:
-            if not self._gone.is_cancelled:
-                log.warning("broken off in the plain file %r: %s", self._path, error.reason)
+            log.warning("broken off in the plain file %r: %s", self._path, error.reason)
             text = f"the plain file {self._path!r} failed: {error.reason}"
             raise BrokenOff(text, member=self._path, reason=error.reason) from error
-        if self._gone.is_cancelled:
-            raise BrokenOff("the client has left")
+        self._gone.check()
         if not block:
             raise StopIteration
         return block

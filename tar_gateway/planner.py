@@ -12,7 +12,7 @@ from hashlib import sha256
 
 from tar_gateway.bundle import Bundle, Requested
 from tar_gateway.cancellation import Cancellation
-from tar_gateway.errors import ClientLeft, ContentTooLarge, MemberFault, MembersFailed, SourceError
+from tar_gateway.errors import ContentTooLarge, MemberFault, MembersFailed, SourceError
 from tar_gateway.fetchers import FIRST, GROWTH, LATE, PATIENT, Fetchers, Waiting
 from tar_gateway.layout import Layout, Member
 from tar_gateway.remembered import Remembered
@@ -103,7 +103,7 @@ class Planner:
         """Ask about every member, until ``cancellation`` is cancelled, which is the plan's own.
 
         Raises `MembersFailed`, which names all that can't be had, `ContentTooLarge`, or
-        `ClientLeft`.
+        `Cancelled`.
         """
         caller = replace(caller, cancellation=cancellation or Cancellation())
         limits = self._limits(bundle)
@@ -118,8 +118,7 @@ class Planner:
                 survey.run(self._fetchers)
             else:
                 survey.run_alone()
-            if caller.cancellation.is_cancelled:
-                raise ClientLeft
+            caller.cancellation.check()
             stats = survey.stats()
             limit = int(min(limits.size, _LARGEST))
             # Before the layout, whose offsets have 64 bits.

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
-from tar_gateway.errors import SourceError
+from tar_gateway.errors import Cancelled, SourceError
 from tar_gateway.settings import Settings
 from tar_gateway.tally import Tally
 
@@ -41,20 +41,23 @@ class Retry:
         error: SourceError,
         stopped: threading.Event | None = None,
         tally: Tally | None = None,
+        deadline: float = math.inf,
     ) -> None:
         """Wait before the next attempt after ``failed`` ones, or raise the last one's error.
 
-        Raises it when it is no passing one, when the attempts are used up, and as soon as
-        ``stopped`` is set. Pauses double each time and are spread, so that many that failed
-        together don't come back together. ``tally`` counts the attempts.
+        Raises it when it is no passing one, when the attempts are used up or ``deadline`` is
+        over, and `Cancelled` as soon as ``stopped`` is set. Pauses double each time and are
+        spread, so that many that failed together don't come back together. ``tally`` counts the
+        attempts.
         """
-        gone = stopped is not None and stopped.is_set()
-        if gone or not error.transient or failed > self.limit:
+        if stopped is not None and stopped.is_set():
+            raise Cancelled from error
+        if not error.transient or failed > self.limit or time.monotonic() > deadline:
             raise error
         pause = self._longest_pause(failed) * random.uniform(0.5, 1)  # noqa: S311 - spreads load, guards nothing
         pause = max(pause, min(error.retry_after, self.longest_wish))
         if sleep(0 if error.elsewhere else pause, stopped):
-            raise error
+            raise Cancelled from error
         if tally is not None:
             tally.retried()
 
@@ -75,17 +78,18 @@ class Retry:
     ) -> T:
         """Ask, and ask again while the failure is a passing one and ``deadline`` is not over.
 
-        ``deadline`` is a `time.monotonic` moment; nothing is asked again once ``stopped`` is set.
+        ``deadline`` is a `time.monotonic` moment. Nothing is asked once ``stopped`` is set:
+        that raises `Cancelled`.
         """
         failed = 0
         while True:
+            if stopped is not None and stopped.is_set():
+                raise Cancelled
             try:
                 return ask()
             except SourceError as error:
                 failed += 1
-                if time.monotonic() > deadline:
-                    raise
-                self.wait(failed, error, stopped, tally)
+                self.wait(failed, error, stopped, tally, deadline)
 
 
 def sleep(seconds: float, stopped: threading.Event | None) -> bool:

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import pytest
 
@@ -76,7 +76,7 @@ def test_what_is_read_of_an_answer_before_it_counts_ends_as_well(script: Script)
             outcome = threads.submit(upstream.stat, "a", caller)
             assert server.wait_for(lambda server: len(server.requests) == 2)
             caller.cancellation.cancel()
-            assert isinstance(outcome.exception(PATIENCE), SourceError)
+            assert isinstance(outcome.exception(PATIENCE), Cancelled)
         assert server.wait_for(lambda server: server.open == 0)
 
 
@@ -142,6 +142,28 @@ def test_nothing_is_asked_once_it_is_cancelled():
         assert server.connections == 0
 
 
+def test_a_question_that_was_cancelled_is_put_to_no_other_server(monkeypatch: pytest.MonkeyPatch):
+    asked = []
+    stat = Upstream.stat
+
+    def noted(server: Upstream, path: str, caller: Caller) -> object:
+        asked.append(server)
+        return stat(server, path, caller)
+
+    monkeypatch.setattr(Upstream, "stat", noted)
+    caller = Caller()
+    with ExitStack() as stack:
+        servers = [stack.enter_context(Scripted({"/a": stall(NEVER)})) for _ in range(3)]
+        replicas = Replicas([Upstream(server.url) for server in servers])
+        stack.callback(replicas.close)
+        with ThreadPoolExecutor(1) as threads:
+            outcome = threads.submit(replicas.stat, "a", caller)
+            assert servers[0].wait_for(lambda _: any(each.requests for each in servers))
+            caller.cancellation.cancel()
+            assert isinstance(outcome.exception(PATIENCE), Cancelled)
+    assert len(asked) == 1
+
+
 # --- by itself ----------------------------------------------------------------------------------
 
 
@@ -158,8 +180,11 @@ def calls() -> Calls:
 def test_what_was_added_is_ended_once(calls: Calls):
     cancellation = Cancellation()
     cancellation.add(calls.end)
+    cancellation.check()
     assert (calls, cancellation.is_cancelled) == ([], False)
     cancellation.cancel()
+    with pytest.raises(Cancelled):
+        cancellation.check()
     cancellation.cancel()
     assert (calls, cancellation.is_cancelled) == (["end"], True)
 

@@ -11,6 +11,7 @@ import tar_gateway
 from tar_gateway.errors import (
     Blame,
     BrokenOff,
+    Cancelled,
     InternalError,
     MemberChanged,
     MemberFault,
@@ -53,6 +54,10 @@ def test_no_error_of_ours_is_one_that_servers_take_for_the_clients_doing():
     assert {Refusal, SourceError, BrokenOff, SettingsError} < errors
     taken = (OSError, StopIteration, StopAsyncIteration, GeneratorExit, SystemExit)
     assert [error for error in errors if issubclass(error, taken)] == []
+
+
+def test_a_request_that_nobody_waits_for_is_no_fault_of_a_source_or_of_itself():
+    assert Cancelled.__bases__ == (TarGatewayError,)
 
 
 def test_every_error_says_who_is_to_blame():

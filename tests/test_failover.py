@@ -4,6 +4,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from wsgiref.util import setup_testing_defaults
@@ -11,7 +12,8 @@ from wsgiref.util import setup_testing_defaults
 import pytest
 
 from tar_gateway import BrokenOff, Gateway, Replicas, Settings, TarStream, Upstream
-from tar_gateway.errors import MemberChanged, SourceError
+from tar_gateway.cancellation import Cancellation
+from tar_gateway.errors import Cancelled, MemberChanged, SourceError
 from tar_gateway.sources import Caller, Stat
 from tar_gateway.sources.answer import Answer
 from tar_gateway.sources.origin import REACH
@@ -393,6 +395,18 @@ def test_when_no_server_is_able_to_the_first_answer_is_passed_on(pair: Group, se
     got = forward(pair)
     with closing(got.content):
         assert (got.status, got.get("retry-after"), got.content.read(100)) == (503, "7", b"sorry")
+
+
+def test_an_answer_that_is_not_passed_on_is_closed_where_nobody_waits_any_more(pair: Group):
+    pair.on(answer(b"sor", status="503 No", length=5, then=stall(NEVER)), stall(NEVER))
+    gone = Cancellation()
+    first, second = pair.servers
+    with ThreadPoolExecutor(1) as threads:
+        outcome = threads.submit(pair.replicas.forward, "GET", "a", "", (), gone)
+        assert second.wait_for(lambda server: bool(server.requests))
+        gone.cancel()
+        assert isinstance(outcome.exception(), Cancelled)
+    assert first.wait_for(lambda server: server.open == 0)
 
 
 def test_when_no_server_answers_a_plain_request_fails(pair: Group):

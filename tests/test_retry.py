@@ -1,10 +1,13 @@
 """When a source is asked again, and after how long."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tar_gateway.errors import SourceError
+from tar_gateway.errors import Cancelled, SourceError
 from tar_gateway.retry import Retry
 from tar_gateway.settings import Settings
 from tests.fakes import broken, missing, record_pauses
@@ -100,6 +103,36 @@ def test_an_upstreams_wish_is_obeyed_up_to_the_limit(wish: float, waited: float)
 def test_an_upstreams_wish_never_shortens_a_pause():
     error = SourceError("busy", transient=True, retry_after=0.001)
     assert paused(retry_of(pause=1), 1, error) >= 0.5
+
+
+def test_nothing_is_asked_once_it_is_stopped():
+    ask, stopped = Failing(), threading.Event()
+    stopped.set()
+    with pytest.raises(Cancelled):
+        retry_of().call(ask, stopped=stopped)
+    assert ask.asked == 0
+
+
+@pytest.mark.parametrize("error", [broken(), missing()], ids=["a passing fault", "a lasting one"])
+def test_a_fault_says_nothing_once_it_is_stopped(error: SourceError):
+    stopped = threading.Event()
+
+    def ask() -> None:
+        stopped.set()
+        raise error
+
+    with pytest.raises(Cancelled) as raised:
+        retry_of(pause=60).call(ask, stopped=stopped)
+    assert raised.value.__cause__ is error
+
+
+def test_a_pause_ends_as_soon_as_it_is_stopped():
+    ask, stopped = Failing(broken()), threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        outcome = threads.submit(retry_of(pause=600).call, ask, stopped=stopped)
+        stopped.set()
+        assert isinstance(outcome.exception(30), Cancelled)
+    assert ask.asked <= 1
 
 
 def test_the_numbers_come_from_the_settings():

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from tar_gateway.errors import Cancelled, SourceError
+from tar_gateway.errors import SourceError
 from tar_gateway.retry import Retry
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Content
@@ -89,8 +89,6 @@ class Health:
         began = self._begin()
         try:
             answer = ask()
-        except Cancelled:  # which says nothing of the server
-            raise
         except SourceError as error:
             if not (error.transient or error.unreachable):
                 self._worked(began)
@@ -177,8 +175,6 @@ class Watched:
         before = time.monotonic()
         try:
             block = self._content.read(limit)
-        except Cancelled:
-            raise
         except SourceError as error:
             known = self._noted(error)
             if known is error:

@@ -9,7 +9,7 @@ from contextlib import closing
 from typing import Protocol
 
 from tar_gateway.cancellation import Cancellation
-from tar_gateway.errors import Cancelled, MemberChanged, SourceError
+from tar_gateway.errors import MemberChanged, SourceError
 from tar_gateway.headers import SENDFILE
 from tar_gateway.sources import Caller, Content, Source, Stat, Unsized
 from tar_gateway.sources.answer import Answer, Headers, drain, fault_of, let_go
@@ -79,8 +79,6 @@ class HttpMembers:
         """Ask, and refuse an answer that is only there for a server in front to replace."""
         try:
             answer = self._exchange(method, path, headers, caller)
-        except Cancelled:  # which is no failure
-            raise
         except SourceError:
             caller.tally.asked(None)
             raise

@@ -84,8 +84,7 @@ class Origin:
         `Cancelled` is what this and the content's reads raise, also where they are waiting.
         """
         cancellation = cancellation or Cancellation()
-        if cancellation.is_cancelled:
-            raise Cancelled
+        cancellation.check()
         given = {name.lower() for name, _ in headers}
         sent = {name: value for name, value in _OWN_HEADERS.items() if name.lower() not in given}
         sent.update(headers)
@@ -118,7 +117,7 @@ class Origin:
             pooled.close()
         self._pool._put_conn(pooled)
 
-    def fault(self, error: Exception, cancellation: Cancellation) -> SourceError:
+    def fault(self, error: Exception, cancellation: Cancellation) -> SourceError | Cancelled:
         """Say what went wrong in the words of an answer."""
         return Cancelled() if cancellation.is_cancelled else _fault(error, self._called)
 
@@ -245,8 +244,8 @@ class _Content:
             block = self._content.read(limit)
         except (OSError, BadMessage) as error:
             raise self._origin.fault(error, self._cancellation) from error
-        if not block and self._cancellation.is_cancelled:
-            raise Cancelled  # the end may be the one that was made so
+        if not block:
+            self._cancellation.check()  # the end may be the one that was made so
         return block
 
     def close(self) -> None:

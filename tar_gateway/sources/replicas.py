@@ -84,28 +84,24 @@ class Replicas:
         Raises `SourceError` where none answers; an answer that is no better at any other is
         given as it is.
         """
-        refused: Answer | None = None
+        refused: list[Answer] = []
 
         def ask(server: Upstream) -> Answer:
-            nonlocal refused
             answer = server.forward(method, path, query, headers, cancellation)
             if answer.status not in PASSING:
                 return answer
-            if refused is None:
-                refused = answer
-            else:
-                answer.content.close()
+            refused.append(answer)
             raise SourceError(f"the upstream answered {answer.status}")
 
         try:
-            answer = self._first(url_path(path), ask)
+            return self._first(url_path(path), ask)
         except SourceError:
-            if refused is None:
+            if not refused:
                 raise
-            return refused
-        if refused is not None:
-            refused.content.close()
-        return answer
+            return refused.pop(0)
+        finally:
+            for answer in refused:
+                answer.content.close()
 
     def location(self, url: str, path: str) -> str | None:
         """Give the path below the bases that a ``Location`` points to, `None` if elsewhere."""
