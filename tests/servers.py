@@ -1,13 +1,14 @@
 """Real servers for tests: nginx and the gateway under gunicorn, each a process on loopback."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -65,10 +66,26 @@ def listens(port: int, host: str = "127.0.0.1") -> bool:
         return probe.connect_ex((host, port)) == 0
 
 
+def _ports() -> Iterator[int]:
+    """Give ports below those that the kernel picks from, to each process of a run others."""
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    ports = range(20_000 + process % 16, 32_000, 16)
+    while True:
+        yield from random.sample(ports, len(ports))
+
+
+_PORTS = _ports()
+
+
 def free_port() -> int:
     """Find a port that is free now, for servers that have to open it themselves."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    return next(port for port in _PORTS if _is_free(port))
+
+
+def _is_free(port: int) -> bool:
+    with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+        return True
+    return False
 
 
 @contextmanager

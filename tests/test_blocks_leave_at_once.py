@@ -18,6 +18,8 @@ from tar_gateway.layout import Borrowed, Layout, Member
 from tar_gateway.read_size import LARGEST, ReadSize
 from tests.servers import WORKERS, gateway
 
+pytestmark = pytest.mark.alone
+
 PIECE = 10 * 1024
 PAUSE = 0.1
 # Bytes that come at full speed first: twice what reads grow over, as some blocks may be slow.

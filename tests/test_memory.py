@@ -8,6 +8,8 @@ import pytest
 
 from tests.servers import LARGE_FILES, gateway, nginx
 
+pytestmark = pytest.mark.alone
+
 MIB = 1024 * 1024
 
 

@@ -8,6 +8,7 @@ from tests import soak
 from tests.soak import GROWTH, Round, growth
 
 
+@pytest.mark.alone
 def test_a_worker_under_load_and_faults_gives_only_right_answers_and_holds_no_more(capsys):
     assert soak.main(["--minutes", "0.13", "--rounds", "4"]) == 0, capsys.readouterr().out
     header, *rows = capsys.readouterr().out.splitlines()[:5]

@@ -263,7 +263,9 @@ def test_a_member_that_is_empty_may_be_of_any_kind(kind):
 
 @pytest.mark.parametrize("start", [0, 3000])
 @pytest.mark.parametrize(
-    "data", [None, 5, "text", ["text"], [5], io.StringIO("text"), {}, object()], ids=repr
+    "data",
+    [None, 5, "text", ["text"], [5], io.StringIO("text"), {}, object()],
+    ids=["None", "int", "str", "strs", "ints", "text file", "dict", "object"],
 )
 def test_data_of_no_known_kind_breaks_the_stream(data, start):
     received = broken_off(of(data, start=start))

@@ -20,6 +20,8 @@ import pytest
 from tests.scripted import Scripted, stall
 from tests.servers import PATIENCE, Running, gateway, listens, nginx, wait_until
 
+pytestmark = pytest.mark.alone
+
 THREADS = 4
 HEADER_TIMEOUT, BODY_TIMEOUT = 1, 2
 MAX_BODY = 1024 * 1024
