@@ -1,18 +1,17 @@
 """What a fleet needs, worked out from what was measured of one process.
 
 ``python -m tests.capacity`` prints the table of `deploy/README.md`. The gateway's figures are those
-of the README's performance table; the fronts' were measured the same way, with one client.
+of the table in `docs/performance.md`; the fronts' were measured the same way, with one client.
 """
 
 import re
 from dataclasses import dataclass
 from math import ceil
-from pathlib import Path
 
 from tar_gateway import Settings
+from tests.papers import block
 
 GIB = 1024**3
-README = Path(__file__).parents[1] / "README.md"
 
 # Measured beside the benchmark's: CPU s/GiB of `haproxy.cfg`, and of `nginx-tls.conf`.
 HAPROXY, TLS = 0.35, 0.95
@@ -33,10 +32,10 @@ class Measured:
     memory: float
 
 
-def measured(readme: str) -> Measured:
-    """Read the README's performance table."""
-    bulk = re.search(r"^gateway +\S+ +\S+ +(\S+)", readme, re.MULTILINE)
-    slow = re.search(r"^(\d+) slow readers, threads +(\S+)", readme, re.MULTILINE)
+def measured(printed: str) -> Measured:
+    """Read what the benchmark has printed."""
+    bulk = re.search(r"^gateway +\S+ +\S+ +(\S+)", printed, re.MULTILINE)
+    slow = re.search(r"^(\d+) slow readers, threads +(\S+)", printed, re.MULTILINE)
     assert bulk
     assert slow
     return Measured(float(bulk[1]), float(slow[2]) / int(slow[1]))
@@ -62,9 +61,9 @@ def needs(rate: float, one: Measured) -> dict[str, str]:
     }
 
 
-def table(readme: str) -> str:
-    """Give what 10 Gbit/s and 1 Tbit/s take."""
-    one = measured(readme)
+def table() -> str:
+    """Return what 10 Gbit/s and 1 Tbit/s take, by the benchmark's output in the papers."""
+    one = measured(block("output: bench"))
     small, large = needs(10e9, one), needs(1e12, one)
     rows = [("", "10 Gbit/s", "1 Tbit/s")] + [(name, small[name], large[name]) for name in small]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -74,4 +73,4 @@ def table(readme: str) -> str:
 
 
 if __name__ == "__main__":
-    print(table(README.read_text()))
+    print(table())

@@ -19,6 +19,7 @@ from tests.bench.parts import Chart, Goal, Part, Ratio, Result, Subject, measure
 from tests.bench.report import as_json, as_text
 from tests.bench.site import RIVALS
 from tests.bench.upstream import has_lua
+from tests.papers import block
 
 ROOT = Path(__file__).parents[1]
 LUA = pytest.mark.skipif(not has_lua(), reason="not installed: nginx's Lua module")
@@ -150,9 +151,8 @@ def test_the_gateways_goals_stand_below_its_figures(tables, part, subject):
 
 
 @pytest.mark.needs("nginx")
-def test_the_readmes_tables_have_the_columns_that_are_printed(tables):
-    section = (ROOT / "README.md").read_text().partition("\n## Performance\n")[2]
-    shown = tables_of(section.split("```")[1].strip())
+def test_the_shown_tables_have_the_columns_that_are_printed(tables):
+    shown = tables_of(block("output: bench").strip())
     assert {"bulk", "small", "latency", "memory"} <= set(shown)
     for part, (header, *_) in shown.items():
         assert columns_of(header) == columns_of(tables[part][0])

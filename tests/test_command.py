@@ -21,6 +21,7 @@ import pytest
 
 from tar_gateway import sign_url
 from tar_gateway.embedded import Embedded
+from tests.papers import block
 from tests.servers import PATIENCE, free_port, listens, wait_until
 
 COMMAND = [sys.executable, "-m", "tar_gateway.cli"]
@@ -99,7 +100,9 @@ def names_in(url: str) -> dict[str, int]:
 @pytest.fixture(scope="module")
 def shown() -> subprocess.CompletedProcess:
     # A setting of the user's own, with which no bundle of the demonstration's would be answered.
-    return typed("demo", "--once", TAR_GATEWAY_MAX_MEMBERS="1")
+    program, *arguments = block("command: demo").rpartition(" && ")[2].split()
+    assert program == ".venv/bin/tar-gateway"
+    return typed(*arguments, "--once", TAR_GATEWAY_MAX_MEMBERS="1")
 
 
 def test_the_demo_checks_every_byte_and_says_so_whatever_the_users_settings(shown):

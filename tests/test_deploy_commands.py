@@ -18,19 +18,11 @@ import pytest
 
 from tests import capacity
 from tests.capacity import Measured
+from tests.papers import PAPERS, block
 from tests.servers import PATIENCE, listens, nginx, wait_until
 
 ROOT = Path(__file__).parents[1]
-TEXT = (ROOT / "deploy" / "README.md").read_text()
 FILES = {"january.pdf": 70_000, "february.pdf": 1_000}
-
-
-def block(name: str) -> str:
-    """Give the lines below a marker."""
-    fence = rf"<!-- {re.escape(name)} -->\n```(?:sh)?\n(.*?)^```$"
-    found = re.search(fence, TEXT, re.MULTILINE | re.DOTALL)
-    assert found, f"there is no {name!r}"
-    return found[1]
 
 
 @dataclass
@@ -42,9 +34,9 @@ class Shell:
     net: str
     groups: list[int] = field(default_factory=list)
 
-    def run(self, *names: str) -> str:
+    def run(self, marker: str) -> str:
         """Run what the page says, and give what it prints."""
-        script = "".join(block(f"command: {name}") for name in names)
+        script = block(marker)
         script = script.replace("127.0.0.", self.net)
         script = script.replace("http://files.internal:8080/base/", self.upstream)
         log = self.place / "log"
@@ -81,7 +73,11 @@ class Shell:
 
     def names(self) -> list[str]:
         """Give the names that the page's archive has, as tar lists them."""
-        return [line.split()[-1] for line in self.run("look").splitlines() if line.startswith("-r")]
+        return [
+            line.split()[-1]
+            for line in self.run("command: look").splitlines()
+            if line.startswith("-r")
+        ]
 
     def listens(self) -> list[bool]:
         """Tell whether HAProxy and each replica does."""
@@ -112,14 +108,14 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
 
 @pytest.mark.needs("nginx", "haproxy", "curl", "tar")
 def test_from_nothing_to_two_replicas_one_of_which_is_replaced(shell: Shell):
-    shell.run("start")
+    shell.run("command: start")
     assert shell.names() == list(FILES)
     first = shell.process("gateway-1")
-    shell.run("replace")
+    shell.run("command: replace")
     wait_until(lambda: shell.process("gateway-1") not in {None, first}, "the new replica")
     assert shell.names() == list(FILES)
     assert shell.listens() == [True] * 3
-    shell.run("end")
+    shell.run("command: end")
     wait_until(lambda: shell.listens() == [False] * 3, "the end of all")
 
 
@@ -129,13 +125,13 @@ def test_the_first_command_installs_what_the_others_use():
     assert made == "python3 -m venv .venv"
     assert installed.split()[0] == ".venv/bin/pip"
     assert installed.split()[-1] == "'.[metrics]'"
-    used = set(re.findall(r"\.venv/bin/([\w-]+)", TEXT))
+    used = set(re.findall(r"\.venv/bin/([\w-]+)", PAPERS["deploy/README.md"]))
     assert used == {"pip", "gunicorn", "tar-gateway"}
 
 
 def test_what_a_fleet_needs_is_worked_out_of_what_was_measured():
-    table = capacity.table((ROOT / "README.md").read_text())
-    assert block("output: capacity") == table + "\n", "python -m tests.capacity prints the new one"
+    shown = block("output: capacity")
+    assert shown == capacity.table() + "\n", "python -m tests.capacity prints the new one"
 
 
 @pytest.mark.parametrize(

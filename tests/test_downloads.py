@@ -12,6 +12,7 @@ from tar_gateway import BundleMiddleware, Gateway, Settings, Upstream
 from tar_gateway.downloads import Downloads
 from tar_gateway.errors import Busy, TooManyRequests
 from tests.fakes import MemorySource
+from tests.papers import block
 from tests.scripted import File, Scripted, Wire, answer
 
 URL = "/?bundle=a"
@@ -291,6 +292,7 @@ def test_a_member_that_breaks_is_named_with_its_reason(application, upstream, li
     (line,) = lines()
     assert (line["outcome"], line["member"]) == ("upstream failed", "a")
     assert line["reason"] == "the upstream broke the connection"
+    assert list(line) == list(json.loads(block("output: log line")))
 
 
 def test_a_refusal_names_the_first_member_at_fault(application, lines):

@@ -15,6 +15,7 @@ from subprocess import DEVNULL
 import pytest
 
 from tests.fronts import DEPLOY, Balancer, deployed_haproxy
+from tests.papers import PAPERS
 from tests.scripted import Fault, Script, Scripted, Seen, answer, close, raw, reset, stall
 from tests.servers import free_port, wait_until
 
@@ -184,7 +185,7 @@ def test_it_starts_with_as_many_descriptors_as_the_page_says_and_not_with_its_co
             return client.getresponse().status == 404
         return False
 
-    said = re.search(r"`ulimit -Hn` says less than ([\d,]+)", (DEPLOY / "README.md").read_text())
+    said = re.search(r"`ulimit -Hn` says less than ([\d,]+)", PAPERS["deploy/README.md"])
     assert starts(int(said[1].replace(",", "")))
     assert not starts(2 * 4096)
 

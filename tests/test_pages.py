@@ -4,15 +4,13 @@ import json
 import re
 import socket
 from itertools import product
-from pathlib import Path
 
 import pytest
 from webtest import TestApp
 
 from tar_gateway import Gateway, Settings, Upstream, draining
+from tests.papers import section
 from tests.scripted import File, Scripted, answer, close
-
-README = Path(__file__).parents[1] / "README.md"
 
 
 @pytest.fixture
@@ -147,7 +145,7 @@ def test_a_page_knows_get_and_head_only(make):
 
 def test_what_may_fail_is_counted_from_nought_before_it_does(make):
     lines = make(public_metrics=True).get("/-/metrics").text.splitlines()
-    listed = re.search("Outcomes are (.*?;)", README.read_text(), re.DOTALL)[1]
+    listed = re.search("Outcomes are (.*?\\.)", section("Logs"), re.DOTALL)[1]
     for kind, outcome in product(("bundle", "file"), re.findall("`(.*?)`", listed)):
         assert f'tar_gateway_downloads_total{{kind="{kind}",outcome="{outcome}"}} 0.0' in lines
     assert 'tar_gateway_upstream_requests_total{status="none"} 0.0' in lines

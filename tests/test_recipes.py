@@ -1,7 +1,4 @@
-"""The README's recipes for frameworks, run line by line as they stand there, under a server.
-
-``RECIPES`` names another file that they stand in.
-"""
+"""The recipes for frameworks in the papers, run as they stand there, under a server."""
 
 import io
 import re
@@ -16,20 +13,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.papers import block
 from tests.stacks.servers import SERVERS, serving
 
-README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
 REPORTS = {"february.pdf": b"february" * 1000, "january.pdf": b"january" * 1000}
 BUNDLE = "/reports/?bundle=february.pdf&bundle=january.pdf"
 
-# Each framework's recipe: the package that it needs, and the URL of an archive.
+# Each framework's recipe by its marker: the package that it needs, and the URL of an archive.
 FRAMEWORKS = {
-    "flask": ("flask", "/shop" + BUNDLE),
-    "pyramid": ("pyramid", BUNDLE),
-    "bottle": ("bottle", BUNDLE),
-    "falcon": ("falcon", BUNDLE),
-    "webob": ("webob", "/" + BUNDLE.rpartition("/")[2]),
-    "bare wsgi": ("tar_gateway", "/"),
+    "example: flask": ("flask", "/shop" + BUNDLE),
+    "example: pyramid": ("pyramid", BUNDLE),
+    "example: bottle": ("bottle", BUNDLE),
+    "example: falcon": ("falcon", BUNDLE),
+    "example: webob": ("webob", "/" + BUNDLE.rpartition("/")[2]),
+    "example: bare wsgi": ("tar_gateway", "/"),
 }
 
 MODELS = """
@@ -84,15 +81,6 @@ for name, reports in [("ada", {reports!r}), ("bob", {{}})]:
 """
 
 
-def recipe(name: str) -> str:
-    """Give a recipe's lines."""
-    found = re.search(
-        rf"<!-- example: {name} -->\n```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL
-    )
-    assert found, f"the README has no recipe for {name}"
-    return found[1]
-
-
 def needs(*packages: str) -> None:
     """Skip where a package is not installed."""
     missing = [package for package in packages if find_spec(package) is None]
@@ -128,15 +116,15 @@ def status(connection: HTTPConnection, target: str, **headers: str) -> int:
         return answer.status
 
 
-@pytest.mark.parametrize("name", FRAMEWORKS)
-def test_a_frameworks_recipe_serves_archives(name: str, tmp_path: Path):
-    package, target = FRAMEWORKS[name]
+@pytest.mark.parametrize("marker", FRAMEWORKS)
+def test_a_frameworks_recipe_serves_archives(marker: str, tmp_path: Path):
+    package, target = FRAMEWORKS[marker]
     needs(package, "waitress")
     reports = tmp_path / "reports"
     reports.mkdir()
     for file, content in REPORTS.items():
         (reports / file).write_bytes(content)
-    lines = recipe(name).replace("/srv/reports", str(reports))
+    lines = block(marker).replace("/srv/reports", str(reports))
     (tmp_path / "recipe.py").write_text(lines)
     with asking("recipe", tmp_path) as connection:
         assert unpack(connection, target) == REPORTS
@@ -158,9 +146,9 @@ def project(tmp_path_factory) -> tuple[Path, list[str]]:
     run("-m", "django", "startproject", "mysite", ".")
     run("manage.py", "startapp", "reports")
     (place / "reports/models.py").write_text(MODELS)
-    (place / "reports/views.py").write_text(recipe("django view"))
+    (place / "reports/views.py").write_text(block("example: django view"))
     (place / "mysite/urls.py").write_text(URLS)
-    (place / "mysite/wsgi.py").write_text(recipe("django project"))
+    (place / "mysite/wsgi.py").write_text(block("example: django project"))
     with (place / "mysite/settings.py").open("a") as settings:
         settings.write(SETTINGS)
     run("manage.py", "makemigrations", "reports")

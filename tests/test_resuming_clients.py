@@ -1,8 +1,7 @@
-"""Partial files are completed by the clients that people have, with the README's own lines."""
+"""Partial files are completed by the clients that people have, with the papers' own lines."""
 
 import os
 import random
-import re
 import signal
 import subprocess
 import urllib.request
@@ -14,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from tar_gateway import tar_size
+from tests.papers import block
 from tests.servers import PATIENCE, gateway, nginx, wait_until
 
-README = Path(__file__).parent.parent / "README.md"
 # More than a client that is told to be slow takes at once.
 SIZES = {"a.bin": 3_000_000, "b.bin": 2_000_000}
 SIZE = tar_size(list(SIZES.items()))
@@ -39,21 +38,18 @@ SLOWLY = {  # 100 KB a second
 number = count()
 
 
-def readme(command: str) -> str:
-    """Give the shell lines that follow a marker in the README."""
-    fence = rf"<!-- command: {re.escape(command)} -->\n```sh\n(.*?)```"
-    found = re.search(fence, README.read_text(), re.DOTALL)
-    assert found, f"the README has no command {command!r}"
-    return found[1]
-
-
-def client(name: str, program: str):
-    return pytest.param(f"resume with {name}", id=name, marks=pytest.mark.needs(program))
+def client(marker: str, program: str):
+    return pytest.param(marker, id=program, marks=pytest.mark.needs(program))
 
 
 pytestmark = pytest.mark.needs("nginx", "curl")
 clients = pytest.mark.parametrize(
-    "command", [client("curl", "curl"), client("wget", "wget"), client("aria2", "aria2c")]
+    "command",
+    [
+        client("command: resume with curl", "curl"),
+        client("command: resume with wget", "wget"),
+        client("command: resume with aria2", "aria2c"),
+    ],
 )
 
 
@@ -109,7 +105,7 @@ class Download:
         self.configure()
 
     def pin(self) -> None:
-        assert self.run(readme("pin a download")) == 0
+        assert self.run(block("command: pin a download")) == 0
 
     def get(self, **headers: str) -> tuple[int, str, bytes]:
         """Give the status, the ETag and the body that the bundle's own URL has now."""
@@ -152,14 +148,14 @@ def test_the_pinned_url_gives_the_same_archive(download: Download):
 
 @pytest.mark.parametrize("download", [UNPROVED], indirect=True)
 def test_a_bundle_that_proves_nothing_cannot_be_pinned(download: Download):
-    assert download.run(readme("pin a download")) != 0
+    assert download.run(block("command: pin a download")) != 0
     assert not (download.place / "bundle.url").exists()
 
 
 @clients
 def test_a_file_that_is_not_there_is_downloaded_whole(download: Download, command: str):
     download.pin()
-    assert download.run(readme(command)) == 0
+    assert download.run(block(command)) == 0
     assert download.target.read_bytes() == download.get()[2]
 
 
@@ -170,7 +166,7 @@ def test_a_partial_file_is_completed(download: Download, command: str, there: in
     assert len(whole) == SIZE
     download.pin()
     download.target.write_bytes(whole[:there])
-    assert download.run(readme(command)) == 0
+    assert download.run(block(command)) == 0
     assert download.target.read_bytes() == whole
 
 
@@ -179,7 +175,7 @@ def test_a_whole_file_stays_as_it_is(download: Download, command: str):
     _, _, whole = download.get()
     download.pin()
     download.target.write_bytes(whole)
-    download.run(readme(command))  # its status is not asked: curl -f calls a 416 a failure
+    download.run(block(command))  # its status is not asked: curl -f calls a 416 a failure
     assert download.target.read_bytes() == whole
 
 
@@ -187,9 +183,9 @@ def test_a_whole_file_stays_as_it_is(download: Download, command: str):
 def test_a_client_that_was_killed_goes_on_when_it_is_run_again(download: Download, command: str):
     _, _, whole = download.get()
     download.pin()
-    download.break_off(readme(command))
+    download.break_off(block(command))
     assert download.target.read_bytes() != whole
-    assert download.run(readme(command)) == 0
+    assert download.run(block(command)) == 0
     assert download.target.read_bytes() == whole
 
 
@@ -198,10 +194,10 @@ def test_a_client_that_was_killed_does_not_go_on_with_another_version(
     download: Download, command: str
 ):
     download.pin()
-    download.break_off(readme(command))
+    download.break_off(block(command))
     there = download.target.read_bytes()
     download.write(version=2)
-    assert download.run(readme(command)) != 0
+    assert download.run(block(command)) != 0
     assert download.target.read_bytes() == there
 
 
@@ -212,7 +208,7 @@ def test_parts_of_two_versions_are_never_put_together(download: Download, comman
     download.pin()
     download.target.write_bytes(old[:there])
     download.write(version=2)
-    assert download.run(readme(command)) != 0
+    assert download.run(block(command)) != 0
     assert download.target.read_bytes() == old[:there]
 
 

@@ -23,10 +23,10 @@ from tar_gateway.signing_keys import SigningKey
 from tests.answers import lasting
 from tests.files_upstream import TEXT, Canned, FilesUpstream, gateway_to
 from tests.fronts import deployed_site, nginx_front
+from tests.papers import block
 from tests.servers import gateway
 from tests.wrapped import Page, Pages, unpacked, wrapped
 
-README = Path(__file__).parent.parent / "README.md"
 SECRET = "a secret for the tests"
 LATER = int(time.time()) + 3600
 URL = "/reports/?bundle=a.txt&bundle=b.txt"
@@ -388,27 +388,17 @@ def test_a_link_holds_below_a_real_servers_mount_point(shared_upstream, keys, tm
         assert status_of(at.url, signed("/files/here/reports/a.txt")) == 200
 
 
-def recipe(language: str) -> str:
-    """Give the README's lines on signing."""
-    found = re.search(
-        rf"<!-- recipe: sign a link -->\n```{language}\n(.*?)```",
-        README.read_text("utf-8"),
-        re.DOTALL,
-    )
-    assert found, f"the README signs nothing in {language}"
-    return found[1]
-
-
-def test_the_readmes_recipe_makes_a_key_and_links_that_the_gateway_answers(
+def test_the_recipes_make_a_key_and_links_that_the_gateway_answers(
     shared_upstream, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    done = subprocess.run(["bash", "-euc", recipe("sh")], capture_output=True, text=True)
+    lines = block("recipe: sign a link in a shell")
+    done = subprocess.run(["bash", "-euc", lines], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert Path("signing-keys").stat().st_mode & 0o077 == 0
     made: dict[str, object] = {}
-    exec(recipe("python"), made)
+    exec(block("recipe: sign a link in a program"), made)
     with gateway(shared_upstream.url, tmp_path, signing_keys_file="signing-keys") as at:
         for link in (done.stdout.removesuffix("\n"), made["url"]):
             target = link.removeprefix("https://files.example.com")

@@ -1,4 +1,4 @@
-"""Prints the README's table: what the middleware can promise under each server."""
+"""Prints the table of `docs/middleware.md`: what the middleware can promise under each server."""
 
 import tempfile
 from collections.abc import Iterator

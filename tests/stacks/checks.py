@@ -1,4 +1,4 @@
-"""What a stack is asked for, and what came of it: for the tests, and for the README's table."""
+"""What a stack is asked for, and what came of it: for tests, and a table in `docs/`."""
 
 import io
 import json
