@@ -138,7 +138,7 @@ class Ahead:
             reserved, slot.reserved = slot.reserved, 0
             self._held -= reserved
         if reserved:
-            self._fetchers.give_back(reserved)
+            self._fetchers.memory.release(reserved)
 
     def close(self) -> None:
         """Fetch nothing more. What is under way is given back as it ends."""
@@ -170,7 +170,7 @@ class Ahead:
     def _slot(self, segment: Segment) -> Slot | None:
         if not isinstance(segment, Borrowed) or len(segment) > SMALL:
             return None
-        if not self._fetchers.take(len(segment)):
+        if not self._fetchers.memory.take(len(segment)):
             return None
         self._held += len(segment)
         slot = Slot(self._make_fetch(segment), len(segment))

@@ -49,6 +49,7 @@ from tar_gateway.planner import Plan, Planner
 from tar_gateway.retry import Retry
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Source
+from tar_gateway.spool import Spool
 from tar_gateway.tally import Watcher
 from tar_gateway.validators import Validator
 
@@ -101,17 +102,25 @@ class _Wanted:
 class Endpoint:
     """Answers bundle requests with members of one source.
 
-    ``authority`` is asked before each, where the settings name one.
+    ``authority`` is asked before each, where the settings name one. ``spool`` is the room for
+    members of unknown size, where the source sets bytes aside as well.
     """
 
-    def __init__(self, source: Source, settings: Settings, watcher: Watcher | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        settings: Settings,
+        watcher: Watcher | None = None,
+        *,
+        spool: Spool | None = None,
+    ) -> None:
         self._source = source
         self._settings = settings
         self._fetchers = Fetchers(settings.fetch_parallel, settings.fetch_ahead_total, watcher)
         url = settings.auth_request
         self.authority = Authority(url, settings) if url else None
         self._permit = self.authority.permit if self.authority else None
-        self._planner = Planner(source, settings, self._fetchers, self._permit)
+        self._planner = Planner(source, settings, self._fetchers, self._permit, spool)
 
     def takes(self, environ: WSGIEnvironment) -> bool:
         """Tell whether a request asks for a bundle, whatever its method."""

@@ -4,10 +4,10 @@ One set for a process's downloads. Work is done a turn at a time, and whoever ha
 stands at the end of the queue again, so that no download waits for all of another's.
 """
 
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from tar_gateway.budget import Budget
 from tar_gateway.tally import Watcher
 
 # Pieces of work in one turn: enough that a thread's hand-over costs little beside them.
@@ -50,8 +50,8 @@ class Fetchers:
         self.share = max(1, threads * 3 // 4)
         """Threads for one download at the most: one whose source hangs leaves some to others."""
         self._watcher = watcher or Watcher()
-        self._memory = memory
-        self._lock = threading.Lock()
+        self.memory = Budget(memory)
+        """Bytes that may be fetched before their turn."""
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="tar-gateway-fetch")
 
     def work(self, step: Callable[[], bool]) -> None:
@@ -60,19 +60,6 @@ class Fetchers:
         Raises `RuntimeError` once closed.
         """
         self._pool.submit(self._turn, step)
-
-    def take(self, count: int) -> bool:
-        """Reserve memory; tells whether there was any left. Never waits."""
-        with self._lock:
-            if count > self._memory:
-                return False
-            self._memory -= count
-            return True
-
-    def give_back(self, count: int) -> None:
-        """Give memory back."""
-        with self._lock:
-            self._memory += count
 
     def close(self) -> None:
         """End the threads, once they have nothing under way."""

@@ -17,6 +17,7 @@ from tar_gateway.settings import Settings
 from tar_gateway.signed_links import SignedLinks
 from tar_gateway.sources import Source
 from tar_gateway.sources.subrequest import AppAnswer, Subrequests, plain_get
+from tar_gateway.spool import Spool
 
 _Headers = list[tuple[str, str]]
 _Write = Callable[[bytes], object]
@@ -44,8 +45,9 @@ class BundleMiddleware:
         self._settings = settings or Settings()
         self._front = Front(self._settings)
         self._links = SignedLinks.from_settings(self._settings)
+        self._spool = Spool(self._settings.spool_limit)
         self._bundles = Endpoint(
-            source or Subrequests(app, self._settings.spool_limit), self._settings
+            source or Subrequests(app, self._spool), self._settings, spool=self._spool
         )
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -112,7 +114,7 @@ class BundleMiddleware:
         settings = self._settings
         try:
             environ = plain_get(request.environ)
-            with closing(AppAnswer(self._app, environ, settings.spool_limit)) as answer:
+            with closing(AppAnswer(self._app, environ, self._spool.file())) as answer:
                 if not (is_list(answer.headers) and may_list(answer.status, partly=False)):
                     return None
                 body = join_list(iter(lambda: answer.read(65536), b""), settings.max_body)

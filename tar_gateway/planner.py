@@ -87,12 +87,13 @@ class Planner:
         settings: Settings,
         fetchers: Fetchers,
         permit: Permit | None = None,
+        spool: Spool | None = None,
     ) -> None:
         self._source = source
         self._permit = permit
         self._settings = settings
         self._fetchers = fetchers
-        self._spool = Spool(settings.spool_limit)
+        self._spool = spool or Spool(settings.spool_limit)
         self._retry = Retry.from_settings(settings)
         # The largest bundle fits, so that any can be read range by range.
         self._remembered = Remembered[_Surveyed](settings.plan_memory, settings.max_members)

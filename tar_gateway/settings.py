@@ -156,7 +156,8 @@ class Settings:
     that connect by a unix socket."""
 
     spool_limit: Size = 1024 * 1024 * 1024
-    """Bytes on the temporary disk, of all downloads of a process, for members of untold size."""
+    """Bytes in memory and on the temporary disk, of all downloads of a process, for members of
+    unknown size and for what a wrapped application writes."""
 
     fetch_parallel: Annotated[int, Field(ge=1, le=1024)] = 64
     """Requests to the upstream that one process has under way ahead of need, three quarters of

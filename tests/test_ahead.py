@@ -39,9 +39,9 @@ def whole(source: MemorySource, fetchers: Fetchers | None, **settings) -> bytes:
 
 def all_given_back(source: MemorySource, fetchers: Fetchers) -> bool:
     """Tell whether no content is open and all memory can be taken, and give it back."""
-    if not fetchers.take(MEMORY):
+    if not fetchers.memory.take(MEMORY):
         return False
-    fetchers.give_back(MEMORY)
+    fetchers.memory.release(MEMORY)
     return not source.held
 
 
@@ -107,11 +107,11 @@ def test_no_more_is_fetched_ahead_than_allowed(fetchers: Fetchers):
 
 
 def test_without_memory_left_every_member_is_fetched_in_its_turn(fetchers: Fetchers):
-    fetchers.take(MEMORY)
+    fetchers.memory.take(MEMORY)
     source = MemorySource(FILES)
     assert whole(source, fetchers) == whole(MemorySource(FILES), None)
     assert [path for path, _, _ in source.opened] == list(FILES)
-    fetchers.give_back(MEMORY)
+    fetchers.memory.release(MEMORY)
 
 
 def test_a_large_member_is_not_opened_ahead(fetchers: Fetchers):
@@ -288,25 +288,45 @@ def test_a_close_ends_the_wait_for_a_member_whose_fetch_cannot_be_cancelled(fetc
     assert wait_until(lambda: all_given_back(source, fetchers))
 
 
+class Failing(MemorySource):
+    """The contents of one member fail to close, after all."""
+
+    def __init__(self, files: dict[str, bytes], failing: str) -> None:
+        super().__init__(files)
+        self._failing = failing
+
+    def open(self, path, *rest):
+        content = super().open(path, *rest)
+        if path == self._failing:
+            close = content.close
+
+            def fail() -> None:
+                close()
+                raise ZeroDivisionError
+
+            content.close = fail
+        return content
+
+
 def test_a_content_that_fails_to_close_releases_its_memory(fetchers: Fetchers):
-    class Failing(MemorySource):
-        def open(self, path, *rest):
-            content = super().open(path, *rest)
-            if path == "001":
-                close = content.close
-
-                def fail() -> None:
-                    close()
-                    raise ZeroDivisionError
-
-                content.close = fail
-            return content
-
-    source = Failing(FILES)
+    source = Failing(FILES, "001")
     body = body_of(source, fetchers)
     with pytest.raises(ZeroDivisionError), closing(body):
         for _ in body:
             pass
+    assert wait_until(lambda: all_given_back(source, fetchers))
+
+
+def test_what_was_fetched_ahead_is_released_when_another_step_of_closing_raises(
+    fetchers: Fetchers,
+):
+    source = Failing({**FILES, "000": b"x" * SMALL * 2}, "000")
+    body = body_of(source, fetchers)
+    body.prime()
+    next(body)
+    assert wait_until(lambda: len(source.opened) > 10)
+    with pytest.raises(ZeroDivisionError):
+        body.close()
     assert wait_until(lambda: all_given_back(source, fetchers))
 
 

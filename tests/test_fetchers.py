@@ -63,13 +63,18 @@ def test_several_threads_work_at_once():
 
 
 def test_memory_is_taken_as_far_as_it_goes(one: Fetchers):
-    assert [one.take(60), one.take(60), one.take(40), one.take(1)] == [True, False, True, False]
+    assert [one.memory.take(60), one.memory.take(60), one.memory.take(40), one.memory.take(1)] == [
+        True,
+        False,
+        True,
+        False,
+    ]
 
 
 def test_memory_given_back_can_be_taken_again(one: Fetchers):
-    one.take(100)
-    one.give_back(30)
-    assert [one.take(31), one.take(30)] == [False, True]
+    one.memory.take(100)
+    one.memory.release(30)
+    assert [one.memory.take(31), one.memory.take(30)] == [False, True]
 
 
 def test_what_has_begun_is_finished_when_the_threads_end():

@@ -25,6 +25,8 @@ ROOMS = {
     },
     "sources": {
         "tally",
+        "budget",
+        "spool",
         "cancellation",
         "retry",
         "locations",
@@ -45,7 +47,7 @@ ROOMS = {
         "sources.data",
     },
     "delivery": {
-        *("spool", "fetchers", "remembered", "planner", "manifest", "fetch", "ahead"),
+        *("fetchers", "remembered", "planner", "manifest", "fetch", "ahead"),
         *("read_size", "body"),
     },
 }

@@ -8,8 +8,10 @@ from io import BytesIO
 import pytest
 from webob import Request
 
+from tar_gateway.errors import SourceError
 from tar_gateway.sources import Caller, Unsized
 from tar_gateway.sources.subrequest import Subrequests
+from tar_gateway.spool import Spool
 from tests.wrapped import TAGGED, TEXT, Counted, Page, Pages, unpacked, wrapped
 
 OLD = ("Last-Modified", "Sun, 13 Sep 2020 12:26:40 GMT")
@@ -69,7 +71,7 @@ def member_environ(**more: object) -> dict:
     outer |= OUTER | OWN | more
     before = dict(outer)
     with wrapped(app) as client:
-        stat = Subrequests(app).stat("dir/sub/%C3%BC%20100%25.txt", Caller((), outer))
+        stat = Subrequests(app, Spool(0)).stat("dir/sub/%C3%BC%20100%25.txt", Caller((), outer))
         assert isinstance(stat, Unsized)
         stat.content.close()
         assert outer == before
@@ -326,7 +328,9 @@ def test_what_an_application_writes_is_not_held_in_memory():
     block = bytes(64 * 1024)
     tracemalloc.start()
     try:
-        stat = Subrequests(writing(256, block)).stat("a", Caller((), Request.blank("/").environ))
+        stat = Subrequests(writing(256, block), Spool(1024**3)).stat(
+            "a", Caller((), Request.blank("/").environ)
+        )
         assert isinstance(stat, Unsized)
         with closing(stat.content):
             length = sum(map(len, iter(lambda: stat.content.read(65536), b"")))
@@ -335,6 +339,35 @@ def test_what_an_application_writes_is_not_held_in_memory():
         tracemalloc.stop()
     assert length == 256 * len(block)
     assert peak < length / 8
+
+
+def test_the_limit_is_one_for_all_that_applications_write():
+    spool = Spool(10_000)
+    source = Subrequests(writing(6, b"x" * 1000), spool)
+    caller = Caller((), Request.blank("/").environ)
+    first = source.stat("a", caller)
+    assert isinstance(first, Unsized)
+    assert spool.used == 6_000
+    with pytest.raises(SourceError, match="10000 bytes"):
+        source.stat("b", caller)
+    first.content.close()
+    assert spool.used == 0
+
+
+def test_what_applications_write_shares_the_limit_with_members_of_unknown_size():
+    def sized(environ, start_response):
+        write = start_response("200 OK", [TEXT, TAGGED, ("Content-Length", "5000")])
+        write(b"x" * 5_000)
+        return []
+
+    pages = {"/a": Page(b"x" * 6_000, (), sized=False), "/b": sized}
+    with wrapped(Pages(pages), spool_limit=10_000) as client:
+        client.get("/?bundle=a", status=200)
+        client.get("/?bundle=b", status=200)
+        refused = client.get("/?bundle=a,b", expect_errors=True)
+    assert refused.status_int == 502
+    assert [member["path"] for member in refused.json["members"]] == ["b"]
+    assert "10000 bytes" in refused.json["members"][0]["reason"]
 
 
 def test_an_application_may_not_write_more_than_is_set_aside():

@@ -6,13 +6,12 @@ decide who may have what.
 
 import io
 import logging
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from email.utils import formatdate
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 from wsgiref.types import WSGIApplication, WSGIEnvironment
 
@@ -20,6 +19,7 @@ from tar_gateway.errors import SourceError
 from tar_gateway.sources import Caller, Content, Stat, Unsized
 from tar_gateway.sources.answer import Answer, Headers
 from tar_gateway.sources.http import HttpMembers, Promised, size_by_get
+from tar_gateway.spool import Spool, SpoolFile
 
 # What `sys.exc_info` gives: PEP 3333's way of telling that an error came up late.
 OptExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
@@ -56,20 +56,17 @@ _OUTER = frozenset(
 # Where frameworks keep what they have parsed of the request at hand.
 _PARSED = ("webob.", "werkzeug.", "bottle.", "flask.")
 
-# Bytes that an application may have written before anything is put on the disk.
-_IN_MEMORY = 64 * 1024
-
 
 class Subrequests:
     """A `Source` whose members are the answers of a WSGI application to GET.
 
     Asked from several threads at once only where the server says that the application may be.
-    ``spool_limit`` is how many bytes of one answer may be set aside on the temporary disk.
+    What it writes, rather than yields, is set aside in ``spool``.
     """
 
-    def __init__(self, app: WSGIApplication, spool_limit: int = 1024**3) -> None:
+    def __init__(self, app: WSGIApplication, spool: Spool) -> None:
         self._app = app
-        self._spool_limit = spool_limit
+        self._spool = spool
         self._members = HttpMembers(self._ask)
 
     def is_concurrent(self, caller: Caller) -> bool:
@@ -105,7 +102,7 @@ class Subrequests:
 
     def _ask(self, method: str, path: str, headers: Headers, caller: Caller) -> Answer:
         environ = subrequest(caller.environ, method, path, headers)
-        called = AppAnswer(self._app, environ, self._spool_limit)
+        called = AppAnswer(self._app, environ, self._spool.file())
         received = called.headers
         if not any(name.lower() == "date" for name, _ in received):
             # Servers add it, and it tells a date that proves something from one that doesn't.
@@ -147,13 +144,13 @@ class AppAnswer:
     """One call of an application: its status and headers, and its content.
 
     The call is made, and its first blocks are drawn, until ``start_response`` was called.
-    Of what the application writes, ``spool_limit`` bytes are kept until they are read.
+    What the application writes is kept in ``written`` until it is read, which is closed with it.
     Raises `SourceError` when it gives no answer; what it raised itself is logged.
     """
 
-    def __init__(self, app: WSGIApplication, environ: WSGIEnvironment, spool_limit: int) -> None:
+    def __init__(self, app: WSGIApplication, environ: WSGIEnvironment, written: SpoolFile) -> None:
         self._path = environ["PATH_INFO"]
-        self._written = _Written(spool_limit)
+        self._written = _Written(written)
         self._rest = memoryview(b"")  # of the block that was drawn last
         self._started: tuple[str, list[tuple[str, str]]] | None = None
         self._committed = False
@@ -230,42 +227,30 @@ class AppAnswer:
 
 
 class _Written:
-    """What an application has written and nobody has read yet: on the disk where it is much."""
+    """What an application has written and nobody has read yet."""
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._file: IO[bytes] | None = None
-        self._end = self._position = 0
+    def __init__(self, file: SpoolFile) -> None:
+        self._file = file
+        self._position = 0
 
     def __bool__(self) -> bool:
-        return self._position < self._end
+        return self._position < self._file.size
 
     def add(self, block: bytes) -> None:
-        """Be the application's ``write``."""
-        if self._end + len(_checked(block)) > self._limit:
-            raise SourceError(f"more than the {self._limit} bytes set aside for it were written")
-        if self._file is None:
-            self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115
-        self._file.seek(self._end)
-        self._file.write(block)
-        self._end += len(block)
+        """Be the application's ``write``. Raise `SourceError` where there is no room."""
+        self._file.append(_checked(block))
 
     def read(self, limit: int) -> bytes:
-        assert self._file is not None
-        self._file.seek(self._position)
-        block = self._file.read(min(limit, self._end - self._position))
+        block = self._file.read(self._position, min(limit, self._file.size - self._position))
         self._position += len(block)
         if not self:
-            self._file.seek(0)
-            self._file.truncate()
-            self._end = self._position = 0
+            self._position = 0
+            self._file.clear()
         return block
 
     def close(self) -> None:
-        file, self._file = self._file, None
-        self._end = self._position = 0
-        if file is not None:
-            file.close()
+        self._position = 0
+        self._file.close()
 
 
 def _checked(block: object) -> bytes:
