@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 class Body:
     """Bytes ``start`` to ``stop`` of the archive; owns the plan and closes it.
 
-    One thread reads it. Another may stop or close it meanwhile.
+    One thread reads it. Another may close it meanwhile.
     """
 
     def __init__(
@@ -76,8 +76,8 @@ class Body:
     def prime(self) -> None:
         """Open the first member, so that what is wrong with it still gets a status.
 
-        Raises `MembersFailed`, `MembersChanged` for what a new plan may put right, or `Cancelled`
-        after a `stop`; the body is closed then.
+        Raises `MembersFailed`, `MembersChanged` for what a new plan may put right, or `Cancelled`;
+        the body is closed then.
         """
         for segment in islice(self._segments, OPENED_WITHIN):
             self._waiting.append(segment)
@@ -112,10 +112,6 @@ class Body:
             if self._closed:  # while this thread was reading
                 self._release()
         return block
-
-    def stop(self) -> None:
-        """Let the client's thread, which may be waiting for the source, break off."""
-        self._plan.cancellation.cancel()
 
     def close(self) -> None:
         """Release everything that is held. May be called again, and from any thread.
@@ -228,7 +224,7 @@ class Body:
             self._ahead.release(slot)
 
     def _open(self, segment: Borrowed) -> Fetch:
-        """Make the fetch of a segment, known to `stop` before it waits for anything."""
+        """Make the fetch of a segment, known to `close` before it waits for anything."""
         self._fetch = self._fetch_of(segment)
         return self._fetch
 

@@ -1,4 +1,7 @@
-"""The end of a download before its end: whoever waits for a source on its behalf is told."""
+"""The end of a request before its end: what waits for a source on its behalf is told.
+
+Each request has one cancellation, and each of its plans a child of that.
+"""
 
 import threading
 from collections.abc import Callable
@@ -8,17 +11,24 @@ from tar_gateway.errors import Cancelled
 
 
 class Cancellation:
-    """Ends what one plan waits for, in whichever threads. Cancelled once, and for good.
+    """Ends what a request waits for, in whichever threads. Cancelled once, and for good.
 
     Adding and removing take no lock, for many threads do so for every small file, and would hand
     it to each other. Whoever takes an end out of the dict, in one step, is the one to make it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, parent: "Cancellation | None" = None) -> None:
         self.event = threading.Event()
         """Set once it is cancelled, for those who wait for time to pass."""
         self._ends: dict[Callable[[], None], None] = {}
         self._lock = threading.Lock()  # held while ends are made
+        self._parent = parent
+
+    def child(self) -> "Cancellation":
+        """Return one that is cancelled with this one, and also alone."""
+        child = Cancellation(self)
+        self.add(child.cancel)
+        return child
 
     @property
     def is_cancelled(self) -> bool:
@@ -38,6 +48,8 @@ class Cancellation:
                 while True:
                     end, _ = self._ends.popitem()
                     end()
+        if self._parent is not None:
+            self._parent._took(self.cancel)  # without its lock, which may be held for this
 
     def add(self, end: Callable[[], None]) -> None:
         """Have ``end`` called, from another thread, on cancelling; at once where that has been.

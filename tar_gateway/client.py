@@ -32,14 +32,10 @@ log = logging.getLogger(__name__)
 
 
 class Blocks(Protocol):
-    """What is sent: blocks of bytes, which can be stopped from another thread."""
+    """What is sent: blocks of bytes."""
 
     def __next__(self) -> bytes:
         """Give the next block, or raise `BrokenOff` or `Cancelled` when there can be no more."""
-        ...
-
-    def stop(self) -> None:
-        """Make a `__next__` that waits, or the next one, raise `Cancelled`."""
         ...
 
     def close(self) -> None:
@@ -58,7 +54,7 @@ def watched(environ: WSGIEnvironment, on_departure: Callable[[], None]) -> Itera
     try:
         yield
     finally:
-        _watch.remove(client)
+        _watch.remove(on_departure)
 
 
 class Delivery:
@@ -86,7 +82,6 @@ class Delivery:
             # or a slow client would have to take MiBs of it within one write's time.
             with suppress(OSError):  # no TCP, or another system
                 self._client.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, _UNSENT)
-            _watch.add(self._client, blocks.stop)
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -111,7 +106,6 @@ class Delivery:
             if self._client is None:
                 raise
             if not self._measured:
-                _watch.remove(self._client)
                 _reset(self._client)
             raise
         except Exception:
@@ -127,14 +121,13 @@ class Delivery:
             self._on_its_way = 0
 
     def close(self) -> None:
-        """Stop watching and give everything back. May be called again."""
+        """Give everything back. May be called again."""
         if not self._closed:
             self._closed = True
             with ExitStack() as steps:  # each step is made, even if another one raises
                 steps.callback(self._download.end, "client left")
                 steps.callback(self._blocks.close)
                 if self._client is not None:
-                    _watch.remove(self._client)
                     with suppress(OSError):  # it may be closed; the next request has its own time
                         self._client.settimeout(self._timeout_before)
 
@@ -144,12 +137,12 @@ class _Watch:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._clients: dict[socket.socket, Callable[[], None]] = {}
+        self._clients: dict[Callable[[], None], socket.socket] = {}
         self._thread: threading.Thread | None = None
 
     def add(self, client: socket.socket, on_departure: Callable[[], None]) -> None:
         with self._lock:
-            self._clients[client] = on_departure
+            self._clients[on_departure] = client
             thread = None
             if self._thread is None:
                 thread = self._thread = threading.Thread(
@@ -164,9 +157,9 @@ class _Watch:
                 with self._lock:
                     self._thread = None
 
-    def remove(self, client: socket.socket) -> None:
+    def remove(self, on_departure: Callable[[], None]) -> None:
         with self._lock:
-            self._clients.pop(client, None)
+            self._clients.pop(on_departure, None)
 
     def _run(self) -> None:
         pause = threading.Event()
@@ -176,8 +169,9 @@ class _Watch:
                 if not self._clients:
                     self._thread = None
                     return
-                gone = [client for client in self._clients if not _is_there(client)]
-                left = [self._clients.pop(client) for client in gone]
+                left = [end for end, client in self._clients.items() if not _is_there(client)]
+                for on_departure in left:
+                    del self._clients[on_departure]
             for on_departure in left:
                 try:
                     on_departure()

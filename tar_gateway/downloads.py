@@ -7,12 +7,17 @@ import threading
 import time
 import uuid
 from collections import Counter
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from wsgiref.types import WSGIEnvironment
 
-from tar_gateway.environ import address_of, logged_path, logged_query
+from tar_gateway.cancellation import Cancellation
+from tar_gateway.environ import address_of, caller_of, logged_path, logged_query
 from tar_gateway.errors import Busy, MembersFailed, Refusal, TooManyRequests
 from tar_gateway.settings import Settings
+from tar_gateway.sources import Caller
 from tar_gateway.tally import Kind, Outcome, Tally, Watcher
 
 # A caller's own id goes into our logs, so it is taken only where it can't be taken for more.
@@ -89,6 +94,10 @@ class Download:
         self.id = told if _ID.fullmatch(told) else uuid.uuid4().hex
         self.environ = environ
         self.tally = tally
+        self.cancellation = Cancellation()
+        """Cancelled once the client has left."""
+        self.scope = ExitStack()
+        """Closed when this download ends."""
         self.kind: Kind = "file"
         self.members = 0
         self.status: int | None = None
@@ -99,8 +108,6 @@ class Download:
         self.delivered = False
         """Whether something will be iterated, and ends this download itself."""
         self._downloads = downloads
-        self._client: str | None = None
-        self._holds_room = False
         self._started = time.monotonic()
         self._planned: float | None = None
         self._answered: float | None = None
@@ -111,8 +118,13 @@ class Download:
 
     def begin(self) -> None:
         """Take room among the others. Raises `Busy` or `TooManyRequests`."""
-        self._client = self._downloads.take(self.environ)
-        self._holds_room = True
+        client = self._downloads.take(self.environ)
+        self.scope.callback(self._downloads.give_back, client)
+
+    def caller(self, forwarded: Iterable[str]) -> Caller:
+        """Return on whose behalf members are asked for, with these headers of the request."""
+        caller = caller_of(self.environ, forwarded)
+        return replace(caller, tally=self.tally, cancellation=self.cancellation)
 
     def answered(self, status: int) -> None:
         """Take note of the answer's status: what went before was spent on the upstream."""
@@ -161,8 +173,7 @@ class Download:
         if self._ended:
             return
         self._ended = True
-        if self._holds_room:
-            self._downloads.give_back(self._client)
+        self.scope.close()
         self.tally.watcher.ended(self.kind, outcome, self.members)
         # A line a bundle; of plain files, which may be many, only of what went wrong.
         if self.kind == "bundle" or outcome in {"upstream failed", "failed"}:

@@ -4,7 +4,7 @@ Both faces, the gateway and the middleware, answer bundles with this and nothing
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
 from itertools import islice
@@ -26,11 +26,10 @@ from tar_gateway.bundle import (
     read_form,
     read_query,
 )
-from tar_gateway.cancellation import Cancellation
-from tar_gateway.client import Delivery, watched
+from tar_gateway.client import Delivery
 from tar_gateway.conditions import Decision, decide
 from tar_gateway.downloads import Download
-from tar_gateway.environ import caller_of, conditions_of, mount_of, path_of, query_of, read_body
+from tar_gateway.environ import conditions_of, mount_of, path_of, query_of, read_body
 from tar_gateway.errors import (
     BadRequest,
     ContentTooLarge,
@@ -133,7 +132,7 @@ class Endpoint:
         method = environ["REQUEST_METHOD"]
         if method not in METHODS:
             raise MethodNotAllowed(METHODS)
-        caller = caller_of(environ, self._settings.forward_headers, download.tally)
+        caller = download.caller(self._settings.forward_headers)
         directory = _directory_of(environ)
         listed = read_query(query_of(environ), self._settings)
         bundle = self._bundle(environ, method, listed, directory, caller)
@@ -169,7 +168,7 @@ class Endpoint:
         wanted = _Wanted(
             download,
             bundle,
-            caller_of(environ, names, download.tally),
+            download.caller(names),
             vary=tuple(names),
             kept=kept_headers(headers),
         )
@@ -220,16 +219,14 @@ class Endpoint:
             return self._posted(environ, directory)
         if listed.manifest is None:
             return list_bundle(listed, directory, settings)
-        caller = replace(caller, cancellation=Cancellation())
-        with watched(environ, caller.cancellation.cancel):
-            manifest = read_manifest(
-                self._source,
-                Requested(directory + listed.manifest, listed.manifest),
-                caller,
-                limit=settings.max_body,
-                retry=Retry.from_settings(settings),
-                permit=self._permit,
-            )
+        manifest = read_manifest(
+            self._source,
+            Requested(directory + listed.manifest, listed.manifest),
+            caller,
+            limit=settings.max_body,
+            retry=Retry.from_settings(settings),
+            permit=self._permit,
+        )
         return json_bundle(manifest, directory, settings, filename=listed.filename)
 
     def _posted(self, environ: WSGIEnvironment, directory: str) -> Bundle:
@@ -255,9 +252,7 @@ class Endpoint:
         """
         plan = None if anew else self._recall(wanted)
         if plan is None:
-            cancellation = Cancellation()
-            with watched(wanted.environ, cancellation.cancel):
-                plan = self._planner.plan(wanted.bundle, wanted.caller, cancellation)
+            plan = self._planner.plan(wanted.bundle, wanted.caller)
         wanted.download.planned()
         try:
             decision = wanted.decide(plan.layout)
@@ -265,8 +260,7 @@ class Endpoint:
                 plan.close()
                 return plan, decision, None
             body = Body(plan, decision.start, decision.stop, self._settings, self._fetchers)
-            with watched(wanted.environ, body.stop):
-                body.prime()
+            body.prime()
         except BaseException:
             plan.close()
             raise

@@ -19,7 +19,6 @@ from tar_gateway.headers import CONDITIONAL, end_to_end
 from tar_gateway.names import BadName, check_name, decode_text, url_path
 from tar_gateway.signing import hide_signature
 from tar_gateway.sources import Caller
-from tar_gateway.tally import Tally
 
 Network = IPv4Network | IPv6Network
 
@@ -131,16 +130,14 @@ def _is_within(text: str, networks: Iterable[Network]) -> bool:
     return address is not None and any(address in network for network in networks)
 
 
-def caller_of(
-    environ: WSGIEnvironment, forwarded: Iterable[str], tally: Tally | None = None
-) -> Caller:
+def caller_of(environ: WSGIEnvironment, forwarded: Iterable[str]) -> Caller:
     """Give the caller's credentials: those headers that go along with every member."""
     pairs = (
         (name, referer_of(environ) if name.lower() == "referer" else _header(environ, name))
         for name in forwarded
     )
     headers = tuple((name, value) for name, value in pairs if value is not None)
-    return Caller(headers, environ, tally or Tally())
+    return Caller(headers, environ)
 
 
 def conditions_of(environ: WSGIEnvironment) -> Conditions:

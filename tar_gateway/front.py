@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Iterable
 from wsgiref.types import StartResponse, WSGIEnvironment
 
+from tar_gateway.client import watched
 from tar_gateway.downloads import Download, Downloads
 from tar_gateway.errors import Cancelled, InternalError, Refusal
 from tar_gateway.problem import refuse
@@ -32,6 +33,7 @@ class Front:
         refusal: Refusal
         try:
             download.begin()
+            download.scope.enter_context(watched(environ, download.cancellation.cancel))
             iterable = answer(download, start_response)
             if not download.delivered:
                 download.end("no body")

@@ -8,7 +8,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 from tar_gateway.archive_files import concerns_archive, is_list, join_list, knows_no_head, may_list
 from tar_gateway.cancellation import Cancellation
-from tar_gateway.client import Delivery, watched
+from tar_gateway.client import Delivery
 from tar_gateway.downloads import Download
 from tar_gateway.endpoint import Endpoint
 from tar_gateway.environ import (
@@ -52,60 +52,57 @@ class PassThrough:
     def __call__(self, download: Download, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
         environ = download.environ
-        gone = Cancellation()
-        self._admit(environ, gone)
+        self._admit(download)
         partly = wants_part(environ)
         if partly and concerns_archive(conditions_of(environ)):
-            listed = self._ask_for_list(download, gone)
+            listed = self._ask_for_list(download)
             if listed is not None:
-                return self._archive(listed, download, start_response, gone)
+                return self._archive(listed, download, start_response)
         method = environ["REQUEST_METHOD"]
         with ExitStack() as held:
-            answer = self._ask(download, method, gone, conditions=True)
+            answer = self._ask(download, method, conditions=True)
             held.callback(answer.content.close)
             if method == "HEAD" and knows_no_head(answer.status):
-                listed = self._ask_for_list(download, gone)
+                listed = self._ask_for_list(download)
                 if listed is not None:
                     held.close()
-                    return self._archive(listed, download, start_response, gone)
+                    return self._archive(listed, download, start_response)
             if not (is_list(answer.headers) and may_list(answer.status, partly=partly)):
-                passed = self._pass_on(answer, download, start_response, gone)
+                passed = self._pass_on(answer, download, start_response)
                 held.pop_all()  # the server closes what is passed on
                 return passed
             if not partly:
-                return self._archive(answer, download, start_response, gone)
+                return self._archive(answer, download, start_response)
         # It answered to what is the archive's, so it is asked for the list itself.
-        listed = self._ask_for_list(download, gone)
+        listed = self._ask_for_list(download)
         if listed is None:
             raise UpstreamFailed("the upstream lists its files only once", status=502)
-        return self._archive(listed, download, start_response, gone)
+        return self._archive(listed, download, start_response)
 
-    def _admit(self, environ: WSGIEnvironment, gone: Cancellation) -> None:
+    def _admit(self, download: Download) -> None:
         """Ask the authority, where there is one, before the upstream hears of the request."""
         authority = self._bundles.authority
         if authority is None:
             return
+        environ, gone = download.environ, download.cancellation
         retry = Retry.from_settings(self._settings)
         try:
-            with watched(environ, gone.cancel):
-                retry.call(lambda: authority.permit_plain(environ, gone), stopped=gone.event)
+            retry.call(lambda: authority.permit_plain(environ, gone), stopped=gone.event)
         except SourceError as error:
             if error.status in {401, 403}:
                 raise AccessDenied(status=error.status, challenge=error.challenge) from error
             raise UpstreamFailed(error.reason, status=error.status) from error
 
-    def _ask_for_list(self, download: Download, gone: Cancellation) -> Answer | None:
+    def _ask_for_list(self, download: Download) -> Answer | None:
         """Ask by a plain GET. Return `None` where the response is no list of files."""
-        listed = self._ask(download, "GET", gone, conditions=False)
+        listed = self._ask(download, "GET", conditions=False)
         if is_list(listed.headers) and may_list(listed.status, partly=False):
             return listed
         listed.content.close()
         return None
 
-    def _ask(
-        self, download: Download, method: str, gone: Cancellation, *, conditions: bool
-    ) -> Answer:
-        environ, tally = download.environ, download.tally
+    def _ask(self, download: Download, method: str, *, conditions: bool) -> Answer:
+        environ, tally, gone = download.environ, download.tally, download.cancellation
         path, query = path_of(environ), query_of(environ)
         headers = passed_headers(environ, conditions=conditions)
         retry = Retry.from_settings(self._settings)
@@ -120,21 +117,18 @@ class PassThrough:
             return answer
 
         try:
-            with watched(environ, gone.cancel):
-                answer = retry.call(ask, tally=tally, stopped=gone.event)
+            return retry.call(ask, tally=tally, stopped=gone.event)
         except SourceError as error:
             raise UpstreamFailed(error.reason, status=error.status) from error
-        return answer
 
     def _pass_on(
-        self, answer: Answer, download: Download, start_response: StartResponse, gone: Cancellation
+        self, answer: Answer, download: Download, start_response: StartResponse
     ) -> Iterable[bytes]:
         environ = download.environ
         try:
             headers, length = _headers(answer, self._upstream, environ)
-            passed = _Passed(answer.content, path_of(environ), gone)
-            with watched(environ, passed.stop):
-                passed.prime()
+            passed = _Passed(answer.content, path_of(environ), download.cancellation)
+            passed.prime()
             headers.append(("Server-Timing", download.timing()))
             start_response(f"{answer.status} {_phrase(answer.status)}", headers)
             timeout = self._settings.write_timeout
@@ -144,9 +138,9 @@ class PassThrough:
             raise UpstreamFailed(error.reason, status=error.status) from error
 
     def _archive(
-        self, answer: Answer, download: Download, start_response: StartResponse, gone: Cancellation
+        self, answer: Answer, download: Download, start_response: StartResponse
     ) -> Iterable[bytes]:
-        with closing(answer.content), watched(download.environ, gone.cancel):
+        with closing(answer.content):
             blocks = iter(lambda: answer.content.read(_READ_SIZE), b"")
             try:
                 body = join_list(blocks, self._settings.max_body)
@@ -187,9 +181,6 @@ class _Passed:
         if not block:
             raise StopIteration
         return block
-
-    def stop(self) -> None:
-        self._gone.cancel()
 
     def close(self) -> None:
         self._content.close()

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from tar_gateway.bundle import Bundle, Requested
-from tar_gateway.cancellation import Cancellation
 from tar_gateway.errors import ContentTooLarge, MemberFault, MembersFailed, SourceError
 from tar_gateway.fetchers import FIRST, GROWTH, LATE, PATIENT, Fetchers, Waiting
 from tar_gateway.layout import Layout, Member
@@ -98,15 +97,13 @@ class Planner:
         # The largest bundle fits, so that any can be read range by range.
         self._remembered = Remembered[_Surveyed](settings.plan_memory, settings.max_members)
 
-    def plan(
-        self, bundle: Bundle, caller: Caller, cancellation: Cancellation | None = None
-    ) -> Plan:
-        """Ask about every member, until ``cancellation`` is cancelled, which is the plan's own.
+    def plan(self, bundle: Bundle, caller: Caller) -> Plan:
+        """Ask about every member, until the caller's cancellation is cancelled.
 
         Raises `MembersFailed`, which names all that can't be had, `ContentTooLarge`, or
         `Cancelled`.
         """
-        caller = replace(caller, cancellation=cancellation or Cancellation())
+        caller = replace(caller, cancellation=caller.cancellation.child())
         limits = self._limits(bundle)
         if len(bundle.members) > limits.members:
             raise ContentTooLarge(f"there are more than the {limits.members} members allowed")
@@ -153,7 +150,7 @@ class Planner:
         surveyed = None if key is None else self._remembered.recall(key)
         if surveyed is None:
             return None
-        caller = replace(caller, cancellation=Cancellation())
+        caller = replace(caller, cancellation=caller.cancellation.child())
         return Plan(self._source, caller, bundle, surveyed.stats, {}, layout=surveyed.layout)
 
     def _key(self, bundle: Bundle, caller: Caller) -> bytes | None:

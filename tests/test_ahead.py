@@ -335,7 +335,7 @@ def test_a_stop_ends_what_is_under_way(fetchers: Fetchers):
     with closing(body_of(source, fetchers)) as body:
         body.prime()
         next(body)
-        body.stop()
+        body._plan.cancellation.cancel()
         source.gate.set()
         with pytest.raises(Cancelled):
             for _ in body:

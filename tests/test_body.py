@@ -250,7 +250,7 @@ def test_a_body_stopped_within_a_member_asks_for_no_more_of_it(caplog: pytest.Lo
     source = source_of(b"01", broken(), more=5)
     body = body_of(source)
     take(2)(body)
-    body.stop()
+    body._plan.cancellation.cancel()
     with pytest.raises(Cancelled):
         next(body)
     assert source.opened == [("a", 0, 10)]
@@ -262,7 +262,7 @@ def test_a_body_stopped_between_members_opens_no_other():
     source = MemorySource(FILES)
     body = body_of(source)
     next(body)
-    body.stop()
+    body._plan.cancellation.cancel()
     with pytest.raises(Cancelled):
         next(body)
     assert source.opened == []

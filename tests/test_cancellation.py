@@ -1,6 +1,8 @@
 """Whatever a download waits for ends with it, and says nothing of who was waited for."""
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -224,3 +226,47 @@ def test_what_was_removed_while_others_were_being_ended_is_not_ended_afterwards(
         removed.set()
         cancelled.result(PATIENCE)
     assert log == ["ended", "removed"]
+
+
+def test_a_child_ends_with_its_parent(calls: Calls):
+    parent = Cancellation()
+    parent.child().add(calls.end)
+    parent.cancel()
+    assert calls == ["end"]
+    parent.child().add(calls.end)
+    assert calls == ["end", "end"]
+
+
+def test_a_child_that_is_cancelled_leaves_its_parent_and_the_other_children_alone(calls: Calls):
+    parent = Cancellation()
+    one, other = parent.child(), parent.child()
+    other.add(calls.end)
+    one.cancel()
+    assert (one.is_cancelled, other.is_cancelled, parent.is_cancelled) == (True, False, False)
+    assert calls == []
+
+
+def test_a_parent_keeps_no_child_that_is_cancelled():
+    parent = Cancellation()
+    child = weakref.ref(parent.child())
+    alive = child()
+    assert alive is not None
+    alive.cancel()
+    del alive
+    gc.collect()
+    assert child() is None
+
+
+def test_a_parent_and_its_child_may_be_cancelled_at_once():
+    """Neither waits for the other's lock while it holds its own."""
+    with ThreadPoolExecutor(2) as threads:
+        for _ in range(500):
+            parent = Cancellation()
+            child, both = parent.child(), threading.Barrier(2)
+            ends = [
+                threads.submit(lambda each, both: (both.wait(), each.cancel()), each, both)
+                for each in (parent, child)
+            ]
+            for end in ends:
+                end.result(PATIENCE)
+            assert child.is_cancelled

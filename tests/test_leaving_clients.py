@@ -330,6 +330,20 @@ def test_a_connection_serves_another_request_after_a_download(path, site: Site):
         assert connection.sock is used is not None
 
 
+def test_one_client_may_be_watched_twice_at_once():
+    """Each has a watch of its own: the end of one does not end the other."""
+    noticed = threading.Event()
+    listener = socket.create_server(("127.0.0.1", 0))
+    with listener, socket.create_connection(listener.getsockname()) as client:
+        served, _ = listener.accept()
+        environ = {"gunicorn.socket": served}
+        with served, watched(environ, noticed.set):
+            with watched(environ, lambda: None):
+                pass
+            client.close()
+            assert noticed.wait(NOTICED)
+
+
 def test_a_watch_that_found_no_thread_tries_again_with_the_next_client(monkeypatch):
     noticed = threading.Event()
     listener = socket.create_server(("127.0.0.1", 0))
