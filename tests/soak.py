@@ -35,7 +35,8 @@ TARGET = "/?" + urlencode([("bundle", name) for name in FILES])
 CLIENTS = 12
 WARMING = 36  # clients of the first round, so that pools are as full as they will ever be
 ROUNDS = 20
-SETTINGS = {"read_timeout": "0.5", "retry_pause": "0.01"}
+# So few threads that ask ahead that the first round starts them all.
+SETTINGS = {"read_timeout": "0.5", "retry_pause": "0.01", "fetch_parallel": "16"}
 
 # What may grow in the second half of a run, by the straight line through its rounds. In the first
 # half allocators and pools find what they need.
