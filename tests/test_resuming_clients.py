@@ -29,10 +29,10 @@ CONFIGURATION = {
     ".aria2/aria2.conf": "quiet=true\ndisable-ipv6=true\nmax-tries=2\ntimeout=30\n"
     "allow-overwrite=false\ndisk-cache=0\n",
 }
-SLOWLY = {  # 100 KB a second
-    ".curlrc": "limit-rate = 100K\n",
-    ".wgetrc": "limit_rate = 100k\n",
-    ".aria2/aria2.conf": "max-download-limit=100K\n",
+SLOWLY = {  # 10 KB a second; curl takes the bytes of a hundred seconds at once where they are there
+    ".curlrc": "limit-rate = 10K\n",
+    ".wgetrc": "limit_rate = 10k\n",
+    ".aria2/aria2.conf": "max-download-limit=10K\n",
 }
 
 number = count()
