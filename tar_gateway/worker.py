@@ -132,7 +132,7 @@ class GatewayWorker(ThreadWorker):
     def _wait_no_more(self, conn: Connection) -> None:
         del self._waiting[conn]
         self.poller.unregister(conn.sock)
-        self._held -= len(conn.incoming.data)
+        self._held -= conn.incoming.held
 
     def _on_readable(self, conn: Connection, _client: socket.socket) -> None:
         if conn not in self._waiting:  # it had to make room for one that came at the same time
@@ -155,13 +155,14 @@ class GatewayWorker(ThreadWorker):
         """Add bytes to a request, and do what is to be done next about it."""
         incoming = conn.incoming
         before = incoming.progress if incoming.data else None
-        self._held += len(block)
+        held = incoming.held
         progress = incoming.feed(block)
+        self._held += incoming.held - held
         if progress is Progress.WHOLE:
             self._answer(conn)
         elif progress is Progress.TOO_LONG:
             self._refuse(conn, HeaderTooLarge("the request's line and headers are too long"))
-        elif self._held > _MAX_HELD and len(incoming.data) > _MAX_HEAD:
+        elif self._held > _MAX_HELD and incoming.held > _MAX_HEAD:
             again = [("Retry-After", str(round(self.settings.client_body_timeout)))]
             self._refuse(conn, Busy("too much is being sent at once", headers=again))
         elif progress is not before and progress is Progress.HEAD:
@@ -199,7 +200,7 @@ class GatewayWorker(ThreadWorker):
         if conn in self._waiting:
             self._wait_no_more(conn)
         conn.lingers = True
-        conn.incoming.data.clear()
+        conn.incoming.clear()
         try:
             conn.sock.shutdown(socket.SHUT_WR)
         except OSError:  # the client is gone, or the application has closed it
@@ -257,6 +258,7 @@ class GatewayWorker(ThreadWorker):
         """
         assert isinstance(conn, Connection)
         conn.deadline = time.monotonic() + self.settings.client_body_timeout
+        req.body.on_wire = conn.incoming.on_wire  # type: ignore[union-attr] # for `read_body`
         if conn.incoming.wants_continue:  # it was told to
             req._expected_100_continue = False  # type: ignore[attr-defined] # not in the stubs
         try:

@@ -263,6 +263,21 @@ def test_a_body_in_chunks_is_read_no_further_than_shows_that_it_is_too_large():
     assert stream.tell() == 11
 
 
+class Framed(io.BytesIO):
+    """A body whose server tells how much of it was on the wire."""
+
+    on_wire = 11
+
+
+def test_what_a_body_in_chunks_took_on_the_wire_counts_where_the_server_tells_it():
+    stream = Framed(b"abc")
+    ended = {"wsgi.input_terminated": True}
+    assert refused(stream, kind=ContentTooLarge, **ended) == TOO_LARGE
+    assert stream.tell() == 0
+    assert body_of(stream, limit=11, **ended) == b"abc"
+    assert body_of(Framed(b"abc"), "3") == b"abc"
+
+
 @pytest.mark.parametrize("length", ["-1", "+1", "1.0", "x", "1 ", "0x1", "²", "1_0", "9" * 20])
 def test_a_length_that_is_none_is_refused(length):
     assert refused(b"abc", length) == "the Content-Length is not a length"

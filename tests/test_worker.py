@@ -411,6 +411,36 @@ def test_a_request_may_come_byte_by_byte(request_: bytes, site: Site):
         client.receive(b"\r\n\r\n5")
 
 
+SMALL_CHUNKS = b"1;a=b\r\nx\r\n" * 100
+
+
+@pytest.mark.parametrize("path", ["/body", "/quick"])
+@pytest.mark.parametrize("trailer", [b"", b"A: b\r\n"], ids=["", "a trailer"])
+def test_what_follows_chunks_is_the_next_request(path: str, trailer: bytes, site: Site):
+    asked = post("Transfer-Encoding: chunked", path=path) + SMALL_CHUNKS + b"0\r\n" + trailer
+    client = site.client().send((asked + b"\r\n") * 3 + QUICK)
+    for _ in range(3):
+        client.receive(b"\r\n\r\n100" if path == "/body" else b"\r\n\r\nquick")
+    client.receive(b"\r\n\r\nquick").send(QUICK).receive(b"\r\n\r\nquick")
+
+
+def test_a_larger_body_in_chunks_is_the_applications_to_read(site: Site):
+    chunk = b"%x\r\n%b\r\n" % (MAX_BODY - 1, bytes(MAX_BODY - 1))
+    client = site.client().send(post("Transfer-Encoding: chunked") + SMALL_CHUNKS + chunk)
+    client.send(SMALL_CHUNKS * 2 + b"0\r\n\r\n" + QUICK)
+    client.receive(b"\r\n\r\n%d" % (MAX_BODY - 1 + 300)).receive(b"\r\n\r\nquick")
+
+
+@pytest.mark.parametrize(
+    "rest", [b"x\r\n", b"1 \r\na\r\n", b"1\r\nab\r\n", b"0\r\nHost: b\r\n\r\n"]
+)
+def test_chunks_that_become_odd_are_refused(rest: bytes, site: Site):
+    asked = post("Transfer-Encoding: chunked") + SMALL_CHUNKS + rest
+    answered = site.client().send(asked + QUICK).receive_all()
+    assert b" 400 Bad Request" in answered
+    assert b"quick" not in answered
+
+
 def test_a_client_that_waits_to_be_told_to_go_on_is_told_once(site: Site):
     asked = ("Content-Length: 5", "Expect: 100-continue")
     client = site.client().send(post(*asked)).receive(b"HTTP/1.1 100 Continue\r\n\r\n")
