@@ -40,7 +40,7 @@ format: ## put the code into form
 types: ## check types
 	$(BIN)/mypy
 
-bench: ## measure what the README's performance table shows
+bench: ## measure what docs/performance.md shows
 	$(BIN)/python -m tests.bench
 
 build: ## make the wheel in dist/

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from webtest import TestApp
 
+import tar_gateway
 from tar_gateway import Gateway, Settings, errors, locations
 from tar_gateway.file_server import file_server
 from tar_gateway.startup import checked_settings
@@ -86,6 +87,12 @@ def test_every_server_stands_in_the_table_of_what_it_promises():
     assert [row[0] for row in rows(title)] == [server.name for server in SERVERS.values()]
 
 
+def test_every_room_stands_in_the_table_of_rooms():
+    package = Path(tar_gateway.__file__).parent
+    folders = {file.parent.relative_to(package) for file in package.rglob("*.py")} - {Path()}
+    assert {f"`{folder}/`" for folder in folders} <= {row[0] for row in rows("The rooms")}
+
+
 # --- blocks that are run ------------------------------------------------------------------------
 
 
@@ -96,7 +103,8 @@ def test_a_marked_block_is_run_by_a_test_that_names_its_marker(marker):
 
 
 def test_no_marker_stands_without_its_block():
-    marked = [mark for text in PAPERS.values() for mark in re.findall(r"<!-- (.*?) -->", text)]
+    lines = [line for text in PAPERS.values() for line in text.splitlines()]
+    marked = [line[5:-4] for line in lines if line.startswith("<!-- ")]
     assert sorted(marked) == sorted(MARKERS)
     assert len(MARKERS) > 20
 
