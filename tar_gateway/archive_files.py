@@ -79,17 +79,6 @@ def concerns_archive(conditions: Conditions) -> bool:
     return any(text is not None and _TAG.search(text) for text in texts)
 
 
-def join_list(blocks: Iterable[bytes], limit: int) -> bytes:
-    """Join a list's blocks, as far as shows whether it is longer than ``limit`` bytes."""
-    parts, length = [], 0
-    for block in blocks:
-        parts.append(block)
-        length += len(block)
-        if length > limit:
-            break
-    return b"".join(parts)
-
-
 def kept_headers(headers: Headers) -> list[tuple[str, str]]:
     """Give those of a list's headers that go along with the archive."""
     return [

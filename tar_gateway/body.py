@@ -20,9 +20,10 @@ from tar_gateway.errors import (
     MembersFailed,
     SourceError,
 )
-from tar_gateway.fetch import Fetch, Pace
+from tar_gateway.fetch import Fetch
 from tar_gateway.fetchers import Fetchers
 from tar_gateway.layout import Borrowed, Literal, Segment
+from tar_gateway.pace import Pace
 from tar_gateway.planner import Plan, member_fault
 from tar_gateway.read_size import ReadSize
 from tar_gateway.retry import Retry

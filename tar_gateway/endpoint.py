@@ -45,7 +45,6 @@ from tar_gateway.headers import attachment
 from tar_gateway.layout import Borrowed, Layout
 from tar_gateway.manifest import read_manifest
 from tar_gateway.planner import Plan, Planner
-from tar_gateway.retry import Retry
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Source
 from tar_gateway.spool import Spool
@@ -220,12 +219,10 @@ class Endpoint:
         if listed.manifest is None:
             return list_bundle(listed, directory, settings)
         manifest = read_manifest(
-            self._source,
+            self._planner,
             Requested(directory + listed.manifest, listed.manifest),
             caller,
-            limit=settings.max_body,
-            retry=Retry.from_settings(settings),
-            permit=self._permit,
+            settings,
         )
         return json_bundle(manifest, directory, settings, filename=listed.filename)
 

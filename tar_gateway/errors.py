@@ -291,6 +291,13 @@ class MemberChanged(SourceError):
     """The member is no longer the one the plan was made of."""
 
 
+class TooSlow(SourceError):
+    """What must be read whole did not come by its deadline, or comes too slowly."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, status=504)
+
+
 # --- after the first byte: nothing is left but to break the connection ------------------------
 
 

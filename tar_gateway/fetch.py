@@ -1,30 +1,12 @@
 """One member's slice as an unbroken run of bytes, however often the source breaks."""
 
 import time
-from dataclasses import dataclass
-from typing import Self
 
 from tar_gateway.errors import SourceError
+from tar_gateway.pace import Pace, PaceMeter
 from tar_gateway.planner import Plan
 from tar_gateway.retry import Retry
-from tar_gateway.settings import Settings
 from tar_gateway.sources import Content
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """The least that a source must give: ``rate`` bytes a second, over ``window`` seconds.
-
-    Only the seconds count in which it was waited for: a slow client is not its fault.
-    """
-
-    rate: int
-    window: float
-
-    @classmethod
-    def from_settings(cls, settings: Settings) -> Self:
-        """Take the numbers from the settings."""
-        return cls(settings.min_read_rate, settings.read_timeout)
 
 
 class Fetch:
@@ -52,17 +34,15 @@ class Fetch:
         self._position = start
         self._stop = stop
         self._retry = retry
-        self._pace = pace
+        self._meter = PaceMeter(pace)
         self._failed = 0
         self._slow = 0
-        self._waited = 0.0
-        self._given = 0
         self._content: Content | None = None
 
     def open(self) -> None:
         """Open the slice, unless it is open. Raises `SourceError` when that can't be done."""
         while self._content is None:
-            self._waited, self._given = 0.0, 0
+            self._meter.begin()
             try:
                 self._content = self._plan.open(self._index, self._position, self._stop)
             except SourceError as error:
@@ -92,8 +72,7 @@ class Fetch:
             if block:
                 self._failed = 0
                 self._position += len(block)
-                self._given += len(block)
-                self._waited += time.monotonic() - before
+                self._meter.add(time.monotonic() - before, len(block))
             return block
 
     def close(self) -> None:
@@ -111,16 +90,16 @@ class Fetch:
 
     def _break_off_if_slow(self) -> None:
         """End an attempt that drips, once it was waited for long enough to tell."""
-        if self._waited < self._pace.window or self._position == self._stop:
+        if not self._meter.is_over or self._position == self._stop:
             return
-        if self._given >= self._pace.rate * self._waited:
+        if self._meter.is_kept:
             self._slow = 0
         else:
             self.close()
             self._slow += 1
             slow = SourceError("the upstream gives it too slowly", status=504, transient=True)
             self._wait(self._slow, slow)
-        self._waited, self._given = 0.0, 0
+        self._meter.begin()
 
     def _wait(self, failed: int, error: SourceError) -> None:
         """Wait before another attempt, or raise the error where there can be none."""

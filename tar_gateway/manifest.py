@@ -1,63 +1,51 @@
 """Lists of members that are files of the source themselves: long, and still resumable."""
 
+import time
 from contextlib import closing
 
-from tar_gateway.bundle import Requested
+from tar_gateway.bundle import DEFAULT_FILENAME, Bundle, Requested
 from tar_gateway.errors import ContentTooLarge, MembersFailed, SourceError
-from tar_gateway.planner import member_fault
+from tar_gateway.fetch import Fetch
+from tar_gateway.names import shown
+from tar_gateway.pace import Pace
+from tar_gateway.planner import Plan, Planner, member_fault
 from tar_gateway.retry import Retry
-from tar_gateway.sources import Caller, Content, Permit, Source, Unsized
-
-_READ_SIZE = 64 * 1024
+from tar_gateway.settings import Settings
+from tar_gateway.sources import Caller
+from tar_gateway.whole import blocks_of, ended_at, read_whole
 
 
 def read_manifest(
-    source: Source,
-    manifest: Requested,
-    caller: Caller,
-    *,
-    limit: int,
-    retry: Retry,
-    permit: Permit | None,
+    planner: Planner, manifest: Requested, caller: Caller, settings: Settings
 ) -> bytes:
-    """Read a manifest of at most ``limit`` bytes, as any member and with the caller's rights.
+    """Read a manifest as the only member of a bundle, within the time of a plan.
 
-    ``permit`` is asked first, where there is one.
-    Raises `MembersFailed` where it can't be had, `ContentTooLarge` where it is too long, and
-    `Cancelled` once the caller's cancellation is cancelled.
+    Raise `MembersFailed` where the manifest could not be read, `ContentTooLarge` where it is
+    longer than a body may be, and `Cancelled` once the caller's cancellation is cancelled.
     """
-    cancellation = caller.cancellation
-
-    def read() -> bytes:
-        with closing(_open(source, manifest.reference, caller, limit)) as content:
-            return _read_all(content, limit)
-
+    deadline = time.monotonic() + planner.timeout
+    limit = settings.max_body
     try:
-        if permit is not None:
-            retry.call(lambda: permit(manifest.reference, caller), stopped=cancellation.event)
-        return retry.call(read, tally=caller.tally, stopped=cancellation.event)
+        plan = planner.plan(Bundle((manifest,), DEFAULT_FILENAME), caller, limit=limit)
+    except ContentTooLarge as error:
+        raise ContentTooLarge(
+            f"the manifest {shown(manifest.path)} is larger than the {limit} bytes that are allowed"
+        ) from error
+    try:
+        with closing(plan), ended_at(deadline, plan.cancellation):
+            return _read(plan, settings, deadline)
     except SourceError as error:
         raise MembersFailed([member_fault(manifest, error)]) from error
 
 
-def _open(source: Source, path: str, caller: Caller, limit: int) -> Content:
-    stat = source.stat(path, caller)
-    if isinstance(stat, Unsized):
-        return stat.content
-    if stat.size > limit:
-        raise _too_large(limit)
-    return source.open(path, 0, stat.size, stat, caller)
+def _read(plan: Plan, settings: Settings, deadline: float) -> bytes:
+    retry, pace = Retry.from_settings(settings), Pace.from_settings(settings)
 
+    def read() -> bytes:
+        with closing(Fetch(plan, 0, 0, plan.size(0), retry=retry, pace=pace)) as fetch:
+            return read_whole(blocks_of(fetch), limit=settings.max_body, deadline=deadline)
 
-def _read_all(content: Content, limit: int) -> bytes:
-    blocks, length = [], 0
-    while block := content.read(_READ_SIZE):
-        blocks.append(block)
-        length += len(block)
-        if length > limit:
-            raise _too_large(limit)
-    return b"".join(blocks)
-
-
-def _too_large(limit: int) -> ContentTooLarge:
-    return ContentTooLarge(f"the manifest is larger than the {limit} bytes that are allowed")
+    if plan.is_proved(0):
+        return read()
+    # A fetch cannot resume another version; but no one has seen the beginning of this one.
+    return retry.call(read, deadline, plan.tally, plan.cancellation.event)

@@ -1,23 +1,26 @@
 """A wrapper around a WSGI application that exists: bundles of its answers, all else untouched."""
 
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from itertools import chain
 from typing import cast
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from tar_gateway.archive_files import concerns_archive, is_list, join_list, knows_no_head, may_list
+from tar_gateway.archive_files import concerns_archive, is_list, knows_no_head, may_list
 from tar_gateway.downloads import Download
 from tar_gateway.endpoint import METHODS, Endpoint
 from tar_gateway.environ import check_query, conditions_of, wants_part
-from tar_gateway.errors import SourceError, UpstreamFailed
+from tar_gateway.errors import SourceError, TooSlow, UpstreamFailed
 from tar_gateway.front import Front
+from tar_gateway.pace import Pace
 from tar_gateway.settings import Settings
 from tar_gateway.signed_links import SignedLinks
 from tar_gateway.sources import Source
 from tar_gateway.sources.subrequest import AppAnswer, Subrequests, plain_get
 from tar_gateway.spool import Spool
+from tar_gateway.whole import blocks_of, read_whole
 
 _Headers = list[tuple[str, str]]
 _Write = Callable[[bytes], object]
@@ -52,7 +55,7 @@ class BundleMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
-        request = _Request(environ, start_response, self._settings.max_body)
+        request = _Request(environ, start_response, self._settings)
         if environ["REQUEST_METHOD"] in METHODS and self._bundles.takes(environ):
             return self._front(environ, start_response, self._bundle)
         if request.wants_part and concerns_archive(conditions_of(environ)):
@@ -88,6 +91,8 @@ class BundleMiddleware:
         headers = request.listed or []
         try:
             body = b"" if request.wants_part else request.read_list(blocks)
+        except TooSlow as error:
+            return self._front(request.environ, request.answer_by, _list_failed(error))
         finally:
             close()
         if not request.wants_part:
@@ -117,7 +122,9 @@ class BundleMiddleware:
             with closing(AppAnswer(self._app, environ, self._spool.file())) as answer:
                 if not (is_list(answer.headers) and may_list(answer.status, partly=False)):
                     return None
-                body = join_list(iter(lambda: answer.read(65536), b""), settings.max_body)
+                body = _read_list(blocks_of(answer), settings)
+        except TooSlow as error:
+            return self._front(request.environ, request.answer_by, _list_failed(error))
         except SourceError:  # it stands in the log; what the application makes of it is its own
             return None
         return self._from_list(request, body, answer.headers)
@@ -134,11 +141,28 @@ def _not_listed_again(download: Download, _: StartResponse) -> Iterable[bytes]:
     raise UpstreamFailed("the application lists no files to a plain GET", status=502)
 
 
+def _list_failed(error: SourceError) -> Callable[[Download, StartResponse], Iterable[bytes]]:
+    def answer(download: Download, _: StartResponse) -> Iterable[bytes]:
+        download.kind = "bundle"
+        raise UpstreamFailed(f"the list of files: {error.reason}", status=error.status) from error
+
+    return answer
+
+
+def _read_list(blocks: Iterable[bytes], settings: Settings) -> bytes:
+    return read_whole(
+        blocks,
+        limit=settings.max_body,
+        deadline=time.monotonic() + settings.plan_timeout,
+        pace=Pace.from_settings(settings),
+    )
+
+
 class _Request:
     """One request to the application, whose ``start_response`` is listened to."""
 
     def __init__(
-        self, environ: WSGIEnvironment, start_response: StartResponse, max_list: int
+        self, environ: WSGIEnvironment, start_response: StartResponse, settings: Settings
     ) -> None:
         self.environ = environ
         self.answer_by = start_response
@@ -147,7 +171,7 @@ class _Request:
         self.listed: _Headers | None = None
         self.may_refuse_head = environ["REQUEST_METHOD"] == "HEAD"
         self.refused_head: tuple[str, _Headers] | None = None
-        self._max_list = max_list
+        self._settings = settings
         self._reads_list = False
         self._written: list[bytes] = []
         self._length = 0
@@ -173,7 +197,7 @@ class _Request:
     def read_list(self, blocks: Iterable[bytes]) -> bytes:
         """Join what the application writes and what it yields, in that order."""
         self._reads_list = True
-        return join_list(self._in_order(blocks), self._max_list)
+        return _read_list(self._in_order(blocks), self._settings)
 
     def _in_order(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
         for block in chain(blocks, (b"",)):
@@ -182,7 +206,7 @@ class _Request:
             yield block
 
     def _write(self, block: bytes) -> None:
-        if self._length <= self._max_list:  # otherwise it is too long already
+        if self._length <= self._settings.max_body:  # otherwise it is too long already
             self._length += len(block)
             self._written.append(block)
 

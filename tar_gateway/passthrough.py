@@ -1,12 +1,13 @@
 """Plain requests, passed to the upstream and back as a reverse proxy for files does."""
 
 import logging
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
 from http import HTTPStatus
 from wsgiref.types import StartResponse, WSGIEnvironment
 
-from tar_gateway.archive_files import concerns_archive, is_list, join_list, knows_no_head, may_list
+from tar_gateway.archive_files import concerns_archive, is_list, knows_no_head, may_list
 from tar_gateway.cancellation import Cancellation
 from tar_gateway.client import Delivery
 from tar_gateway.downloads import Download
@@ -23,14 +24,17 @@ from tar_gateway.errors import (
     AccessDenied,
     BrokenOff,
     SourceError,
+    TooSlow,
     UpstreamFailed,
 )
 from tar_gateway.headers import end_to_end
+from tar_gateway.pace import Pace
 from tar_gateway.retry import Retry
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Content
 from tar_gateway.sources.answer import Answer
 from tar_gateway.sources.http import FileServer
+from tar_gateway.whole import blocks_of, ended_at, read_whole
 
 _READ_SIZE = 128 * 1024
 
@@ -53,31 +57,33 @@ class PassThrough:
         """Answer a request (PEP 3333)."""
         environ = download.environ
         self._admit(download)
+        # Of its own, as a list that comes too late ends what is asked, and not the request.
+        gone = download.cancellation.child()
         partly = wants_part(environ)
         if partly and concerns_archive(conditions_of(environ)):
-            listed = self._ask_for_list(download)
+            listed = self._ask_for_list(download, gone)
             if listed is not None:
-                return self._archive(listed, download, start_response)
+                return self._archive(listed, download, start_response, gone)
         method = environ["REQUEST_METHOD"]
         with ExitStack() as held:
-            answer = self._ask(download, method, conditions=True)
+            answer = self._ask(download, method, gone, conditions=True)
             held.callback(answer.content.close)
             if method == "HEAD" and knows_no_head(answer.status):
-                listed = self._ask_for_list(download)
+                listed = self._ask_for_list(download, gone)
                 if listed is not None:
                     held.close()
-                    return self._archive(listed, download, start_response)
+                    return self._archive(listed, download, start_response, gone)
             if not (is_list(answer.headers) and may_list(answer.status, partly=partly)):
                 passed = self._pass_on(answer, download, start_response)
                 held.pop_all()  # the server closes what is passed on
                 return passed
             if not partly:
-                return self._archive(answer, download, start_response)
+                return self._archive(answer, download, start_response, gone)
         # It answered to what is the archive's, so it is asked for the list itself.
-        listed = self._ask_for_list(download)
+        listed = self._ask_for_list(download, gone)
         if listed is None:
             raise UpstreamFailed("the upstream lists its files only once", status=502)
-        return self._archive(listed, download, start_response)
+        return self._archive(listed, download, start_response, gone)
 
     def _admit(self, download: Download) -> None:
         """Ask the authority, where there is one, before the upstream hears of the request."""
@@ -93,16 +99,18 @@ class PassThrough:
                 raise AccessDenied(status=error.status, challenge=error.challenge) from error
             raise UpstreamFailed(error.reason, status=error.status) from error
 
-    def _ask_for_list(self, download: Download) -> Answer | None:
+    def _ask_for_list(self, download: Download, gone: Cancellation) -> Answer | None:
         """Ask by a plain GET. Return `None` where the response is no list of files."""
-        listed = self._ask(download, "GET", conditions=False)
+        listed = self._ask(download, "GET", gone, conditions=False)
         if is_list(listed.headers) and may_list(listed.status, partly=False):
             return listed
         listed.content.close()
         return None
 
-    def _ask(self, download: Download, method: str, *, conditions: bool) -> Answer:
-        environ, tally, gone = download.environ, download.tally, download.cancellation
+    def _ask(
+        self, download: Download, method: str, gone: Cancellation, *, conditions: bool
+    ) -> Answer:
+        environ, tally = download.environ, download.tally
         path, query = path_of(environ), query_of(environ)
         headers = passed_headers(environ, conditions=conditions)
         retry = Retry.from_settings(self._settings)
@@ -138,14 +146,23 @@ class PassThrough:
             raise UpstreamFailed(error.reason, status=error.status) from error
 
     def _archive(
-        self, answer: Answer, download: Download, start_response: StartResponse
+        self, answer: Answer, download: Download, start_response: StartResponse, gone: Cancellation
     ) -> Iterable[bytes]:
-        with closing(answer.content):
-            blocks = iter(lambda: answer.content.read(_READ_SIZE), b"")
-            try:
-                body = join_list(blocks, self._settings.max_body)
-            except SourceError as error:
-                raise UpstreamFailed(error.reason, status=error.status) from error
+        settings = self._settings
+        deadline = time.monotonic() + settings.plan_timeout
+        try:
+            with closing(answer.content), ended_at(deadline, gone):
+                body = read_whole(
+                    blocks_of(answer.content),
+                    limit=settings.max_body,
+                    deadline=deadline,
+                    pace=Pace.from_settings(settings),
+                )
+        except TooSlow as error:
+            text = f"the list of files: {error.reason}"
+            raise UpstreamFailed(text, status=error.status) from error
+        except SourceError as error:
+            raise UpstreamFailed(error.reason, status=error.status) from error
         return self._bundles.answer_list(download, start_response, body, answer.headers)
 
 

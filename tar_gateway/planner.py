@@ -63,6 +63,10 @@ class Plan:
         path = self.bundle.members[index].reference
         return self._source.open(path, start, stop, self._stats[index], self._caller)
 
+    def size(self, index: int) -> int:
+        """Return a member's size in bytes."""
+        return self._stats[index].size
+
     def is_proved(self, index: int) -> bool:
         """Tell whether every opening of a member is provably of the same version."""
         validator = self._stats[index].validator
@@ -97,9 +101,10 @@ class Planner:
         # The largest bundle fits, so that any can be read range by range.
         self._remembered = Remembered[_Surveyed](settings.plan_memory, settings.max_members)
 
-    def plan(self, bundle: Bundle, caller: Caller) -> Plan:
+    def plan(self, bundle: Bundle, caller: Caller, *, limit: int | None = None) -> Plan:
         """Ask about every member, until the caller's cancellation is cancelled.
 
+        ``limit`` is for the bytes of all members together, in place of the archive's limit.
         Raises `MembersFailed`, which names all that can't be had, `ContentTooLarge`, or
         `Cancelled`.
         """
@@ -110,7 +115,9 @@ class Planner:
         key = self._key(bundle, caller)
         if key is not None:
             self._remembered.forget(key)  # it counts no more, whatever the answers will be
-        survey = _Survey(self, bundle.members, caller)
+        # A layout's offsets have 64 bits.
+        largest = int(min(limits.size, _LARGEST)) if limit is None else limit
+        survey = _Survey(self, bundle.members, caller, largest)
         try:
             if self._source.is_concurrent(caller):
                 survey.run(self._fetchers)
@@ -118,13 +125,11 @@ class Planner:
                 survey.run_alone()
             caller.cancellation.check()
             stats = survey.stats()
-            limit = int(min(limits.size, _LARGEST))
-            # Before the layout, whose offsets have 64 bits.
-            if sum(stat.size for stat in stats) > _LARGEST:
-                raise _too_large(limit)
+            if sum(stat.size for stat in stats) > largest:  # before there is a layout
+                raise _too_large(largest)
             plan = Plan(self._source, caller, bundle, stats, survey.spooled)
-            if plan.layout.size > limit:
-                raise _too_large(limit)
+            if limit is None and plan.layout.size > largest:
+                raise _too_large(largest)
             # Without a strong validator there are no ranges that could come back for it.
             if key is not None and not survey.spooled and plan.layout.etag.strong:
                 self._remembered.keep(key, _Surveyed(stats, plan.layout), len(stats))
@@ -173,9 +178,12 @@ class Planner:
         return self._settings.plan_timeout
 
     def ask(
-        self, member: Requested, caller: Caller, deadline: float
+        self, member: Requested, caller: Caller, deadline: float, largest: int
     ) -> tuple[Stat, Spooled | None]:
-        """Ask about one member, and set it aside where that is the only way to its size."""
+        """Ask about one member, and set it aside where that is the only way to its size.
+
+        Of one that has more than ``largest`` bytes, no more is set aside than shows that.
+        """
         permit, cancellation = self._permit, caller.cancellation
         if permit is not None and not member.is_directory:  # of which nothing is fetched
             self._retry.call(
@@ -187,7 +195,7 @@ class Planner:
         def ask() -> tuple[Stat, Spooled | None]:
             stat = self._source.stat(member.reference, caller)
             if isinstance(stat, Unsized):
-                spooled = self._spool.hold(stat.content, deadline)
+                spooled = self._spool.hold(stat.content, deadline, largest)
                 return Stat(spooled.size, stat.mtime, None), spooled
             return stat, None
 
@@ -205,10 +213,13 @@ class _Surveyed:
 class _Survey:
     """One plan's questions, worked off by the planner's threads a few at a time."""
 
-    def __init__(self, planner: Planner, members: tuple[Requested, ...], caller: Caller) -> None:
+    def __init__(
+        self, planner: Planner, members: tuple[Requested, ...], caller: Caller, largest: int
+    ) -> None:
         self._planner = planner
         self._members = members
         self._caller = caller
+        self._largest = largest
         self._deadline = time.monotonic() + planner.timeout
         self._next = iter(range(len(members)))
         self._found: list[Stat | SourceError | None] = [None] * len(members)
@@ -308,7 +319,9 @@ class _Survey:
         found: Stat | SourceError | None = None
         spooled: Spooled | None = None
         try:
-            found, spooled = self._planner.ask(self._members[index], self._caller, self._deadline)
+            found, spooled = self._planner.ask(
+                self._members[index], self._caller, self._deadline, self._largest
+            )
         except SourceError as error:
             found = error
         except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits

@@ -95,7 +95,8 @@ class Settings:
     silence counts as failure, and so does a head that drips."""
 
     plan_timeout: Seconds = 60
-    """Seconds to learn all members' sizes: browsers and proxies give up soon after."""
+    """Seconds to learn all members' sizes, or to read a list of them: browsers and proxies give up
+    soon after."""
 
     plan_memory: Pause = 10
     """Seconds that these are remembered for ranges of the same bundle by the same caller; 0 asks

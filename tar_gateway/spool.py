@@ -3,6 +3,7 @@
 The limit holds for a process, memory and disk together. It knows nothing of archives.
 """
 
+import math
 import tempfile
 import threading
 import time
@@ -33,14 +34,15 @@ class Spool:
         """Return an empty file. Its holder closes it."""
         return SpoolFile(self._budget)
 
-    def hold(self, content: Content, deadline: float) -> "Spooled":
+    def hold(self, content: Content, deadline: float, limit: float = math.inf) -> "Spooled":
         """Read a content to its end and keep it; closes the content in any case.
 
-        ``deadline`` is a `time.monotonic` moment. Raises `SourceError`.
+        ``deadline`` is a `time.monotonic` moment. A content of more than ``limit`` bytes is kept
+        as far as shows that. Raises `SourceError`.
         """
         spooled = Spooled(self.file())
         try:
-            while block := content.read(_READ_SIZE):
+            while spooled.size <= limit and (block := content.read(_READ_SIZE)):
                 if time.monotonic() > deadline:
                     raise SourceError("it was not there in time", status=504)
                 spooled.add(block)

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from tar_gateway.archive_files import (
     concerns_archive,
     is_list,
-    join_list,
     kept_headers,
     may_list,
     passed_names,
@@ -72,17 +71,6 @@ def test_a_condition_concerns_an_archive_if_it_has_an_archives_tag(name, text, e
 
 def test_a_range_alone_and_a_date_tell_nothing_of_an_archive():
     assert not concerns_archive(Conditions(range="bytes=5-", if_modified_since=TAG))
-
-
-def test_a_list_is_read_no_further_than_shows_that_it_is_too_long():
-    taken: list[bytes] = []
-    blocks = (taken.append(block) or block for block in [b"abc", b"", b"de", b"f", b"g"])
-    assert join_list(blocks, 4) == b"abcde"
-    assert taken == [b"abc", b"", b"de"]
-
-
-def test_a_list_of_just_the_limit_is_whole():
-    assert join_list([b"ab", b"cd"], 4) == b"abcd"
 
 
 KEPT = [

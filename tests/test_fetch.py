@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import pytest
 
 from tar_gateway.errors import Cancelled, MemberChanged, SourceError
-from tar_gateway.fetch import Fetch, Pace
+from tar_gateway.fetch import Fetch
+from tar_gateway.pace import Pace
 from tar_gateway.planner import Plan
 from tar_gateway.retry import Retry
 from tar_gateway.settings import Settings

@@ -48,7 +48,7 @@ ROOMS = {
     },
     "delivery": {
         *("fetchers", "remembered", "planner", "manifest", "fetch", "ahead"),
-        *("read_size", "body"),
+        *("read_size", "body", "pace", "whole"),
     },
 }
 FACES = "faces"

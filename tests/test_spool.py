@@ -147,3 +147,11 @@ def test_room_is_counted_right_by_many_threads():
     for thread in threads:
         thread.join()
     assert spool.used == 0
+
+
+def test_a_content_is_kept_as_far_as_shows_that_it_is_too_long():
+    spool = Spool(100)
+    content = Steps(b"01234", b"56789", b"never read")
+    spooled = spool.hold(content, math.inf, limit=9)
+    assert (spooled.size, spool.used, content.closed) == (10, 10, True)
+    spooled.close()
