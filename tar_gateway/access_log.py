@@ -4,7 +4,6 @@ Both go to the access log, and the ``id`` joins them. What a gateway warns of go
 log, beside gunicorn's own; there each message is a line of JSON, its traceback included.
 """
 
-import json
 import logging
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gunicorn.glogging import Logger
 
 from tar_gateway.environ import logged_path, logged_query, referer_of
+from tar_gateway.log_line import log_line
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -29,17 +29,12 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Give the line of a message."""
         line = {
-            "event": "log",
-            "time": _text_of(datetime.fromtimestamp(record.created, UTC)),
             "level": record.levelname,
             "pid": record.process,
             "message": record.getMessage(),
+            "traceback": self.formatException(record.exc_info) if record.exc_info else None,
         }
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        # Half a surrogate pair, as in names that are no UTF-8, no file takes; JSON has it escaped.
-        text = json.dumps(line, ensure_ascii=False)
-        return text.encode("utf-8", "backslashreplace").decode("utf-8")
+        return log_line("log", line, at=datetime.fromtimestamp(record.created, UTC))
 
 
 class JsonLogger(Logger):
@@ -75,8 +70,6 @@ class JsonLogger(Logger):
         headers = {name.lower(): value for name, value in resp.headers}
         status = str(resp.status)[:3]  # an application may have failed before it had one
         line = {
-            "event": "request",
-            "time": _text_of(datetime.now(UTC)),
             "id": headers.get("x-request-id"),
             "client": environ.get("REMOTE_ADDR"),
             "forwarded_for": environ.get("HTTP_X_FORWARDED_FOR"),
@@ -91,26 +84,11 @@ class JsonLogger(Logger):
             "referer": referer_of(environ),
             "agent": environ.get("HTTP_USER_AGENT"),
         }
-        self._write(line)
+        self.access_log.info("%s", log_line("request", line))
 
     def refused(self, client: str, refusal: "Refusal") -> None:
         """Write the line of a request that was never whole, or was none: nothing else is known."""
         if not self.access_log_enabled:
             return
-        self._write(
-            {
-                "event": "request",
-                "time": _text_of(datetime.now(UTC)),
-                "client": client,
-                "status": int(refusal.status),
-                "reason": refusal.detail,
-            }
-        )
-
-    def _write(self, line: dict[str, object]) -> None:
-        told = {key: value for key, value in line.items() if value is not None}
-        self.access_log.info("%s", json.dumps(told, ensure_ascii=False))
-
-
-def _text_of(time: datetime) -> str:
-    return time.isoformat(timespec="milliseconds")
+        line = {"client": client, "status": int(refusal.status), "reason": refusal.detail}
+        self.access_log.info("%s", log_line("request", line))

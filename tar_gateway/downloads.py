@@ -1,6 +1,5 @@
 """The downloads of one process: how many at once, of whom, and what became of each."""
 
-import json
 import logging
 import re
 import threading
@@ -10,12 +9,12 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import UTC, datetime
 from wsgiref.types import WSGIEnvironment
 
 from tar_gateway.cancellation import Cancellation
 from tar_gateway.environ import address_of, caller_of, logged_path, logged_query
 from tar_gateway.errors import Busy, MembersFailed, Refusal, TooManyRequests
+from tar_gateway.log_line import log_line
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller
 from tar_gateway.tally import Kind, Outcome, Tally, Watcher
@@ -177,13 +176,11 @@ class Download:
         self.tally.watcher.ended(self.kind, outcome, self.members)
         # A line a bundle; of plain files, which may be many, only of what went wrong.
         if self.kind == "bundle" or outcome in {"upstream failed", "failed"}:
-            log.info("%s", json.dumps(self._line(outcome, reason, member), ensure_ascii=False))
+            log.info("%s", log_line(self.kind, self._line(outcome, reason, member)))
 
     def _line(self, outcome: Outcome, reason: str | None, member: str | None) -> dict[str, object]:
         environ = self.environ
-        line = {
-            "event": self.kind,
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        return {
             "id": self.id,
             "outcome": outcome,
             "status": self.status,
@@ -204,7 +201,6 @@ class Download:
             "member": member,
             "reason": reason,
         }
-        return {key: value for key, value in line.items() if value not in (None, {})}
 
 
 def _rounded(seconds: float | None) -> float | None:
