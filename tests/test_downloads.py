@@ -292,7 +292,9 @@ def test_a_member_that_breaks_is_named_with_its_reason(application, upstream, li
     (line,) = lines()
     assert (line["outcome"], line["member"]) == ("upstream failed", "a")
     assert line["reason"] == "the upstream broke the connection"
-    assert list(line) == list(json.loads(block("output: log line")))
+    shown = json.loads(block("output: log line"))
+    assert list(line) == list(shown)
+    assert line["reason"] == shown["reason"]
 
 
 def test_a_refusal_names_the_first_member_at_fault(application, lines):

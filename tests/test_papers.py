@@ -144,6 +144,10 @@ def anchor(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
+def is_there(name: str, *places: Path) -> bool:
+    return any((place / name).exists() for place in places)
+
+
 @pytest.mark.parametrize("paper", PAPERS)
 def test_every_link_and_picture_leads_somewhere(paper):
     for target in re.findall(r"\]\(([^)]+)\)", prose(PAPERS[paper])):
@@ -154,6 +158,21 @@ def test_every_link_and_picture_leads_somewhere(paper):
         assert file.is_file(), target
         anchors = [anchor(name) for name in headings(file.read_text("utf-8"))] if fragment else []
         assert not fragment or fragment in anchors, target
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_every_path_in_the_repository_is_there(paper):
+    paths = re.findall(r"(?<![\w/.])(?:tests|deploy|docs)/[\w/.-]*\w", PAPERS[paper])
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_every_file_and_test_of_a_promise_is_there():
+    package = Path(tar_gateway.__file__).parent
+    tests = {file.name for file in TESTS.rglob("*.py")}
+    for promise, places, tested in rows("Promises"):
+        named = re.findall("`([^`]+)`", places)
+        assert [name for name in named if not is_there(name, package, ROOT)] == [], promise
+        assert set(re.findall(r"`(test_\w+\.py)`", tested)) <= tests, promise
 
 
 def test_the_readme_is_short_and_leads_to_every_other_paper():
