@@ -17,6 +17,14 @@ from tests.servers import PATIENCE, free_port, listens, wait_until
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 
+# What a server behind a trusted proxy may take for that proxy's word: who the client is, and what
+# it has asked for.
+IDENTITY = [
+    *("Forwarded", "Proxy", "Remote-User", "X-Remote-User", "X-Remote-Group", "X-Forwarded-User"),
+    *("X-Forwarded-Host", "X-Forwarded-Prefix", "X-Auth-Request-User", "X-SSL-Client-DN"),
+    *("X-Real-IP", "X-Original-URL", "X-Rewrite-URL", "X-Middleware-Subrequest"),
+]
+
 # A site that says nothing but where to pass requests: HTTP/1.0 to the gateway, and buffering.
 PLAIN_SITE = """
 server {

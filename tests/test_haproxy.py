@@ -8,13 +8,13 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
-from http.client import HTTPConnection, IncompleteRead
+from http.client import HTTPConnection, HTTPException, IncompleteRead
 from pathlib import Path
 from subprocess import DEVNULL
 
 import pytest
 
-from tests.fronts import DEPLOY, Balancer, deployed_haproxy
+from tests.fronts import DEPLOY, IDENTITY, Balancer, deployed_haproxy
 from tests.papers import PAPERS
 from tests.scripted import Fault, Script, Scripted, Seen, answer, close, raw, reset, stall
 from tests.servers import free_port, wait_until
@@ -179,15 +179,20 @@ def test_it_starts_with_as_many_descriptors_as_the_page_says_and_not_with_its_co
             process.kill()
         return started
 
-    def answers(port: int) -> bool:
-        with closing(HTTPConnection("127.0.0.1", port, timeout=1)) as client, suppress(OSError):
-            client.request("GET", "/-/ready")
-            return client.getresponse().status == 404
-        return False
-
     said = re.search(r"`ulimit -Hn` says less than ([\d,]+)", PAPERS["deploy/README.md"])
     assert starts(int(said[1].replace(",", "")))
     assert not starts(2 * 4096)
+
+
+def answers(port: int) -> bool:
+    """Tell whether HAProxy itself answers."""
+    with (
+        closing(HTTPConnection("127.0.0.1", port, timeout=1)) as client,
+        suppress(OSError, HTTPException),
+    ):
+        client.request("GET", "/-/ready")
+        return client.getresponse().status == 404
+    return False
 
 
 @pytest.mark.parametrize("path", ["/-/metrics", "/%2D/ready?x"])
@@ -195,6 +200,70 @@ def test_the_gateways_own_pages_are_not_for_the_public(site: Site, path: str):
     for replica in (site.first, site.second):
         replica.on(path.partition("?")[0], answer(b"secret"))
     assert ask(site, path)[0] == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/%", "/a%2", "/%zz", "/%2z/", "/a%00", "/%0a", "/%7f", "/-/%zz", "/%2D/metrics%"),
+        *("/../-/metrics", "/a/../-/metrics", "/./-/metrics", "/%2e%2E/-/metrics", "/a/.."),
+    ],
+)
+def test_a_path_that_is_malformed_or_climbs_is_refused(site: Site, path: str):
+    assert ask(site, path)[0] == 400
+    assert requests_for(site, path) == []
+
+
+@pytest.mark.parametrize(
+    "path", ["/100%25", "/a..b", "/..a/b..", "/.well-known/a", "/%C3%BC%20%2B", "/a/...", "/a./"]
+)
+def test_a_path_that_only_looks_odd_passes(site: Site, path: str):
+    assert ask(site, path)[0] == 404  # the replica's own
+    assert len(requests_for(site, path)) == 1
+
+
+def requests_for(site: Site, path: str) -> list[Seen]:
+    requests = [*site.first.requests, *site.second.requests]
+    return [request for request in requests if request.target == path]
+
+
+@pytest.mark.parametrize("name", IDENTITY)
+def test_what_a_client_says_of_itself_is_not_passed_on_as_the_fronts_word(site: Site, name: str):
+    ask(site, headers={name: "admin"})
+    (request,) = asked_for(site)
+    assert request.all(name) == []
+
+
+def test_a_replica_is_told_by_which_scheme_it_was_asked(site: Site):
+    ask(site, headers={"X-Forwarded-Proto": "gopher"})
+    (request,) = asked_for(site)
+    assert request.all("X-Forwarded-Proto") == ["http"]
+
+
+def test_a_page_with_its_files_passes_and_a_flood_is_told_when_to_come_back(site: Site):
+    with closing(HTTPConnection("127.0.0.1", site.balancer.port, timeout=30)) as client:
+        statuses = []
+        for number in range(2000):
+            client.request("GET", f"/{number}.png")
+            answered = client.getresponse()
+            answered.read()
+            statuses.append(answered.status)
+            if answered.status == 429:
+                break
+    assert set(statuses[:500]) == {404}  # the replicas' own
+    assert (statuses[-1], answered.headers["Retry-After"]) == (429, "5")
+
+
+def test_a_client_has_so_many_connections_and_no_more(site: Site):
+    with ExitStack() as stack:
+        address = ("127.0.0.1", site.balancer.port)
+        for _ in range(128):
+            client = stack.enter_context(closing(HTTPConnection(*address, timeout=30)))
+            client.request("GET", "/a.png")
+            assert client.getresponse().read() == b""
+        with pytest.raises((OSError, HTTPException)):
+            ask(site)
+    wait_until(lambda: answers(site.balancer.port), "room for the next")
 
 
 @pytest.mark.parametrize("told", [None, "mine-1"], ids=["none is told", "the client's"])

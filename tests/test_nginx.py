@@ -1,21 +1,26 @@
 """What nginx does in front of a gateway with the sites of `deploy/`: plain, and as TLS end."""
 
 import re
+import socket
 import ssl
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from email.message import Message
 from http.client import IncompleteRead
 from pathlib import Path
 from unittest.mock import ANY
+from urllib.parse import urlsplit
 
 import pytest
 
 from tar_gateway import Settings
-from tests.fronts import deployed_site, nginx_front, nginx_tls_front
-from tests.scripted import Fault, Script, Scripted, answer, close, reset
+from tests.fronts import IDENTITY, PLAIN_SITE, deployed_site, nginx_front, nginx_tls_front
+from tests.scripted import Fault, Script, Scripted, answer, close, reset, stall
+from tests.servers import wait_until
 
 pytestmark = pytest.mark.needs("nginx")
 
@@ -105,14 +110,70 @@ def test_the_gateways_own_pages_are_not_for_the_public(site: Site, path: str):
     assert site.gateway.requests == []
 
 
-def test_the_tls_end_sends_plain_http_to_https(gateway: Scripted, tmp_path: Path):
+@pytest.mark.parametrize("name", IDENTITY)
+def test_what_a_client_says_of_itself_is_not_passed_on_as_the_fronts_word(site: Site, name: str):
+    site.ask(**{name: "admin"})
+    assert site.gateway.requests[0].all(name) == []
+
+
+def test_an_archive_keeps_its_length_etag_and_ranges_where_nginx_compresses_all(tmp_path: Path):
+    tagged = answer(ARCHIVE, 'ETag: "a"', "Accept-Ranges: bytes", "Content-Type: application/x-tar")
+    everything = "gzip on; gzip_types *; gzip_min_length 1; gzip_proxied any;\n"
+    asked = {"Accept-Encoding": "gzip"}
+
+    def told(site: str) -> tuple[str | None, ...]:
+        with nginx_front(gateway.url, tmp_path, everything + site) as url:
+            _, headers, _ = Site(url, gateway, None).ask(**asked)
+        names = ("Content-Encoding", "Content-Length", "ETag", "Accept-Ranges")
+        return tuple(headers[name] for name in names)
+
+    with Scripted({"/reports/": tagged}) as gateway:
+        assert told(PLAIN_SITE)[:2] == ("gzip", None)
+        assert told(deployed_site()) == (None, str(len(ARCHIVE)), '"a"', "bytes")
+
+
+def test_a_page_with_two_hundred_files_passes_and_a_flood_is_told_when_to_come_back(site: Site):
+    answered = [site.ask(f"reports/{number}.png")[:2] for number in range(200)]
+    assert {status for status, _ in answered} == {404}  # the gateway's own
+    limited = [headers for status, headers in flood(site) if status == 429]
+    assert limited
+    assert limited[0]["Retry-After"] == "5"
+    assert len(site.gateway.requests) < 1000
+
+
+def flood(site: Site) -> Iterator[tuple[int, Message]]:
+    """Ask until there is no room, far more often than there may be any."""
+    for number in range(2000):
+        status, headers, _ = site.ask(f"reports/{number}.png")
+        yield status, headers
+        if status == 429:
+            return
+
+
+def test_a_client_has_so_many_requests_under_way_and_no_more(gateway: Scripted, tmp_path: Path):
+    gateway.on("/reports/", stall(threading.Event()))
+    with ExitStack() as stack:
+        url = stack.enter_context(nginx_front(gateway.url, tmp_path, deployed_site()))
+        port = urlsplit(url).port
+        for _ in range(128):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", port), 30))
+            client.sendall(b"GET /reports/ HTTP/1.1\r\nHost: a\r\n\r\n")
+        wait_until(lambda: len(gateway.requests) == 128, "all of them")
+        assert Site(url, gateway, None).ask()[0] == 429
+    assert len(gateway.requests) == 128
+
+
+def test_the_tls_end_sends_plain_http_to_https_under_its_own_name(
+    gateway: Scripted, tmp_path: Path
+):
     with nginx_tls_front(gateway.url, tmp_path) as (_, plain, _):
-        request = urllib.request.Request(plain + TARGET, method="HEAD")
+        named = {"Host": "evil.example"}
+        request = urllib.request.Request(plain + TARGET, headers=named, method="HEAD")
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.build_opener(NoRedirect).open(request, timeout=30)
         with refused.value as answered:
             assert answered.status == 301
-            assert answered.headers["Location"] == f"https://127.0.0.1/{TARGET}"
+            assert answered.headers["Location"] == f"https://files.example/{TARGET}"
     assert gateway.requests == []
 
 
@@ -127,6 +188,7 @@ def test_both_sites_say_the_same_of_the_gateway():
         keeping = (
             *("proxy_", "keepalive", "location", "$", "default", '""'),
             *("log_format", "'", "access_log", "client_max"),
+            *("gzip", "limit_", "error_page", "add_header Retry-After", "return 4"),
         )
         return [line for line in lines if line.startswith(keeping)]
 
