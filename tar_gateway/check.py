@@ -11,14 +11,11 @@ from typing import Protocol
 
 from tar_gateway.authority import Authority
 from tar_gateway.errors import SourceError
+from tar_gateway.footprint import footprint
 from tar_gateway.locations import read_locations
 from tar_gateway.setting_types import Address
 from tar_gateway.settings import PREFIX, Settings
 from tar_gateway.sources.upstream import Upstream
-
-# Descriptors that a process has open besides its downloads' two each: the connections for which
-# `gunicorn_conf` has no download's thread, listening sockets, logs.
-_OTHERS = 32 + 512 + 100
 
 # What gunicorn is sized by; where it listens is for its command line to say.
 _SIZES = ("workers", "worker_class", "threads", "worker_connections", "graceful_timeout")
@@ -75,6 +72,7 @@ def findings(settings: Settings) -> Iterator[Finding]:
     if settings.pages_bind is not None:
         yield _opened(settings.pages_bind)
     yield _descriptors(settings)
+    yield _room(settings)
     if find_spec("prometheus_client") is None:
         yield Finding("metrics: none, for the package prometheus_client is not installed")
     elif settings.pages_bind is None and not settings.public_metrics:
@@ -116,9 +114,22 @@ def _opened(address: Address) -> Finding:
 
 def _descriptors(settings: Settings) -> Finding:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = 2 * settings.max_downloads + settings.fetch_parallel + _OTHERS
+    needed = footprint(settings).descriptors
     text = f"descriptors: {soft} may be open in a process, and {needed} may be needed"
     return Finding(text, fails=soft < needed)
+
+
+def _room(settings: Settings) -> Finding:
+    """Say what limits of memory, disk and tasks have to leave a process."""
+    most = footprint(settings)
+    return Finding(
+        f"limits: a process takes up to {_mebibytes(most.memory)} MiB of memory, "
+        f"{_mebibytes(most.disk)} MiB of temporary disk and {most.tasks} tasks"
+    )
+
+
+def _mebibytes(count: int) -> int:
+    return -(-count // (1024 * 1024))
 
 
 def _written(value: object) -> str:

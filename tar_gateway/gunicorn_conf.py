@@ -58,6 +58,10 @@ max_requests = 0
 # Downloads may end within an hour after a stop was asked for.
 graceful_timeout = 3600
 
+# A unix socket is for its owner and its group (0660), in which the front has to be. gunicorn's own
+# is for all on the machine.
+umask = 0o117
+
 # No request header may rewrite the path: SCRIPT_NAME is the mount point's to say.
 forwarder_headers = ""
 

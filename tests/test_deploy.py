@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from collections.abc import Iterator
 from dataclasses import fields
 from importlib.util import find_spec
@@ -18,6 +19,8 @@ from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tar_gateway import Settings
 from tar_gateway.settings import PREFIX
@@ -280,10 +283,92 @@ def test_all_that_the_image_is_built_of_is_there_and_nothing_else_is_sent():
 
 
 def test_pinned_images_only():
-    images = [rest.split()[0] for word, rest in instructions() if word == "FROM"]
-    images += [each["image"] for each in COMPOSE["services"].values() if "build" not in each]
+    told = [rest for word, rest in instructions() if word == "FROM"]
+    assert {rest.split()[0] for rest in told} == {"${PYTHON}"}
+    images = [dict(instructions())["ARG"].removeprefix("PYTHON=")]
+    images += [
+        given_up_to_a_release(each["image"])
+        for each in COMPOSE["services"].values()
+        if "build" not in each
+    ]
     images.append(CONTAINER["image"])
+    built = COMPOSE["services"]["gateway-1"]["build"]["args"]["PYTHON"]
+    assert given_up_to_a_release(built) == images[0]
     assert [image for image in images if not re.fullmatch(r".+:\d+\.\d.*", image)] == []
+
+
+def given_up_to_a_release(image: str) -> str:
+    """Return the image that is taken unless a variable names another, by its digest."""
+    default = re.fullmatch(r"\$\{[A-Z]+(?:_IMAGE)?:-(.+)\}", image)
+    assert default, f"a release cannot name {image} by its digest"
+    return default[1]
+
+
+LOCKED = {"requirements.lock": "metrics", "build.lock": None}
+
+
+def locked(name: str) -> dict[str, str]:
+    """Read a lock file: each package's version."""
+    found = re.findall(r"^([a-z0-9-]+)==(\S+) \\$", (DEPLOY / name).read_text(), re.MULTILINE)
+    return dict(found)
+
+
+@pytest.mark.parametrize("name", LOCKED)
+def test_a_lock_file_satisfies_what_the_package_asks_for_and_has_hashes_for_all(name: str):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    asked = project["build-system"]["requires"]
+    if extra := LOCKED[name]:
+        optional = project["project"]["optional-dependencies"]
+        asked = project["project"]["dependencies"] + optional[extra]
+    versions = locked(name)
+    for requirement in map(Requirement, asked):
+        assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)])
+    text = (DEPLOY / name).read_text()
+    packages = re.split(r"^(?=[a-z0-9-]+==)", text, flags=re.MULTILINE)[1:]
+    assert len(packages) == len(versions)
+    assert all("--hash=sha256:" in package for package in packages)
+    assert not re.search(r"https?:|file:|index-url|find-links", text)
+
+
+@pytest.mark.parametrize("name", LOCKED)
+def test_the_page_tells_the_command_that_made_a_lock_file(name: str):
+    comment = (DEPLOY / name).read_text().splitlines()[1]
+    assert comment.removeprefix("#").strip() in (DEPLOY / "README.md").read_text()
+
+
+def test_the_image_is_built_of_nothing_without_a_hash():
+    (run,) = [rest for word, rest in instructions() if word == "RUN" and "wheel" in rest]
+    installs = [step for step in run.split("&&") if re.search(r"\b(install|wheel) ", step)]
+    for step in installs:
+        hashed = "--require-hashes --only-binary :all:" in re.sub(r" +", " ", step)
+        assert hashed or "--no-deps" in step, step
+    assert "--no-build-isolation" in run  # or pip would fetch what builds the package
+
+
+FRONTS = {
+    "nginx.conf": "TAR_GATEWAY_TRUSTED_PROXIES=127.0.0.1",
+    "nginx-tls.conf": "TAR_GATEWAY_TRUSTED_PROXIES=127.0.0.1",
+    "haproxy.cfg": "TAR_GATEWAY_TRUSTED_PROXIES",
+    "compose.yaml": "TAR_GATEWAY_TRUSTED_PROXIES: ",
+    "kubernetes.yaml": "TAR_GATEWAY_TRUSTED_PROXIES: ",
+    "tar-gateway.service": "Environment=TAR_GATEWAY_TRUSTED_PROXIES=127.0.0.1",
+    "tar-gateway.socket": "TAR_GATEWAY_TRUSTED_PROXIES=unix",
+}
+
+
+def test_every_file_says_which_front_its_gateway_trusts():
+    others = {"README.md", "Dockerfile", *LOCKED}
+    assert set(FRONTS) == {file.name for file in DEPLOY.iterdir()} - others
+    for name, line in FRONTS.items():
+        assert line in (DEPLOY / name).read_text(), name
+
+
+def test_in_compose_the_trusted_network_is_the_one_that_only_haproxy_shares_with_gateways():
+    trusted = COMPOSE["services"]["gateway-1"]["environment"][f"{PREFIX}TRUSTED_PROXIES"]
+    (network,) = COMPOSE["networks"]["gateways"]["ipam"]["config"]
+    assert network["subnet"] == trusted
+    beside = {name for name, each in COMPOSE["services"].items() if "gateways" in each["networks"]}
+    assert beside == {"haproxy", "gateway-1", "gateway-2"}
 
 
 def test_only_haproxy_is_reached_from_outside_and_only_gateways_reach_the_upstream():

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import PATIENCE, free_port, wait_until
+from tests.servers import PATIENCE, free_port, gateway, wait_until
 
 ROOT = Path(__file__).parent.parent
 UPSTREAM = "http://127.0.0.1:9/"
@@ -44,6 +45,12 @@ def test_plain_gunicorn_at_the_root_takes_the_packages_settings():
     assert differing <= {"config"}
 
 
+def test_a_unix_socket_is_for_its_owner_and_group(tmp_path: Path):
+    path = tmp_path / "socket"
+    with gateway(UPSTREAM, tmp_path, at=f"unix:{path}"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -52,6 +59,7 @@ def test_plain_gunicorn_at_the_root_takes_the_packages_settings():
         ("forwarder_headers", ""),
         ("control_socket_disable", "True"),
         ("max_requests", "0"),
+        ("umask", str(0o117)),
     ],
 )
 def test_a_default_of_gunicorn_that_hurts_is_changed(name: str, value: str):
