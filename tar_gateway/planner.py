@@ -18,7 +18,7 @@ from tar_gateway.remembered import Remembered
 from tar_gateway.retry import Retry
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Content, Limited, Limits, Permit, Source, Stat, Unsized
-from tar_gateway.spool import Spool, Spooled
+from tar_gateway.spool import Spool, Spooled, SpoolFile
 
 # Bytes: half of what fits into signed 64 bits, more than any disk and any client can hold.
 _LARGEST = 2**62
@@ -38,6 +38,7 @@ class Plan:
         stats: list[Stat],
         spooled: dict[int, Spooled],
         *,
+        spool_file: SpoolFile | None = None,
         layout: Layout | None = None,
     ) -> None:
         self._source = source
@@ -46,6 +47,7 @@ class Plan:
         self.is_concurrent = source.is_concurrent(caller)
         """Whether several members may be opened at once, from any thread."""
         self._spooled = spooled
+        self._spool_file = spool_file
         self.bundle = bundle
         self.tally = caller.tally
         self.cancellation = caller.cancellation
@@ -77,8 +79,8 @@ class Plan:
         try:
             self.cancellation.cancel()
         finally:
-            for spooled in self._spooled.values():
-                spooled.close()
+            if self._spool_file is not None:
+                self._spool_file.close()
 
 
 class Planner:
@@ -96,7 +98,8 @@ class Planner:
         self._permit = permit
         self._settings = settings
         self._fetchers = fetchers
-        self._spool = spool or Spool(settings.spool_limit)
+        self.spool = spool or Spool(settings.spool_limit)
+        """The room for members of unknown size."""
         self._retry = Retry.from_settings(settings)
         # The largest bundle fits, so that any can be read range by range.
         self._remembered = Remembered[_Surveyed](settings.plan_memory, settings.max_members)
@@ -127,7 +130,9 @@ class Planner:
             stats = survey.stats()
             if sum(stat.size for stat in stats) > largest:  # before there is a layout
                 raise _too_large(largest)
-            plan = Plan(self._source, caller, bundle, stats, survey.spooled)
+            plan = Plan(
+                self._source, caller, bundle, stats, survey.spooled, spool_file=survey.spool_file
+            )
             if limit is None and plan.layout.size > largest:
                 raise _too_large(largest)
             # Without a strong validator there are no ranges that could come back for it.
@@ -178,11 +183,12 @@ class Planner:
         return self._settings.plan_timeout
 
     def ask(
-        self, member: Requested, caller: Caller, deadline: float, largest: int
+        self, member: Requested, caller: Caller, deadline: float, largest: int, file: SpoolFile
     ) -> tuple[Stat, Spooled | None]:
         """Ask about one member, and set it aside where that is the only way to its size.
 
-        Of one that has more than ``largest`` bytes, no more is set aside than shows that.
+        It is set aside in ``file``; of one that has more than ``largest`` bytes, no more than
+        shows that.
         """
         permit, cancellation = self._permit, caller.cancellation
         if permit is not None and not member.is_directory:  # of which nothing is fetched
@@ -195,7 +201,7 @@ class Planner:
         def ask() -> tuple[Stat, Spooled | None]:
             stat = self._source.stat(member.reference, caller)
             if isinstance(stat, Unsized):
-                spooled = self._spool.hold(stat.content, deadline, largest)
+                spooled = file.hold(stat.content, deadline, largest)
                 return Stat(spooled.size, stat.mtime, None), spooled
             return stat, None
 
@@ -232,6 +238,7 @@ class _Survey:
         self._workers = 0
         self._waiting = Waiting()
         self.spooled: dict[int, Spooled] = {}
+        self.spool_file = planner.spool.file()
 
     def run(self, fetchers: Fetchers) -> None:
         """Let threads work the questions off, and wait for that, the deadline or a cancelling."""
@@ -311,16 +318,14 @@ class _Survey:
         self._caller.cancellation.cancel()
         with self._lock:
             self._abandoned = True
-            spooled, self.spooled = self.spooled, {}
-        for each in spooled.values():
-            each.close()
+        self.spool_file.close()
 
     def _ask(self, index: int) -> None:
         found: Stat | SourceError | None = None
         spooled: Spooled | None = None
         try:
             found, spooled = self._planner.ask(
-                self._members[index], self._caller, self._deadline, self._largest
+                self._members[index], self._caller, self._deadline, self._largest, self.spool_file
             )
         except SourceError as error:
             found = error
@@ -331,11 +336,9 @@ class _Survey:
                 self._found[index] = found
                 self._left -= 1
                 if spooled is not None:
-                    self.spooled[index], spooled = spooled, None
+                    self.spooled[index] = spooled
                 if not self._left:
                     self._done.set()
-        if spooled is not None:
-            spooled.close()
 
 
 def member_fault(member: Requested, error: SourceError) -> MemberFault:

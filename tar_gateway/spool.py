@@ -7,16 +7,19 @@ import math
 import tempfile
 import threading
 import time
+from array import array
 from typing import IO
 
 from tar_gateway.budget import Budget
 from tar_gateway.errors import SourceError
 from tar_gateway.sources import Content
 
-# Bytes that are kept in memory before there is a file on the disk.
+# Bytes of a file that are kept in memory before it is on the disk.
 _IN_MEMORY = 64 * 1024
 
-_READ_SIZE = 64 * 1024
+# Bytes of a member that are gathered in memory before they are put into its download's file. Only
+# a member's last chunk is shorter, so that one offset for each tells where everything stands.
+_CHUNK = 64 * 1024
 
 
 class Spool:
@@ -34,57 +37,60 @@ class Spool:
         """Return an empty file. Its holder closes it."""
         return SpoolFile(self._budget)
 
-    def hold(self, content: Content, deadline: float, limit: float = math.inf) -> "Spooled":
-        """Read a content to its end and keep it; closes the content in any case.
-
-        ``deadline`` is a `time.monotonic` moment. A content of more than ``limit`` bytes is kept
-        as far as shows that. Raises `SourceError`.
-        """
-        spooled = Spooled(self.file())
-        try:
-            while spooled.size <= limit and (block := content.read(_READ_SIZE)):
-                if time.monotonic() > deadline:
-                    raise SourceError("it was not there in time", status=504)
-                spooled.add(block)
-        except BaseException:
-            spooled.close()
-            raise
-        finally:
-            content.close()
-        return spooled
-
 
 class SpoolFile:
-    """A temporary file whose bytes count against a budget; on the disk where they are many."""
+    """One temporary file, for all that a download sets aside; on the disk where it is much.
+
+    It holds one descriptor at the most. Many threads may use it at once.
+    """
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
         self._file: IO[bytes] | None = None
         self._closed = False
         self._lock = threading.Lock()
+        self._free: list[int] = []  # where chunks stand that are not wanted any more
         self.size = 0
+        """Bytes of the file, all of which count against the budget."""
 
-    def append(self, data: bytes) -> int:
-        """Add bytes at the end. Return the offset at which they stand. Raise `SourceError`."""
-        with self._lock:
-            if self._closed:
-                raise SourceError("what was set aside is closed")
-            if not self._budget.take(len(data)):
-                raise SourceError(
-                    f"its size is unknown, and the {self._budget.limit} bytes that may be set "
-                    "aside for such files are in use"
-                )
-            offset = self.size
-            self.size += len(data)
-            try:
-                if self._file is None:
-                    self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115
-                self._file.seek(offset)
-                self._file.write(data)
-                self._file.flush()
-            except OSError as error:
-                raise SourceError("its size is unknown, and the disk has no room for it") from error
-        return offset
+    def hold(self, content: Content, deadline: float, limit: float = math.inf) -> "Spooled":
+        """Read a content to its end and keep it; close the content in any case.
+
+        ``deadline`` is a `time.monotonic` moment. A content of more than ``limit`` bytes is kept
+        as far as shows that. Raise `SourceError`.
+        """
+        offsets = array("Q")
+        chunk = bytearray()
+        size = 0
+        try:
+            while size <= limit and (block := content.read(_CHUNK - len(chunk))):
+                if time.monotonic() > deadline:
+                    raise SourceError("it was not there in time", status=504)
+                self._take(len(block))
+                chunk += block
+                size += len(block)
+                if len(chunk) == _CHUNK:
+                    offsets.append(self._put(chunk))
+                    chunk = bytearray()
+            if chunk:
+                offsets.append(self._put(chunk))
+        except BaseException:
+            self._budget.release(len(chunk))
+            with self._lock:
+                self._free.extend(offsets)  # whole ones: the last is put when all went well
+            raise
+        finally:
+            content.close()
+        return Spooled(self, offsets, size)
+
+    def append(self, data: bytes) -> None:
+        """Add bytes at the end. Raise `SourceError`."""
+        self._take(len(data))
+        try:
+            self._put(data)
+        except BaseException:
+            self._budget.release(len(data))
+            raise
 
     def read(self, offset: int, count: int) -> bytes:
         """Return so many bytes from an offset on. Raise `SourceError`."""
@@ -103,14 +109,47 @@ class SpoolFile:
             self._clear()
 
     def close(self) -> None:
-        """Delete the file and release its room. May be called again."""
+        """Delete the file and release its room. May be called again.
+
+        A thread that is about to add to it gets a `SourceError`.
+        """
         with self._lock:
             self._closed = True
             self._clear()
 
+    def _take(self, count: int) -> None:
+        if not self._budget.take(count):
+            raise SourceError(
+                f"its size is unknown, and the {self._budget.limit} bytes that may be set "
+                "aside for such files are in use"
+            )
+
+    def _put(self, data: bytes | bytearray) -> int:
+        """Write bytes whose room was taken. Return the offset at which they stand."""
+        with self._lock:
+            if self._closed:
+                raise SourceError("what was set aside is closed")
+            reused = len(data) == _CHUNK and bool(self._free)
+            offset = self._free[-1] if reused else self.size
+            try:
+                if self._file is None:
+                    self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115
+                self._file.seek(offset)
+                self._file.write(data)
+                self._file.flush()
+            except OSError as error:
+                raise SourceError("its size is unknown, and the disk has no room for it") from error
+            if reused:
+                self._free.pop()
+                self._budget.release(len(data))  # that place is counted already
+            else:
+                self.size += len(data)
+        return offset
+
     def _clear(self) -> None:
         file, self._file = self._file, None
         size, self.size = self.size, 0
+        self._free.clear()
         try:
             if file is not None:
                 file.close()
@@ -121,29 +160,28 @@ class SpoolFile:
 
 
 class Spooled:
-    """One member that was set aside, ``size`` bytes long. Its holder closes it."""
+    """One member in its download's file: ``size`` bytes, in chunks at these offsets."""
 
-    def __init__(self, file: SpoolFile) -> None:
+    __slots__ = ("_file", "_offsets", "size")
+
+    def __init__(self, file: SpoolFile, offsets: "array[int]", size: int) -> None:
         self._file = file
-        self.size = 0
-
-    def add(self, block: bytes) -> None:
-        """Add bytes at the member's end. Raise `SourceError`."""
-        self._file.append(block)
-        self.size += len(block)
+        self._offsets = offsets
+        self.size = size
 
     def open(self, start: int, stop: int) -> Content:
         """Open a slice."""
-        return _Slice(self._file, start, stop)
+        return _Slice(self, start, stop)
 
-    def close(self) -> None:
-        """Delete the file and release its room. May be called again."""
-        self._file.close()
+    def read(self, start: int, count: int) -> bytes:
+        """Return bytes from ``start`` on, ``count`` at the most. Raise `SourceError`."""
+        index, within = divmod(start, _CHUNK)
+        return self._file.read(self._offsets[index] + within, min(count, _CHUNK - within))
 
 
 class _Slice:
-    def __init__(self, file: SpoolFile, start: int, stop: int) -> None:
-        self._file = file
+    def __init__(self, spooled: Spooled, start: int, stop: int) -> None:
+        self._spooled = spooled
         self._position = start
         self._stop = stop
 
@@ -151,7 +189,7 @@ class _Slice:
         count = min(limit, self._stop - self._position)
         if not count:
             return b""
-        block = self._file.read(self._position, count)
+        block = self._spooled.read(self._position, count)
         self._position += len(block)
         return block
 

@@ -186,8 +186,10 @@ def test_closing_in_the_middle_or_twice_gives_back_once():
 
 def test_what_was_set_aside_is_read_from_there():
     source = source_of()
-    spooled = Spool(100).hold(Steps(b"set aside"), float("inf"))
-    plan = Plan(source, Caller(), bundle_of("a"), [Stat(9, 0, None)], {0: spooled})
+    file = Spool(100).file()
+    spooled = {0: file.hold(Steps(b"set aside"), float("inf"))}
+    stats = [Stat(9, 0, None)]
+    plan = Plan(source, Caller(), bundle_of("a"), stats, spooled, spool_file=file)
     assert plan.is_proved(0)
     assert read_all(Fetch(plan, 0, 4, 9, retry=Retry(0, 0, 0), pace=NO_PACE)) == b"aside"
     assert source.opened == []

@@ -2,9 +2,13 @@
 
 import errno
 import math
+import os
 import tempfile
 import threading
 import time
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 from hypothesis import given
@@ -12,7 +16,7 @@ from hypothesis import strategies as st
 
 from tar_gateway.errors import SourceError
 from tar_gateway.sources import Content
-from tar_gateway.spool import Spool
+from tar_gateway.spool import Spool, Spooled, SpoolFile
 from tests.fakes import Step, Steps, broken
 
 LARGE = bytes(range(256)) * 1024  # more than is kept in memory
@@ -26,8 +30,10 @@ def hold_refused(spool: Spool, *steps: Step, deadline: float = math.inf) -> Sour
     """Hold a content that can't be, and give the error; everything has been given back."""
     content = Steps(*steps)
     used = spool.used
+    file = spool.file()
     with pytest.raises(SourceError) as caught:
-        spool.hold(content, deadline)
+        file.hold(content, deadline)
+    file.close()
     assert content.closed
     assert spool.used == used
     return caught.value
@@ -43,13 +49,14 @@ def test_any_slice_of_what_was_held_is_given_in_blocks_of_at_most_the_limit(
 ):
     whole = b"".join(blocks)
     start, stop = sorted(min(place, len(whole)) for place in cut)
-    spooled = Spool(1000).hold(Steps(*blocks), math.inf)
+    file = Spool(1000).file()
+    spooled = file.hold(Steps(*blocks), math.inf)
     try:
         content = spooled.open(start, stop)
         given_blocks = list(iter(lambda: content.read(limit), b""))
         content.close()
     finally:
-        spooled.close()
+        file.close()
     assert b"".join(given_blocks) == whole[start:stop]
     assert all(len(block) <= limit for block in given_blocks)
 
@@ -58,26 +65,30 @@ def test_any_slice_of_what_was_held_is_given_in_blocks_of_at_most_the_limit(
 def test_what_is_held_has_a_size_and_takes_that_much_room(data: bytes):
     spool = Spool(len(LARGE))
     content = Steps(data)
-    spooled = spool.hold(content, math.inf)
+    file = spool.file()
+    spooled = file.hold(content, math.inf)
     assert (spooled.size, spool.used, content.closes) == (len(data), len(data), 1)
     assert read_all(spooled.open(0, len(data))) == data
-    spooled.close()
+    file.close()
     assert spool.used == 0
 
 
 def test_what_is_held_can_be_read_again():
-    spooled = Spool(100).hold(Steps(b"0123456789"), math.inf)
+    file = Spool(100).file()
+    spooled = file.hold(Steps(b"0123456789"), math.inf)
     assert [read_all(spooled.open(*cut)) for cut in [(0, 10), (7, 10), (2, 4)]] == [
         b"0123456789",
         b"789",
         b"23",
     ]
-    spooled.close()
+    file.close()
 
 
 def test_closing_twice_gives_back_once():
     spool = Spool(100)
-    first, second = (spool.hold(Steps(b"12345"), math.inf) for _ in range(2))
+    first, second = spool.file(), spool.file()
+    for file in (first, second):
+        file.hold(Steps(b"12345"), math.inf)
     first.close()
     first.close()
     assert spool.used == 5
@@ -86,7 +97,10 @@ def test_closing_twice_gives_back_once():
 
 def test_the_limit_itself_fits():
     spool = Spool(10)
-    spool.hold(Steps(b"01234", b"56789"), math.inf).close()
+    file = spool.file()
+    file.hold(Steps(b"01234", b"56789"), math.inf)
+    assert spool.used == 10
+    file.close()
     assert spool.used == 0
 
 
@@ -99,10 +113,12 @@ def test_one_byte_more_than_the_limit_is_refused():
 
 def test_the_limit_is_shared_by_all_that_is_held():
     spool = Spool(10)
-    first = spool.hold(Steps(b"0123456"), math.inf)
+    first, second = spool.file(), spool.file()
+    first.hold(Steps(b"0123456"), math.inf)
     hold_refused(spool, b"0123")
     first.close()
-    spool.hold(Steps(b"0123"), math.inf).close()
+    second.hold(Steps(b"0123"), math.inf)
+    second.close()
     assert spool.used == 0
 
 
@@ -114,7 +130,7 @@ def test_a_defect_of_a_content_is_raised_and_everything_given_back():
     spool = Spool(10)
     content = Steps(b"01234", ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
-        spool.hold(content, math.inf)
+        spool.file().hold(content, math.inf)
     assert (spool.used, content.closed) == (0, True)
 
 
@@ -132,26 +148,67 @@ def test_a_disk_without_room_is_no_os_error(monkeypatch: pytest.MonkeyPatch):
     assert "no room" in error.reason
 
 
-def test_room_is_counted_right_by_many_threads():
-    spool = Spool(10**6)
+def test_members_held_at_once_by_many_threads_share_one_file_and_do_not_mix():
+    spool = Spool(10**8)
     start = threading.Barrier(8)
 
-    def work():
+    def hold(file: SpoolFile, byte: int) -> Spooled:
         start.wait()
-        for _ in range(50):
-            spool.hold(Steps(b"a" * 100, b"b" * 100), math.inf).close()
+        return file.hold(Steps(*[bytes([byte]) * 50_000] * 9), math.inf)
 
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with closing(spool.file()) as file, ThreadPoolExecutor(8) as threads:
+        held = list(threads.map(hold, [file] * 8, range(8)))
+        assert [read_all(each.open(0, each.size)) for each in held] == [
+            bytes([byte]) * 450_000 for byte in range(8)
+        ]
+        assert spool.used == 8 * 450_000
     assert spool.used == 0
 
 
 def test_a_content_is_kept_as_far_as_shows_that_it_is_too_long():
     spool = Spool(100)
     content = Steps(b"01234", b"56789", b"never read")
-    spooled = spool.hold(content, math.inf, limit=9)
+    file = spool.file()
+    spooled = file.hold(content, math.inf, limit=9)
     assert (spooled.size, spool.used, content.closed) == (10, 10, True)
-    spooled.close()
+    file.close()
+
+
+@pytest.mark.parametrize("size", [1000, 66_000])
+def test_a_file_holds_one_descriptor_and_little_memory_however_many_members_it_has(size: int):
+    before = len(os.listdir("/proc/self/fd"))
+    blocks = [bytes(size)] * 2_000
+    tracemalloc.start()
+    try:
+        with closing(Spool(10**9).file()) as file:
+            held = [file.hold(Steps(block), math.inf) for block in blocks]
+            assert len(os.listdir("/proc/self/fd")) <= before + 1
+            memory = tracemalloc.get_traced_memory()[0]
+            assert sum(each.size for each in held) == len(blocks) * size
+    finally:
+        tracemalloc.stop()
+    assert memory < 500 * len(blocks) + 200_000
+
+
+def test_the_place_of_what_broke_is_used_again():
+    spool = Spool(len(LARGE))
+    with closing(spool.file()) as file:
+        with pytest.raises(SourceError, match="it broke"):
+            file.hold(Steps(LARGE[:-1], broken()), math.inf)
+        spooled = file.hold(Steps(LARGE), math.inf)
+        assert read_all(spooled.open(0, len(LARGE))) == LARGE
+        assert spool.used == len(LARGE)
+    assert spool.used == 0
+
+
+def test_what_is_closed_takes_nothing_more_and_gives_nothing():
+    spool = Spool(100)
+    file = spool.file()
+    spooled = file.hold(Steps(b"12345"), math.inf)
+    file.close()
+    content = Steps(b"12345")
+    with pytest.raises(SourceError, match="closed"):
+        file.hold(content, math.inf)
+    with pytest.raises(SourceError, match="closed"):
+        spooled.open(0, 5).read(5)
+    assert (spool.used, content.closed) == (0, True)
