@@ -101,7 +101,8 @@ class Body:
 
     def __next__(self) -> bytes:
         if not self._in_use.acquire(blocking=False):
-            self._plan.cancellation.check()
+            if self._closed:
+                raise Cancelled
             raise RuntimeError("a body is read by one thread at a time")
         try:
             self._plan.cancellation.check()

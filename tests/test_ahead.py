@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from tar_gateway.ahead import SMALL
+from tar_gateway.ahead import SMALL, Ahead, Slot
 from tar_gateway.body import JOINED, Body
 from tar_gateway.errors import BrokenOff, Cancelled
 from tar_gateway.fetchers import FIRST, GROWTH, Fetchers
@@ -274,13 +274,25 @@ def test_a_close_while_another_thread_reads_ends_the_read_and_releases_all(
     assert wait_until(lambda: all_given_back(source, fetchers))
 
 
-def test_a_close_ends_the_wait_for_a_member_whose_fetch_cannot_be_cancelled(fetchers: Fetchers):
+def test_a_close_ends_the_wait_for_a_member_whose_fetch_cannot_be_cancelled(
+    fetchers: Fetchers, monkeypatch: pytest.MonkeyPatch
+):
+    waits = threading.Event()
+    take = Ahead.take
+
+    def noted(self: Ahead, slot: Slot) -> list[bytes]:
+        waits.set()
+        return take(self, slot)
+
+    monkeypatch.setattr(Ahead, "take", noted)
     source = Gated(FILES, "001")
     body = body_of(source, fetchers)
+    body.prime()
+    next(body)
+    assert wait_until(lambda: "001" in {path for path, _, _ in source.opened})
     with ThreadPoolExecutor(1) as reader:
         read = reader.submit(lambda: b"".join(body))
-        # All others have been fetched or are being fetched: the reader waits for 001.
-        assert wait_until(lambda: len(source.opened) >= len(FILES))
+        assert waits.wait(PATIENCE)
         body.close()
         with pytest.raises(Cancelled):
             read.result(PATIENCE)

@@ -389,6 +389,20 @@ def test_a_body_closed_while_another_thread_reads_is_released_by_that_thread():
         next(body)
 
 
+def test_a_read_while_another_thread_closes_is_cancelled():
+    class Closing(CountingPlan):
+        def close(self) -> None:
+            with pytest.raises(Cancelled):
+                next(body)
+            super().close()
+
+    plan = plan_of(source_of(b"01234"), Closing)
+    body = whole_of(plan)
+    take(2)(body)
+    body.close()
+    assert plan.closes == 1
+
+
 def test_a_plan_stays_open_as_long_as_its_body():
     plan = plan_of(MemorySource(FILES, validator=STRONG), CountingPlan)
     body = whole_of(plan)
