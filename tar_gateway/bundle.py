@@ -6,6 +6,7 @@ Pure: text and bytes in, values out; no request object, no source.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -15,10 +16,21 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from tar_gateway.errors import BadRequest, ContentTooLarge
-from tar_gateway.names import BadName, check_apart, check_name, decode_once, shown, url_path
+from tar_gateway.names import (
+    BadName,
+    check_apart,
+    check_name,
+    decode_once,
+    device_in,
+    shown,
+    url_path,
+)
 from tar_gateway.settings import Settings
 
 DEFAULT_FILENAME = "bundle.tar"
+
+# What an archive's format is known by at the end of its name.
+_ARCHIVE_SUFFIX = re.compile(r"\.(?:tar|zip|tar\.gz|tgz|tar\.zst)\Z", re.IGNORECASE)
 
 # What a form or a query may hold beside its members; each costs a microsecond to look at.
 _OTHER_PARAMETERS = 100
@@ -198,24 +210,47 @@ def _bundle(members: _Pairs, filename: str | None, directory: str, settings: Set
         check_apart([name for _, name in members], strict=settings.strict_names)
     except BadName as error:
         raise BadRequest(str(error)) from error
-    if filename is not None:
-        _check_filename(filename, settings)
-    return Bundle(tuple(requested), filename or default_filename(directory))
+    if filename is None:
+        return Bundle(tuple(requested), default_filename(directory))
+    try:
+        return Bundle(tuple(requested), archive_filename(filename))
+    except BadName as error:
+        raise BadRequest(f"the filename {shown(filename)} {error}") from error
 
 
 def default_filename(directory: str) -> str:
-    """Name an archive after the directory that it is of, given as ``""`` or ``"a/b/"``."""
-    last = directory.rstrip("/").rpartition("/")[2]
-    short = 0 < len(last.encode()) <= _LONGEST_FILENAME - len(".tar")
-    return f"{last}.tar" if short else DEFAULT_FILENAME
+    """Name an archive after the directory that it is of, given as ``""`` or ``"a/b/"``.
+
+    A directory whose name no archive may have counts as the root.
+    """
+    try:
+        return archive_filename(directory.rstrip("/").rpartition("/")[2])
+    except BadName:
+        return DEFAULT_FILENAME
 
 
-def _check_filename(filename: str, settings: Settings) -> None:
-    _check("filename", filename, settings)
-    if "/" in filename:
-        raise BadRequest(f"the filename {shown(filename)} contains a slash")
-    if len(filename.encode()) > _LONGEST_FILENAME:
-        raise BadRequest(f"the filename is longer than {_LONGEST_FILENAME} bytes")
+def archive_filename(name: str, suffix: str = ".tar") -> str:
+    """Return what an archive is called that is to be called ``name``.
+
+    Its name ends with its format's ``suffix``, which is put in the place of another format's.
+    Raise `BadName` for what is no name of one file, or would be hidden, shown as another name, or
+    a device on Windows.
+    """
+    check_name(name)
+    called = _ARCHIVE_SUFFIX.sub("", name) + suffix
+    if "/" in name:
+        raise BadName("contains a slash")
+    if called.lstrip().startswith("."):
+        raise BadName("starts with a dot")
+    for character in called:
+        # Bidi and other format characters, and what separates lines and paragraphs.
+        if unicodedata.category(character) in {"Cf", "Zl", "Zp"}:
+            raise BadName(f"contains the invisible character U+{ord(character):04X}")
+    if device := device_in(called):
+        raise BadName(f"becomes {shown(device)}, which is a device on Windows")
+    if len(called.encode()) > _LONGEST_FILENAME:
+        raise BadName(f"is longer than {_LONGEST_FILENAME} bytes with its suffix {suffix}")
+    return called
 
 
 @cache

@@ -8,6 +8,8 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from urllib.parse import quote
 
+from tar_gateway.names import device_in
+
 TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 # A field's value as RFC 9110 5.5 allows it: no control characters, whatever was sent to us.
@@ -94,8 +96,9 @@ def attachment(filename: str) -> str:
     """Write ``Content-Disposition`` for a file to be saved (RFC 6266 4.3, appendix D).
 
     ``filename`` must be free of slashes and control characters. The plain form, for clients
-    that know no other, has ``_`` for what is not ASCII, for quotes, for what only folding
-    made a slash, and for ``%``, which some of those decode.
+    that know no other, has ``_`` for what is not ASCII, for quotes, for what only folding made a
+    slash, and for ``%``, which some of those clients decode; and ``_`` before what would be a
+    hidden file, or a device on Windows.
     """
     folded = unicodedata.normalize("NFKD", filename)
     kept = (c for c in folded if not unicodedata.combining(c))
@@ -104,6 +107,8 @@ def attachment(filename: str) -> str:
     )
     if not plain.strip("."):
         plain = "_"  # what folds to nothing or to dots is no name
+    if plain.lstrip().startswith(".") or device_in(plain):
+        plain = f"_{plain}"
     if plain == filename:
         return f'attachment; filename="{plain}"'
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"

@@ -15,6 +15,12 @@ MAX_NAME_BYTES = 4096  # PATH_MAX: nothing longer can be unpacked
 # What Unicode calls control characters (category Cc), C0 and C1.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
+# Segments that Windows takes for a device, whatever their case and extension.
+_DEVICE = re.compile(
+    r"(?:\A|/)((?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³]) *(?:\.[^/]*)?)(?=/|\Z)",
+    re.IGNORECASE | re.ASCII,
+)
+
 
 class BadName(ValueError):
     """A name that is refused; the text says why, as the end of a sentence."""
@@ -32,6 +38,12 @@ def check_name(name: str, *, limit: int = MAX_NAME_BYTES) -> None:
             _check_once(decode_text(unquote_to_bytes(name)), limit)
         except BadName as error:
             raise BadName(f"{error} when it is decoded once more") from error
+
+
+def device_in(name: str) -> str | None:
+    """Return the first segment that is a device on Windows (``CON``, ``aux.txt``), if any."""
+    found = _DEVICE.search(name)
+    return found[1] if found else None
 
 
 def decode_once(quoted: str) -> str:
@@ -98,12 +110,6 @@ _NUL = "\0"
 # What no file name of Windows has; a backslash is in no name at all.
 _NOT_ON_WINDOWS = re.compile(r'[:<>|?*"]')
 
-# Segments that Windows takes for a device, whatever their case and extension.
-_DEVICE = re.compile(
-    r"(?:\A|/)((?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³]) *(?:\.[^/]*)?)(?=/|\Z)",
-    re.IGNORECASE | re.ASCII,
-)
-
 # Unicode's Default_Ignorable_Code_Point, as far as it is not of category Cf.
 _IGNORABLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8"
@@ -147,8 +153,8 @@ def _portable(name: str) -> str:
     """
     if wrong := _NOT_ON_WINDOWS.search(name):
         why = f"contains {shown(wrong[0])}, which no file name on Windows may contain"
-    elif device := _DEVICE.search(name):
-        why = f"contains {shown(device[1])}, which is a device on Windows"
+    elif device := device_in(name):
+        why = f"contains {shown(device)}, which is a device on Windows"
     elif _most_marks(name) > _MOST_MARKS:
         why = f"contains more than {_MOST_MARKS} combining marks in a row"
     else:

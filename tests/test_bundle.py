@@ -1,6 +1,7 @@
 """What a request asks for: the query, the form and the JSON list, read into members or refused."""
 
 import json
+import unicodedata
 from urllib.parse import quote, quote_plus, urlencode
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from tar_gateway.bundle import (
     Listed,
     Requested,
+    archive_filename,
     is_bundle,
     json_bundle,
     list_bundle,
@@ -17,6 +19,7 @@ from tar_gateway.bundle import (
     read_query,
 )
 from tar_gateway.errors import BadRequest, ContentTooLarge, Refusal
+from tar_gateway.names import BadName
 from tar_gateway.settings import Settings
 
 
@@ -174,11 +177,87 @@ def test_a_json_list_gives_the_file_name():
         ("..", "the filename '..' contains the segment '..'"),
         ("a\r\nX: y", "the filename 'a\\r\\nX: y' contains a control character"),
         ("a\\b", "the filename 'a\\b' contains a backslash"),
+        (".tar", "the filename '.tar' starts with a dot"),
+        (".bashrc", "the filename '.bashrc' starts with a dot"),
+        (" .a", "the filename ' .a' starts with a dot"),
+        (" ", "the filename ' ' starts with a dot"),
+        (
+            "a\u202erat.exe",
+            "the filename 'a\\u202erat.exe' contains the invisible character U+202E",
+        ),
+        ("a\u2066b", "the filename 'a\\u2066b' contains the invisible character U+2066"),
+        ("a\u200db", "the filename 'a\\u200db' contains the invisible character U+200D"),
+        ("\ufeffa", "the filename '\\ufeffa' contains the invisible character U+FEFF"),
+        ("a\xadb", "the filename 'a\\xadb' contains the invisible character U+00AD"),
+        ("a\u2028b", "the filename 'a\\u2028b' contains the invisible character U+2028"),
+        ("CON", "the filename 'CON' becomes 'CON.tar', which is a device on Windows"),
+        ("aux.x", "the filename 'aux.x' becomes 'aux.x.tar', which is a device on Windows"),
+        ("com1.zip", "the filename 'com1.zip' becomes 'com1.tar', which is a device on Windows"),
     ],
 )
 def test_a_file_name_that_is_none_is_refused(filename, text):
     assert refusal(from_query, "bundle=a&filename=" + quote(filename, safe="")) == text
     assert refusal(from_json, {"members": ["a"], "filename": filename}) == text
+
+
+@pytest.mark.parametrize(
+    ("asked", "called"),
+    [
+        ("mine", "mine.tar"),
+        ("mine.tar", "mine.tar"),
+        ("Mine.TAR", "Mine.tar"),
+        ("mine.zip", "mine.tar"),
+        ("mine.tar.gz", "mine.tar"),
+        ("mine.tgz", "mine.tar"),
+        ("mine.tar.ZST", "mine.tar"),
+        ("mine.v1.zip", "mine.v1.tar"),
+        ("mine.pdf", "mine.pdf.tar"),
+        ("mine.exe", "mine.exe.tar"),
+        ("mine.", "mine..tar"),
+        ("tar", "tar.tar"),
+        ("mine.gz", "mine.gz.tar"),
+        ("tar.gz", "tar.gz.tar"),
+    ],
+)
+def test_a_file_name_ends_with_what_the_archive_is(asked, called):
+    assert from_query("bundle=a&filename=" + quote(asked)).filename == called
+    assert from_json({"members": ["a"], "filename": asked}).filename == called
+
+
+def test_a_file_name_ends_with_its_formats_suffix():
+    assert archive_filename("mine.tar", ".zip") == "mine.zip"
+    assert archive_filename("mine.zip", ".tar.gz") == "mine.tar.gz"
+    assert archive_filename("mine.tar.gz", ".tar.gz") == "mine.tar.gz"
+
+
+@pytest.mark.parametrize(("name", "suffix"), [("x" * 251, ".tar"), ("é" * 123, ".tar.zst")])
+def test_a_file_name_has_at_most_255_bytes_with_its_suffix(name, suffix):
+    assert archive_filename(name, suffix) == name + suffix
+    assert archive_filename(name + ".tgz", suffix) == name + suffix
+    with pytest.raises(BadName, match=rf"is longer than 255 bytes with its suffix {suffix}$"):
+        archive_filename(name + "yy", suffix)
+
+
+@given(st.text(), st.sampled_from([".tar", ".zip", ".tar.gz", ".tar.zst"]))
+def test_a_file_name_is_refused_or_plain_and_of_its_format_and_stays_what_it_is(name, suffix):
+    try:
+        called = archive_filename(name, suffix)
+    except BadName:
+        return
+    assert called.endswith(suffix)
+    assert len(called.encode()) <= 255
+    assert not called.lstrip().startswith(".")
+    assert not {unicodedata.category(c) for c in called} & {"Cc", "Cf", "Cs", "Zl", "Zp"}
+    assert archive_filename(called, suffix) == called
+
+
+@pytest.mark.parametrize(
+    "directory",
+    [".git/", "aux/", "a\u202eb/", "x" * 252 + "/", "a/ /"],
+    ids=ascii,
+)
+def test_a_directory_whose_name_no_archive_may_have_names_none(directory):
+    assert from_query("bundle=a", directory).filename == "bundle.tar"
 
 
 def test_a_file_name_that_is_not_utf8_is_refused():

@@ -118,7 +118,9 @@ def test_an_archive_is_named_after_the_last_directory(app, path, member, filenam
     ("filename", "written"),
     [
         ("mine.tar", 'filename="mine.tar"'),
-        ("no ending", 'filename="no ending"'),
+        ("no ending", 'filename="no ending.tar"'),
+        ("page.html", 'filename="page.html.tar"'),
+        ("mine.zip", 'filename="mine.tar"'),
         ("a;b.tar", 'filename="a;b.tar"'),
         ('a"b.tar', "filename=\"a_b.tar\"; filename*=UTF-8''a%22b.tar"),
         ("50%.tar", "filename=\"50_.tar\"; filename*=UTF-8''50%25.tar"),

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tar_gateway.headers import HOP_BY_HOP, attachment, end_to_end
+from tar_gateway.names import device_in
 
 KEPT = ("ETag", '"a"')
 
@@ -91,13 +92,19 @@ def test_a_plain_file_name_is_written_once(name):
         ('"', "_", "%22"),
         ("%", "_", "%25"),
         # What folds to a path, to dots, to quotes or to nothing.
-        ("..\uff0fb", ".._b", "..%EF%BC%8Fb"),
+        ("..\uff0fb", "_.._b", "..%EF%BC%8Fb"),
         ("\uff0e\uff0e", "_", "%EF%BC%8E%EF%BC%8E"),
-        ("\u2025\u2044b", ".._b", "%E2%80%A5%E2%81%84b"),
+        ("\u2025\u2044b", "_.._b", "%E2%80%A5%E2%81%84b"),
         ("\uff3cb", "_b", "%EF%BC%BCb"),
         ("\uff05b", "_b", "%EF%BC%85b"),
         ("\u0301", "_", "%CC%81"),
         ("\u200b.tar", "_.tar", "%E2%80%8B.tar"),
+        # What folds to a hidden file, or to a device on Windows.
+        ("\uff0ehtaccess", "_.htaccess", "%EF%BC%8Ehtaccess"),
+        ("\xa0\uff0ea", "_ .a", "%C2%A0%EF%BC%8Ea"),
+        ("\u0301.tar", "_.tar", "%CC%81.tar"),
+        ("\uff23ON.tar", "_CON.tar", "%EF%BC%A3ON.tar"),
+        ("lpt\u00b9.tar", "_lpt1.tar", "lpt%C2%B9.tar"),
         # Characters that hide or turn round what is behind them.
         ("a\u202etxt.exe", "a_txt.exe", "a%E2%80%AEtxt.exe"),
         ("\ufeffa", "_a", "%EF%BB%BFa"),
@@ -134,6 +141,13 @@ def test_the_plain_form_is_no_path_whatever_the_name(name):
     plain = attachment(name).split('"')[1]
     assert not set(plain) & set("/\\")
     assert plain.strip(".")
+
+
+@given(file_names)
+def test_the_plain_form_is_no_hidden_file_and_no_device_whatever_the_name(name):
+    plain = attachment(name).split('"')[1]
+    assert not plain.lstrip().startswith(".")
+    assert device_in(plain) is None
 
 
 @given(file_names)
