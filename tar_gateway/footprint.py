@@ -62,7 +62,8 @@ def footprint(settings: Settings) -> Footprint:
         + INCOMING,
         disk=settings.spool_limit,
         tasks=settings.max_downloads + SPARE_THREADS + settings.fetch_parallel + _OWN_THREADS,
-        descriptors=2 * settings.max_downloads
+        # A download's connections to the client and the upstream, and its file of the spool.
+        descriptors=3 * settings.max_downloads
         + settings.fetch_parallel
         + SPARE_THREADS
         + WAITING

@@ -150,6 +150,26 @@ def flood(site: Site) -> Iterator[tuple[int, Message]]:
             return
 
 
+def test_of_ipv6_a_client_is_a_network_of_64_bits(gateway: Scripted, tmp_path: Path):
+    said = "set_real_ip_from 127.0.0.1; real_ip_header X-Test-Address;\n"
+
+    def limited(*networks: str) -> bool:
+        """Tell whether a flood is limited whose addresses are all different, in these networks."""
+        for number in range(600):
+            network = networks[number % len(networks)]
+            address = f"{network}:{number + 1:x}:{number + 2:x}:1:2"
+            if site.ask("reports/a.png", X_Test_Address=address)[0] == 429:
+                return True
+        return False
+
+    with nginx_front(gateway.url, tmp_path, said + deployed_site()) as url:
+        site = Site(url, gateway, None)
+        assert limited("2001:db8:1:2")
+        assert limited("2001:db8:1:0")
+        assert limited("2001:db8:0:0")
+        assert not limited(*(f"2001:db8:2:{number:x}" for number in range(1, 9)))
+
+
 def test_a_client_has_so_many_requests_under_way_and_no_more(gateway: Scripted, tmp_path: Path):
     gateway.on("/reports/", stall(threading.Event()))
     with ExitStack() as stack:
@@ -188,7 +208,7 @@ def test_both_sites_say_the_same_of_the_gateway():
         keeping = (
             *("proxy_", "keepalive", "location", "$", "default", '""'),
             *("log_format", "'", "access_log", "client_max"),
-            *("gzip", "limit_", "error_page", "add_header Retry-After", "return 4"),
+            *("gzip", "limit_", "map", '"~', "error_page", "add_header Retry-After", "return 4"),
         )
         return [line for line in lines if line.startswith(keeping)]
 
