@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from urllib.parse import quote, unquote_to_bytes
 
+from tar_gateway.short_names import short_and_long
+
 MAX_NAME_BYTES = 4096  # PATH_MAX: nothing longer can be unpacked
 
 # What Unicode calls control characters (category Cc), C0 and C1.
@@ -144,6 +146,8 @@ def check_apart(names: Sequence[str], *, strict: bool = False) -> None:
             raise BadName(
                 f"the member {shown(first)} would have to be the directory of {shown(second)}"
             )
+    if strict and any("~" in name for name in names) and (pair := short_and_long(ordered)):
+        raise BadName(f"the member {shown(pair[0])} may be the short name of {shown(pair[1])}")
 
 
 def _portable(name: str) -> str:
@@ -155,45 +159,48 @@ def _portable(name: str) -> str:
         why = f"contains {shown(wrong[0])}, which no file name on Windows may contain"
     elif device := device_in(name):
         why = f"contains {shown(device)}, which is a device on Windows"
-    elif _most_marks(name) > _MOST_MARKS:
+    elif _most_marks(visible := _visible(name)) > _MOST_MARKS:
         why = f"contains more than {_MOST_MARKS} combining marks in a row"
     else:
-        segments = [segment.rstrip(". ") for segment in _folded(name.rstrip("/")).split("/")]
+        segments = [segment.rstrip(". ") for segment in _folded(visible.rstrip("/")).split("/")]
         if all(segments):
             return "/".join(segments) + ("/" if name.endswith("/") else "")
         why = "contains a segment of dots, spaces or invisible characters only"
     raise BadName(f"the member {shown(name)} {why}")
 
 
-def _folded(name: str) -> str:
+def _visible(name: str) -> str:
+    """Leave out what no one sees: what is ignorable to Unicode, as ext4 and HFS+ have it."""
+    if name.isascii():
+        return name
+    kept = _IGNORABLE.sub("", name)
+    return kept.translate({ord(c): None for c in set(kept) if unicodedata.category(c) == "Cf"})
+
+
+def _folded(visible: str) -> str:
     """Return a name without case and Unicode form.
 
     Unicode's canonical caseless matching (D145), as APFS and ext4 with casefold have it; it
-    covers the simple upper case of NTFS. What is ignorable goes too, as ext4 and HFS+ have it.
-    Nothing is folded by compatibility (NFKC): every file system tells full-width letters from
-    others.
+    covers the simple upper case of NTFS. Nothing is folded by compatibility (NFKC): every file
+    system tells full-width letters from others.
     """
-    if name.isascii():
-        return name.lower()
-    decomposed = unicodedata.normalize("NFD", _visible(name))
+    if visible.isascii():
+        return visible.lower()
+    decomposed = unicodedata.normalize("NFD", visible)
     return unicodedata.normalize("NFD", decomposed.casefold())
 
 
-def _visible(name: str) -> str:
-    kept = _IGNORABLE.sub("", name)
-    return "".join(c for c in kept if unicodedata.category(c) != "Cf")
-
-
-def _most_marks(name: str) -> int:
-    """Return the length of the longest run of combining marks, ignorable characters left out."""
+def _most_marks(visible: str) -> int:
+    """Return the length of the longest run of combining marks."""
+    marks = {c for c in set(visible) if unicodedata.combining(c) or c in _MADE_OF_MARKS}
     longest = run = 0
-    for c in "" if name.isascii() else _visible(name):
-        run = run + 1 if unicodedata.combining(c) or c in _MADE_OF_MARKS else 0
+    for c in visible if marks else "":
+        run = run + 1 if c in marks else 0
         longest = max(longest, run)
     return longest
 
 
 def _difference(first: str, second: str) -> str:
-    if _folded(first.rstrip("/")) == _folded(second.rstrip("/")):
+    if _folded(_visible(first).rstrip("/")) == _folded(_visible(second).rstrip("/")):
         return "case or Unicode form"
     return "case, Unicode form, or dots and spaces at the end of a segment"

@@ -21,7 +21,7 @@ ROOMS = {
     "pure": {
         *("settings", "setting_types", "errors", "names", "bundle", "validators", "headers"),
         *("conditions", "tarformat", "layout", "archive_files", "signing", "signing_keys"),
-        *("service_headers", "framing"),
+        *("service_headers", "framing", "short_names"),
     },
     "sources": {
         "tally",

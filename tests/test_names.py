@@ -289,6 +289,50 @@ def test_strictly_a_name_that_windows_cannot_have_is_refused(name, reason):
     assert str(refused.value) == f"the member {shown(name)} {reason}"
 
 
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [
+        ("LONGFI~1.TXT", "longfilename.txt"),
+        ("longfi~1.txt", "LongFileName.txt"),
+        ("longf~10.txt", "longfilename.txt"),
+        ("LO1A2F~1.TXT", "longfilename.txt"),
+        ("GIT~1", ".git"),
+        ("AB~1.TAR", "a b.tarball"),
+        ("ARCHIV~1.GZ", "archive.tar.gz"),
+        ("A_B~1", "a+b"),
+        ("d/LONGFI~1", "d/longfilename"),
+        ("LONGFI~1/a", "longfilename/a"),
+        ("a/b/LONGFI~1/a", "a/b/longfilename/c/d"),
+        ("LONGFI~1/", "longfilename/b"),
+    ],
+)
+def test_strictly_a_name_may_not_be_what_windows_makes_of_another(short, long):
+    check_apart([short, long])
+    for names in ([short, long], [long, "between", short]):
+        with pytest.raises(BadName) as refused:
+            check_apart(names, strict=True)
+        assert str(refused.value) == (
+            f"the member {shown(short)} may be the short name of {shown(long)}"
+        )
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["report~1.txt", "report.txt"],  # which is short, so that no other is made for it
+        ["report~1.txt", "reports-of-2026.pdf"],
+        ["report~1.txt", "receipts-of-2026.txt"],
+        ["report~1.txt", "old/reports-of-2026.txt"],
+        ["LONGFI~1.TXT", "LONGFI~2.TXT"],
+        ["longfilename.txt~", "longfilename.txt"],
+        ["longfilename~1.txt", "longfilename.txt"],
+        ["~1", "1"],
+    ],
+)
+def test_strictly_other_names_with_a_tilde_stand_side_by_side(names):
+    check_apart(names, strict=True)
+
+
 _MARKS = ["\u0301", "\u0316", "\u0344", "\u0f73", "\u0f75", "\u0f81", "\U0001d165"]
 
 
@@ -353,11 +397,15 @@ def test_strictly_the_time_grows_with_the_length_of_the_names():
         check_apart(names, strict=True)
         return time.process_time() - begun
 
-    def names(count):
+    def marked(count):
         return [f"{i:04}" + ("a" + "\u0301\u0316" * 15) * 60 for i in range(count)]
 
-    seconds(names(10))
-    assert seconds(names(400)) < 100 * max(seconds(names(20)), 0.002)
+    def deep(count):
+        return [f"{i:04}" + "/a~1" * 900 for i in range(count)]
+
+    for names in (marked, deep):
+        seconds(names(10))
+        assert seconds(names(400)) < 100 * max(seconds(names(20)), 0.002)
 
 
 def test_strictly_what_one_upper_case_letter_stands_for_is_one_as_windows_has_it():
