@@ -18,8 +18,10 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from tar_gateway import Settings
 from tar_gateway.access_log import JsonFormatter
 from tar_gateway.demo import gunicorn_command
+from tar_gateway.footprint import footprint
 from tests.scripted import File, Scripted, Wire, answer, stall
 from tests.servers import free_port, gateway, wait_until
 
@@ -362,6 +364,15 @@ def test_an_address_of_the_pages_that_is_in_use_is_told_and_fails_nothing(upstre
     assert (taken.returncode, free.returncode) == (0, 0)
     assert f"ok     pages: {bound} is in use, " in taken.stdout
     assert f"ok     pages: {bound} can be opened\n" in free.stdout
+
+
+def test_the_check_says_what_limits_have_to_leave_a_process(upstream):
+    given = {"TAR_GATEWAY_UPSTREAM": upstream.url, "TAR_GATEWAY_SPOOL_LIMIT": "3MiB"}
+    most = footprint(Settings(spool_limit=3 * 1024 * 1024))
+    assert (
+        f"ok     limits: a process takes up to {-(-most.memory // 1024**2)} MiB of memory, "
+        f"3 MiB of temporary disk and {most.tasks} tasks\n"
+    ) in tar_gateway("check", **given).stdout
 
 
 @pytest.mark.parametrize(
