@@ -53,11 +53,10 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class GatewayWorker(ThreadWorker):
-    """The worker class: ``worker_class = "tar_gateway.worker.GatewayWorker"``.
+    """The worker class, ``tar_gateway.worker.GatewayWorker``.
 
-    ``settings`` are the gateway's, which `gunicorn_conf` sets in each worker: the clients'
-    timeouts, and ``max_body``, up to which a body is read before a thread is taken. A larger
-    one is read by its thread, within the same time.
+    ``settings`` are the gateway's, set by `gunicorn_conf` in each worker: the clients' timeouts
+    and ``max_body``: a larger body is read by a thread.
     """
 
     settings = Settings()
