@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from gunicorn.glogging import Logger
 
-from tar_gateway.environ import logged_path, logged_query, referer_of
+from tar_gateway.access.links import logged_query, referer_of
+from tar_gateway.http.environ import logged_path
 from tar_gateway.log_line import log_line
 
 if TYPE_CHECKING:

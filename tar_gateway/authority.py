@@ -10,8 +10,10 @@ from typing import Any
 from urllib.parse import urlsplit
 from wsgiref.types import WSGIEnvironment
 
+from tar_gateway.access.credentials import passed_headers
+from tar_gateway.access.links import referer_of
 from tar_gateway.cancellation import Cancellation
-from tar_gateway.environ import file_uri, mount_of, passed_headers, query_of, referer_of
+from tar_gateway.http.environ import file_uri, mount_of, query_of
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller
 from tar_gateway.sources.answer import Headers, failure_of, fault_of, let_go

@@ -16,7 +16,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from tar_gateway.errors import BadRequest, ContentTooLarge
-from tar_gateway.names import (
+from tar_gateway.http.paths import (
     BadName,
     check_apart,
     check_name,

@@ -8,7 +8,7 @@ from gunicorn.http.parser import Parser
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.gthread import TConn
 
-from tar_gateway.framing import Incoming
+from tar_gateway.http.framing import Incoming
 
 _BLOCK = 64 * 1024
 

@@ -11,9 +11,12 @@ from contextlib import ExitStack
 from dataclasses import replace
 from wsgiref.types import WSGIEnvironment
 
+from tar_gateway.access.credentials import caller_of
+from tar_gateway.access.limits import address_of
+from tar_gateway.access.links import logged_query
 from tar_gateway.cancellation import Cancellation
-from tar_gateway.environ import address_of, caller_of, logged_path, logged_query
 from tar_gateway.errors import Busy, MembersFailed, Refusal, TooManyRequests
+from tar_gateway.http.environ import logged_path
 from tar_gateway.log_line import log_line
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller

@@ -27,9 +27,7 @@ from tar_gateway.bundle import (
     read_query,
 )
 from tar_gateway.client import Delivery
-from tar_gateway.conditions import Decision, decide
 from tar_gateway.downloads import Download
-from tar_gateway.environ import conditions_of, mount_of, path_of, query_of, read_body
 from tar_gateway.errors import (
     BadRequest,
     ContentTooLarge,
@@ -41,7 +39,10 @@ from tar_gateway.errors import (
     UnsupportedMediaType,
 )
 from tar_gateway.fetchers import Fetchers
-from tar_gateway.headers import attachment
+from tar_gateway.http.conditions import Decision, decide
+from tar_gateway.http.environ import conditions_of, mount_of, path_of, query_of, read_body
+from tar_gateway.http.headers import attachment
+from tar_gateway.http.validators import Validator
 from tar_gateway.layout import Borrowed, Layout
 from tar_gateway.manifest import read_manifest
 from tar_gateway.planner import Plan, Planner
@@ -49,7 +50,6 @@ from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Source
 from tar_gateway.spool import Spool
 from tar_gateway.tally import Watcher
-from tar_gateway.validators import Validator
 
 METHODS = ("GET", "HEAD", "POST")
 

@@ -6,9 +6,9 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 from tar_gateway.downloads import Download
 from tar_gateway.endpoint import Endpoint
-from tar_gateway.environ import check_query
 from tar_gateway.errors import MethodNotAllowed, NotFound
 from tar_gateway.front import Front
+from tar_gateway.http.environ import check_query
 from tar_gateway.pages import Pages
 from tar_gateway.passthrough import PassThrough
 from tar_gateway.settings import Settings

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from tar_gateway import tarformat
-from tar_gateway.validators import Validator
+from tar_gateway.http.validators import Validator
 
 # Part of every ETag. Raise it whenever the same members would give other bytes.
 LAYOUT_VERSION = 1

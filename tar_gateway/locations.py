@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tar_gateway.errors import SettingsError, WrongSetting
-from tar_gateway.names import BadName, check_name, shown
+from tar_gateway.http.paths import BadName, check_name, shown
 from tar_gateway.setting_types import check_base_url
 from tar_gateway.settings import Settings
 

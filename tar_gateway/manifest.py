@@ -6,7 +6,7 @@ from contextlib import closing
 from tar_gateway.bundle import DEFAULT_FILENAME, Bundle, Requested
 from tar_gateway.errors import ContentTooLarge, MembersFailed, SourceError
 from tar_gateway.fetch import Fetch
-from tar_gateway.names import shown
+from tar_gateway.http.paths import shown
 from tar_gateway.pace import Pace
 from tar_gateway.planner import Plan, Planner, member_fault
 from tar_gateway.retry import Retry

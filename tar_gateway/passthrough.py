@@ -7,19 +7,12 @@ from contextlib import ExitStack, closing
 from http import HTTPStatus
 from wsgiref.types import StartResponse, WSGIEnvironment
 
+from tar_gateway.access.credentials import passed_headers
 from tar_gateway.archive_files import concerns_archive, is_list, knows_no_head, may_list
 from tar_gateway.cancellation import Cancellation
 from tar_gateway.client import Delivery
 from tar_gateway.downloads import Download
 from tar_gateway.endpoint import Endpoint
-from tar_gateway.environ import (
-    conditions_of,
-    mount_of,
-    passed_headers,
-    path_of,
-    query_of,
-    wants_part,
-)
 from tar_gateway.errors import (
     AccessDenied,
     BrokenOff,
@@ -27,7 +20,8 @@ from tar_gateway.errors import (
     TooSlow,
     UpstreamFailed,
 )
-from tar_gateway.headers import end_to_end
+from tar_gateway.http.environ import conditions_of, mount_of, path_of, query_of, wants_part
+from tar_gateway.http.headers import end_to_end
 from tar_gateway.pace import Pace
 from tar_gateway.retry import Retry
 from tar_gateway.settings import Settings

@@ -6,7 +6,7 @@ The values are secrets, so no error quotes anything of a line.
 from pathlib import Path
 
 from tar_gateway.errors import SettingsError
-from tar_gateway.headers import OF_ONE_REQUEST, TOKEN, VALUE
+from tar_gateway.http.headers import OF_ONE_REQUEST, TOKEN, VALUE
 
 
 def read_service_headers(path: Path) -> tuple[tuple[str, str], ...]:

@@ -22,8 +22,8 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from tar_gateway.errors import SettingsError, WrongSetting
-from tar_gateway.headers import OF_ONE_REQUEST, TOKEN
-from tar_gateway.names import BadName, check_name, decode_text, shown
+from tar_gateway.http.headers import OF_ONE_REQUEST, TOKEN
+from tar_gateway.http.paths import BadName, check_name, decode_text, shown
 from tar_gateway.service_headers import read_service_headers
 from tar_gateway.signing_keys import read_keys
 

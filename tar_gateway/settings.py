@@ -21,7 +21,7 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import ArgsKwargs
 
 from tar_gateway.errors import SettingsError, WrongSetting
-from tar_gateway.names import MAX_NAME_BYTES
+from tar_gateway.http.paths import MAX_NAME_BYTES
 from tar_gateway.setting_types import (
     BaseUrl,
     File,

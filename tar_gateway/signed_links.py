@@ -4,8 +4,9 @@ import time
 from collections.abc import Callable, Sequence
 from wsgiref.types import WSGIEnvironment
 
-from tar_gateway.environ import query_of, referer_of
+from tar_gateway.access.links import referer_of
 from tar_gateway.errors import Forbidden
+from tar_gateway.http.environ import query_of
 from tar_gateway.settings import Settings
 from tar_gateway.signing import check_link, without_signature
 from tar_gateway.signing_keys import SigningKey, read_keys

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from tar_gateway.body import Body
 from tar_gateway.bundle import Bundle, Requested
 from tar_gateway.errors import BrokenOff, SourceError
+from tar_gateway.http.paths import check_apart, check_name
 from tar_gateway.layout import Layout, Member
-from tar_gateway.names import check_apart, check_name
 from tar_gateway.planner import Plan
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller

@@ -27,8 +27,8 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 from tar_gateway.access_log import JsonLogger
 from tar_gateway.connection import Connection
 from tar_gateway.errors import Busy, HeaderTooLarge, Refusal, RequestTimeout
-from tar_gateway.framing import Incoming, Progress
 from tar_gateway.guarded import Guarded
+from tar_gateway.http.framing import Incoming, Progress
 from tar_gateway.malformed import refusal_of
 from tar_gateway.problem import problem
 from tar_gateway.settings import Settings

@@ -9,9 +9,9 @@ import pytest
 
 from tar_gateway.bundle import Bundle, Requested
 from tar_gateway.errors import SourceError
+from tar_gateway.http.validators import Validator
 from tar_gateway.planner import Plan
 from tar_gateway.sources import Caller, Content, Stat, Unsized
-from tar_gateway.validators import Validator
 
 STRONG = Validator('"1"', strong=True)
 WEAK = Validator('W/"1"', strong=False)

@@ -18,7 +18,7 @@ from zlib import crc32
 from tar_gateway import BrokenOff, BundleMiddleware, Gateway, Settings, Upstream
 from tar_gateway.bundle import is_bundle
 from tar_gateway.endpoint import METHODS
-from tar_gateway.headers import TOKEN, VALUE
+from tar_gateway.http.headers import TOKEN, VALUE
 from tests.hostile import FORM, JSON, KEPT, REFUSED, escaped
 from tests.scripted import File, Script, Scripted, Wire, answer, chunked
 

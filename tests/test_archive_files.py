@@ -13,8 +13,8 @@ from tar_gateway.archive_files import (
     read_list,
 )
 from tar_gateway.bundle import Requested
-from tar_gateway.conditions import Conditions
 from tar_gateway.errors import UpstreamFailed
+from tar_gateway.http.conditions import Conditions
 from tar_gateway.layout import Layout, Member
 from tar_gateway.settings import Settings
 

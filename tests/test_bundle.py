@@ -19,7 +19,7 @@ from tar_gateway.bundle import (
     read_query,
 )
 from tar_gateway.errors import BadRequest, ContentTooLarge, Refusal
-from tar_gateway.names import BadName
+from tar_gateway.http.paths import BadName
 from tar_gateway.settings import Settings
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tar_gateway import Settings
-from tar_gateway.environ import address_of
+from tar_gateway.access.limits import address_of
 
 PROXIES = "10.0.0.0/8,2001:db8:ffff::/48,unix"
 

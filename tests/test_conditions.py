@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tar_gateway.conditions import Conditions, Decision, decide
-from tar_gateway.validators import Validator
+from tar_gateway.http.conditions import Conditions, Decision, decide
+from tar_gateway.http.validators import Validator
 
 SIZE = 10240
 MTIME = 784111777

@@ -10,8 +10,8 @@ from contextlib import closing
 import pytest
 import trustme
 
+from tar_gateway.http.messages import LONGEST_HEAD, BadMessage
 from tar_gateway.sources.connection import Chunked, Connection, Measured
-from tar_gateway.sources.message import LONGEST_HEAD, BadMessage
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
 

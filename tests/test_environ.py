@@ -4,18 +4,12 @@ import io
 
 import pytest
 
-from tar_gateway.conditions import Conditions
-from tar_gateway.environ import (
-    caller_of,
-    conditions_of,
-    logged_query,
-    passed_headers,
-    path_of,
-    query_of,
-    read_body,
-)
+from tar_gateway.access.credentials import caller_of, passed_headers
+from tar_gateway.access.links import logged_query
 from tar_gateway.errors import BadRequest, ContentTooLarge
-from tar_gateway.names import decode_once
+from tar_gateway.http.conditions import Conditions
+from tar_gateway.http.environ import conditions_of, path_of, query_of, read_body
+from tar_gateway.http.paths import decode_once
 from tar_gateway.sources import Caller
 
 

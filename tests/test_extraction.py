@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tar_gateway.names import BadName, check_apart
+from tar_gateway.http.paths import BadName, check_apart
 from tests.files_upstream import TEXT, Canned, FilesUpstream, gateway_to
 from tests.hostile import KEPT
 

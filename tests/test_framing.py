@@ -10,7 +10,7 @@ from gunicorn.http.parser import RequestParser
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tar_gateway.framing import Incoming, Progress
+from tar_gateway.http.framing import Incoming, Progress
 
 MAX_HEAD, MAX_BODY = 200, 30
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from tar_gateway import names
+from tar_gateway.http import paths
 from tests import fuzz
 from tests.fuzzed import Target, Violation, environ_of
 
@@ -39,7 +39,7 @@ def test_the_same_bytes_make_the_same_request():
 
 def test_a_name_that_is_not_checked_is_found(monkeypatch, capsys):
     monkeypatch.setattr("logging.disable", lambda: None)
-    monkeypatch.setattr(names, "_check_once", lambda *_: None)
+    monkeypatch.setattr(paths, "_check_once", lambda *_: None)
     assert fuzz.main(["--plain", "--seconds", "1"]) == 1
     assert "the path" in capsys.readouterr().out
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tar_gateway.headers import HOP_BY_HOP, attachment, end_to_end
-from tar_gateway.names import device_in
+from tar_gateway.http.headers import HOP_BY_HOP, attachment, end_to_end
+from tar_gateway.http.paths import device_in
 
 KEPT = ("ETag", '"a"')
 

@@ -9,7 +9,7 @@ import pytest
 from webob import Request
 
 from tar_gateway import Gateway, Settings, Upstream
-from tar_gateway.headers import HOP_BY_HOP, TOKEN, VALUE
+from tar_gateway.http.headers import HOP_BY_HOP, TOKEN, VALUE
 from tests.scripted import Script, Scripted, Wire, answer
 from tests.servers import gateway
 

@@ -24,7 +24,7 @@ from tar_gateway.bundle import (
     read_query,
 )
 from tar_gateway.errors import BadRequest, ContentTooLarge
-from tar_gateway.names import BadName, decode_once
+from tar_gateway.http.paths import BadName, decode_once
 from tar_gateway.settings import Settings
 from tests.files_upstream import FilesUpstream, gateway_to
 from tests.scripted import Scripted, answer

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import pytest
 
 from tar_gateway.errors import MemberChanged, SourceError
+from tar_gateway.http.validators import Validator
 from tar_gateway.sources import Caller, Content, Stat, Unsized
 from tar_gateway.sources.answer import Answer, Headers
 from tar_gateway.sources.http import HttpMembers
-from tar_gateway.validators import Validator
 from tests.fakes import STRONG, WEAK, Steps, broken
 
 DATE = "Sun, 13 Sep 2020 12:26:40 GMT"

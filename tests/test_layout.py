@@ -13,9 +13,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tar_gateway import layout as layout_module
+from tar_gateway.http.validators import Validator
 from tar_gateway.layout import LAYOUT_VERSION, Borrowed, Layout, Literal, Member
 from tar_gateway.tarformat import BLOCK, RECORD
-from tar_gateway.validators import Validator
 
 GIB = 2**30
 

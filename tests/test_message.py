@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tar_gateway.sources.message import (
+from tar_gateway.http.messages import (
     END,
     LONGEST_HEAD,
     BadLength,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tar_gateway.names import (
+from tar_gateway.http.paths import (
     MAX_NAME_BYTES,
     BadName,
     check_apart,

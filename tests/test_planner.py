@@ -8,10 +8,10 @@ import pytest
 
 from tar_gateway.errors import Blame, ContentTooLarge, MembersFailed, SourceError
 from tar_gateway.fetchers import FIRST, GROWTH, Fetchers
+from tar_gateway.http.validators import Validator
 from tar_gateway.planner import Plan, Planner
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Stat, Unsized
-from tar_gateway.validators import Validator
 from tests.fakes import (
     STRONG,
     WEAK,

@@ -7,7 +7,7 @@ from dataclasses import FrozenInstanceError, fields, replace
 import pytest
 
 from tar_gateway.errors import SettingsError
-from tar_gateway.names import shown
+from tar_gateway.http.paths import shown
 from tar_gateway.settings import PREFIX, Settings
 
 UPSTREAM = {PREFIX + "UPSTREAM": "http://files.internal/"}

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tar_gateway.validators import Validator, read_date, read_validator
+from tar_gateway.http.validators import Validator, read_date, read_validator
 
 MODIFIED = "Sun, 06 Nov 1994 08:49:37 GMT"
 SAME_SECOND = MODIFIED

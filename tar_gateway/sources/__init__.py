@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, Self, runtime_checkable
 
 from tar_gateway.cancellation import Cancellation
+from tar_gateway.http.validators import Validator
 from tar_gateway.settings import Settings
 from tar_gateway.tally import Tally
-from tar_gateway.validators import Validator
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from tar_gateway.errors import SourceError
-from tar_gateway.headers import VALUE
+from tar_gateway.http.headers import VALUE
+from tar_gateway.http.validators import Validator, read_date, read_validator
 from tar_gateway.sources import Content, Stat
-from tar_gateway.validators import Validator, read_date, read_validator
 
 Headers = Sequence[tuple[str, str]]
 

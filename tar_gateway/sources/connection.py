@@ -1,7 +1,7 @@
 """One connection to an HTTP server: a request out, an answer's head in, then its content.
 
 Written to cost little: a small file is asked for in one write and mostly there in one read.
-What is on the wire is `tar_gateway.sources.message`'s to know; who opens connections and keeps
+What is on the wire is `tar_gateway.http.messages`'s to know; who opens connections and keeps
 them is not known here. What goes wrong is an `OSError`, or a `BadMessage` for what is not HTTP.
 """
 
@@ -13,8 +13,8 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
+from tar_gateway.http.messages import END, LONGEST_HEAD, BadMessage, Head, read_head
 from tar_gateway.sources.arrived import arrived
-from tar_gateway.sources.message import END, LONGEST_HEAD, BadMessage, Head, read_head
 
 # Bytes; a head and a small file together.
 _READ = 64 * 1024

@@ -10,10 +10,10 @@ from typing import Protocol
 
 from tar_gateway.cancellation import Cancellation
 from tar_gateway.errors import MemberChanged, SourceError
-from tar_gateway.headers import SENDFILE
+from tar_gateway.http.headers import SENDFILE
+from tar_gateway.http.validators import Validator
 from tar_gateway.sources import Caller, Content, Source, Stat, Unsized
 from tar_gateway.sources.answer import Answer, Headers, drain, fault_of, let_go
-from tar_gateway.validators import Validator
 
 # 19 digits hold every size below 2**63; more are an attack or a defect.
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)", re.IGNORECASE)

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from tar_gateway.cancellation import Cancellation
 from tar_gateway.errors import SourceError
-from tar_gateway.names import url_path
+from tar_gateway.http.paths import url_path
 from tar_gateway.sources import Caller, Content, Limits, Stat, Unsized
 from tar_gateway.sources.answer import Answer, Headers
 from tar_gateway.sources.http import FileServer

@@ -20,10 +20,10 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 
 from tar_gateway.cancellation import Cancellation
 from tar_gateway.errors import Cancelled, SourceError
+from tar_gateway.http.messages import BadLength, BadMessage, Head, request_head
 from tar_gateway.settings import Settings
 from tar_gateway.sources.answer import Answer, Headers
 from tar_gateway.sources.connection import Chunked, Connection, Measured
-from tar_gateway.sources.message import BadLength, BadMessage, Head, request_head
 
 PORTS: Final = {"http": 80, "https": 443}
 

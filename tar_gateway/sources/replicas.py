@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from tar_gateway.cancellation import Cancellation
 from tar_gateway.errors import MemberChanged, SourceError
-from tar_gateway.names import url_path
+from tar_gateway.http.paths import url_path
 from tar_gateway.sources import Caller, Content, Stat, Unsized
 from tar_gateway.sources.answer import PASSING, Answer, Headers
 from tar_gateway.sources.health import Watched

@@ -4,7 +4,7 @@ from dataclasses import replace
 from urllib.parse import urlsplit
 
 from tar_gateway.cancellation import Cancellation
-from tar_gateway.names import url_path
+from tar_gateway.http.paths import url_path
 from tar_gateway.service_headers import read_service_headers
 from tar_gateway.setting_types import check_base_url
 from tar_gateway.settings import Settings

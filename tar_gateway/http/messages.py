@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from tar_gateway.headers import TOKEN, VALUE
+from tar_gateway.http.headers import TOKEN, VALUE
 
 # Bytes of an answer's head, and its fields. Servers send a twentieth of either.
 LONGEST_HEAD = 64 * 1024

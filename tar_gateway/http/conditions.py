@@ -6,7 +6,7 @@ One pure decision over header texts: nothing a client writes into them can raise
 import re
 from dataclasses import dataclass
 
-from tar_gateway.validators import Validator, read_date
+from tar_gateway.http.validators import Validator, read_date
 
 # Longer ones are attacks: 19 digits hold every offset below 2**63.
 _SINGLE_RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,19})-([0-9]{0,19})[ \t]*", re.IGNORECASE)

@@ -1,0 +1,117 @@
+"""What a WSGI environ says of a request. Hostile ones are refused, never trusted."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+from urllib.parse import quote
+from wsgiref.types import WSGIEnvironment
+
+from tar_gateway.errors import BadRequest, ContentTooLarge, UriTooLong
+from tar_gateway.http.conditions import Conditions
+from tar_gateway.http.paths import BadName, check_name, decode_text, url_path
+
+# One that begins no escape stands for itself; a client library would encode all others anew.
+_STRAY_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+
+
+def path_of(environ: WSGIEnvironment) -> str:
+    """Give the path below the mount point as a checked name, ``""`` for the root.
+
+    A directory's keeps the slash at its end. The server has decoded it exactly once.
+    """
+    raw = environ.get("PATH_INFO", "").encode("latin-1", "replace")
+    try:
+        path = decode_text(raw).removeprefix("/")
+        if path:
+            check_name(path.removesuffix("/"))
+    except BadName as error:
+        raise BadRequest(f"the path '{quote(raw)}' {error}") from error
+    return path
+
+
+def mount_of(environ: Mapping[str, Any]) -> str:
+    """Give the path that the application is mounted at, as a URL writes it."""
+    return quote(environ.get("SCRIPT_NAME", "").encode("latin-1", "replace"))
+
+
+def file_uri(environ: WSGIEnvironment) -> str:
+    """Give the whole path, mount point included, as a URL writes it."""
+    return f"{mount_of(environ)}/{url_path(path_of(environ))}"
+
+
+def check_query(environ: Mapping[str, Any], limit: int) -> None:
+    """Refuse a query of more than ``limit`` bytes, before anybody reads it."""
+    if len(environ.get("QUERY_STRING", "")) > limit:
+        raise UriTooLong(f"the query is longer than the {limit} bytes that are allowed")
+
+
+def query_of(environ: Mapping[str, Any]) -> str:
+    """Give the raw query string, with anything that a URL can't hold encoded."""
+    raw = environ.get("QUERY_STRING", "").encode("latin-1", "replace")
+    raw = _STRAY_PERCENT.sub(b"%25", raw)
+    return quote(raw, safe="%!$&'()*+,;=:@/?-._~")
+
+
+def logged_path(environ: Mapping[str, Any]) -> str:
+    """Give the whole path for a log, as text."""
+    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    return str(path).encode("latin-1", "replace").decode("utf-8", "backslashreplace")
+
+
+def conditions_of(environ: WSGIEnvironment) -> Conditions:
+    """Give the headers that decide which part of an answer is wanted, if any."""
+    return Conditions(
+        if_match=header_of(environ, "If-Match"),
+        if_none_match=header_of(environ, "If-None-Match"),
+        if_modified_since=header_of(environ, "If-Modified-Since"),
+        if_unmodified_since=header_of(environ, "If-Unmodified-Since"),
+        if_range=header_of(environ, "If-Range"),
+        range=header_of(environ, "Range"),
+    )
+
+
+def wants_part(environ: WSGIEnvironment) -> bool:
+    """Tell whether a request wants less than a whole answer: its headers, a part, if changed."""
+    method = environ["REQUEST_METHOD"]
+    return method == "HEAD" or (method == "GET" and conditions_of(environ) != Conditions())
+
+
+def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
+    """Read the request's body of at most ``limit`` bytes.
+
+    Of a body in chunks its framing counts as well where the server tells of it, as our own
+    worker does: ``on_wire`` of its stream are the bytes that the body takes at least.
+    """
+    told = environ.get("CONTENT_LENGTH") or ""
+    if told and not (told.isascii() and told.isdigit() and len(told) < 20):
+        raise BadRequest("the Content-Length is not a length")
+    too_large = ContentTooLarge(f"the body is larger than the {limit} bytes that are allowed")
+    if told:
+        length = int(told)
+    elif environ.get("wsgi.input_terminated"):
+        length = limit + 1  # it came in chunks, and the server ends it
+    else:
+        return b""
+    if (length if told else getattr(environ["wsgi.input"], "on_wire", 0)) > limit:
+        raise too_large
+    try:
+        body = b"".join(_blocks(environ["wsgi.input"].read, length))
+    except Exception as error:  # servers raise what they like for a body that breaks off
+        raise BadRequest("the body could not be read") from error
+    if told and len(body) < length:
+        raise BadRequest("the body is shorter than its Content-Length")
+    if len(body) > limit:
+        raise too_large
+    return body
+
+
+def _blocks(read: Callable[[int], bytes], length: int) -> Iterator[bytes]:
+    while length and (block := read(min(length, 64 * 1024))):
+        length -= len(block)
+        yield block
+
+
+def header_of(environ: WSGIEnvironment, name: str) -> str | None:
+    """Return the value of a header, `None` without it."""
+    value = environ.get("HTTP_" + name.upper().replace("-", "_"))
+    return value if isinstance(value, str) else None
