@@ -4,9 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tar_gateway.archive.layout import Member
     from tar_gateway.errors import BrokenOff, SettingsError, TarGatewayError
     from tar_gateway.gateway import Gateway
-    from tar_gateway.layout import Member
     from tar_gateway.middleware import BundleMiddleware
     from tar_gateway.settings import Settings
     from tar_gateway.signing import sign_url
@@ -38,7 +38,7 @@ _HOMES = {
     "BundleMiddleware": "middleware",
     "Gateway": "gateway",
     "Locations": "sources.locations",
-    "Member": "layout",
+    "Member": "archive.layout",
     "Replicas": "sources.replicas",
     "Settings": "settings",
     "SettingsError": "errors",

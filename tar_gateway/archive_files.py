@@ -8,12 +8,12 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from urllib.parse import quote, unquote_to_bytes
 
-from tar_gateway.bundle import Requested
+from tar_gateway.archive.bundle import Requested, check_apart
+from tar_gateway.archive.layout import ETAG_PREFIX
 from tar_gateway.errors import ContentTooLarge, UpstreamFailed
 from tar_gateway.http.conditions import Conditions
 from tar_gateway.http.headers import OF_ONE_REQUEST, TOKEN, end_to_end
-from tar_gateway.http.paths import BadName, check_apart, check_name, decode_path, shown
-from tar_gateway.layout import ETAG_PREFIX
+from tar_gateway.http.paths import BadName, check_name, decode_path, shown
 from tar_gateway.settings import Settings
 
 Headers = Sequence[tuple[str, str]]

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from itertools import islice
 
 from tar_gateway.ahead import Ahead, Slot
+from tar_gateway.archive.layout import Borrowed, Literal, Segment
 from tar_gateway.errors import (
     BrokenOff,
     Cancelled,
@@ -22,7 +23,6 @@ from tar_gateway.errors import (
 )
 from tar_gateway.fetch import Fetch
 from tar_gateway.fetchers import Fetchers
-from tar_gateway.layout import Borrowed, Literal, Segment
 from tar_gateway.pace import Pace
 from tar_gateway.planner import Plan, member_fault
 from tar_gateway.read_size import ReadSize

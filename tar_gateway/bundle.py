@@ -6,7 +6,6 @@ Pure: text and bytes in, values out; no request object, no source.
 """
 
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -15,60 +14,21 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from tar_gateway.errors import BadRequest, ContentTooLarge
-from tar_gateway.http.paths import (
-    BadName,
+from tar_gateway.archive.bundle import (
+    Bundle,
+    Requested,
+    archive_filename,
     check_apart,
-    check_name,
-    decode_once,
-    device_in,
-    shown,
-    url_path,
+    default_filename,
 )
+from tar_gateway.errors import BadRequest, ContentTooLarge
+from tar_gateway.http.paths import BadName, check_name, decode_once, shown
 from tar_gateway.settings import Settings
-
-DEFAULT_FILENAME = "bundle.tar"
-
-# What an archive's format is known by at the end of its name.
-_ARCHIVE_SUFFIX = re.compile(r"\.(?:tar|zip|tar\.gz|tgz|tar\.zst)\Z", re.IGNORECASE)
 
 # What a form or a query may hold beside its members; each costs a microsecond to look at.
 _OTHER_PARAMETERS = 100
 
 _Pairs = Sequence[tuple[str, str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Requested:
-    """One member as asked for.
-
-    ``path`` is where it is below the source's base, with ``query`` behind it where there is
-    one; ``name`` what it is called in the archive. ``size`` in bytes is there when whoever
-    named the member gave it, so that nobody has to be asked.
-    """
-
-    path: str
-    name: str
-    query: str = ""
-    size: int | None = None
-
-    @property
-    def is_directory(self) -> bool:
-        """Tell whether it is a directory of the archive only, which stands for no file."""
-        return self.name.endswith("/")
-
-    @property
-    def reference(self) -> str:
-        """The path as a URL writes it, without a leading slash, and the query."""
-        return url_path(self.path) + ("?" + self.query if self.query else "")
-
-
-@dataclass(frozen=True, slots=True)
-class Bundle:
-    """An ordered list of members, and what the archive is called."""
-
-    members: tuple[Requested, ...]
-    filename: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +115,6 @@ _MANIFEST = TypeAdapter(_Manifest)
 # that it takes no more time than the text is long, whatever that holds.
 _JSON_COMMA = re.compile(rb'(?:[^",]++|"(?:[^"\\]++|\\.)*+"?)++|(,)', re.DOTALL)
 
-# Bytes; no file system takes longer ones, and proxies refuse the header that they make.
-_LONGEST_FILENAME = 255
-
 
 def json_bundle(
     body: bytes, directory: str, settings: Settings, *, filename: str | None = None
@@ -216,41 +173,6 @@ def _bundle(members: _Pairs, filename: str | None, directory: str, settings: Set
         return Bundle(tuple(requested), archive_filename(filename))
     except BadName as error:
         raise BadRequest(f"the filename {shown(filename)} {error}") from error
-
-
-def default_filename(directory: str) -> str:
-    """Name an archive after the directory that it is of, given as ``""`` or ``"a/b/"``.
-
-    A directory whose name no archive may have counts as the root.
-    """
-    try:
-        return archive_filename(directory.rstrip("/").rpartition("/")[2])
-    except BadName:
-        return DEFAULT_FILENAME
-
-
-def archive_filename(name: str, suffix: str = ".tar") -> str:
-    """Return what an archive is called that is to be called ``name``.
-
-    Its name ends with its format's ``suffix``, which is put in the place of another format's.
-    Raise `BadName` for what is no name of one file, or would be hidden, shown as another name, or
-    a device on Windows.
-    """
-    check_name(name)
-    called = _ARCHIVE_SUFFIX.sub("", name) + suffix
-    if "/" in name:
-        raise BadName("contains a slash")
-    if called.lstrip().startswith("."):
-        raise BadName("starts with a dot")
-    for character in called:
-        # Bidi and other format characters, and what separates lines and paragraphs.
-        if unicodedata.category(character) in {"Cf", "Zl", "Zp"}:
-            raise BadName(f"contains the invisible character U+{ord(character):04X}")
-    if device := device_in(called):
-        raise BadName(f"becomes {shown(device)}, which is a device on Windows")
-    if len(called.encode()) > _LONGEST_FILENAME:
-        raise BadName(f"is longer than {_LONGEST_FILENAME} bytes with its suffix {suffix}")
-    return called
 
 
 @cache

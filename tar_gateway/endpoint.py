@@ -10,15 +10,13 @@ from http import HTTPStatus
 from itertools import islice
 from wsgiref.types import StartResponse, WSGIEnvironment
 
+from tar_gateway.archive.bundle import DEFAULT_FILENAME, Bundle, Requested, default_filename
+from tar_gateway.archive.layout import Borrowed, Layout
 from tar_gateway.archive_files import kept_headers, passed_names, read_list
 from tar_gateway.authority import Authority
 from tar_gateway.body import OPENED_WITHIN, Body
 from tar_gateway.bundle import (
-    DEFAULT_FILENAME,
-    Bundle,
     Listed,
-    Requested,
-    default_filename,
     is_bundle,
     json_bundle,
     list_bundle,
@@ -43,7 +41,6 @@ from tar_gateway.http.conditions import Decision, decide
 from tar_gateway.http.environ import conditions_of, mount_of, path_of, query_of, read_body
 from tar_gateway.http.headers import attachment
 from tar_gateway.http.validators import Validator
-from tar_gateway.layout import Borrowed, Layout
 from tar_gateway.manifest import read_manifest
 from tar_gateway.planner import Plan, Planner
 from tar_gateway.settings import Settings

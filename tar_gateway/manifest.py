@@ -3,7 +3,7 @@
 import time
 from contextlib import closing
 
-from tar_gateway.bundle import DEFAULT_FILENAME, Bundle, Requested
+from tar_gateway.archive.bundle import DEFAULT_FILENAME, Bundle, Requested
 from tar_gateway.errors import ContentTooLarge, MembersFailed, SourceError
 from tar_gateway.fetch import Fetch
 from tar_gateway.http.paths import shown

@@ -10,10 +10,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
-from tar_gateway.bundle import Bundle, Requested
+from tar_gateway.archive.bundle import Bundle, Requested
+from tar_gateway.archive.layout import Layout, Member
 from tar_gateway.errors import ContentTooLarge, MemberFault, MembersFailed, SourceError
 from tar_gateway.fetchers import FIRST, GROWTH, LATE, PATIENT, Fetchers, Waiting
-from tar_gateway.layout import Layout, Member
 from tar_gateway.remembered import Remembered
 from tar_gateway.retry import Retry
 from tar_gateway.settings import Settings

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 
+from tar_gateway.archive.bundle import Bundle, Requested, check_apart
+from tar_gateway.archive.layout import Layout, Member
 from tar_gateway.body import Body
-from tar_gateway.bundle import Bundle, Requested
 from tar_gateway.errors import BrokenOff, SourceError
-from tar_gateway.http.paths import check_apart, check_name
-from tar_gateway.layout import Layout, Member
+from tar_gateway.http.paths import check_name
 from tar_gateway.planner import Plan
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from tar_gateway.bundle import Bundle, Requested
+from tar_gateway.archive.bundle import Bundle, Requested
 from tar_gateway.errors import SourceError
 from tar_gateway.http.validators import Validator
 from tar_gateway.planner import Plan

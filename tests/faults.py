@@ -19,9 +19,9 @@ from urllib.parse import urlencode
 from wsgiref.util import setup_testing_defaults
 
 from tar_gateway import Gateway, Replicas, Settings, Upstream
+from tar_gateway.archive.layout import Layout, Literal, Member
 from tar_gateway.errors import BrokenOff
 from tar_gateway.http.validators import Validator, read_date, read_validator
-from tar_gateway.layout import Layout, Literal, Member
 from tests.scripted import Scripted, Wire
 
 SETTINGS = Settings(retries=2, retry_pause=0, read_timeout=0.5, plan_timeout=30)

@@ -4,6 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tar_gateway.archive.bundle import Requested
+from tar_gateway.archive.layout import Layout, Member
 from tar_gateway.archive_files import (
     concerns_archive,
     is_list,
@@ -12,10 +14,8 @@ from tar_gateway.archive_files import (
     passed_names,
     read_list,
 )
-from tar_gateway.bundle import Requested
 from tar_gateway.errors import UpstreamFailed
 from tar_gateway.http.conditions import Conditions
-from tar_gateway.layout import Layout, Member
 from tar_gateway.settings import Settings
 
 TAG = Layout([Member("a", 1)]).etag.text

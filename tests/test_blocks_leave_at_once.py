@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlencode
 
 import pytest
 
-from tar_gateway.layout import Borrowed, Layout, Member
+from tar_gateway.archive.layout import Borrowed, Layout, Member
 from tar_gateway.read_size import LARGEST, ReadSize
 from tests.servers import WORKERS, gateway
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tar_gateway.layout import Layout, Literal, Member
+from tar_gateway.archive.layout import Layout, Literal, Member
 from tests.fronts import deployed_site, haproxy_front, nginx_front
 from tests.scripted import Fault, File, Scripted, answer, chunked, close
 from tests.servers import WORKERS, gateway

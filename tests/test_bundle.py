@@ -8,16 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tar_gateway.bundle import (
-    Listed,
-    Requested,
-    archive_filename,
-    is_bundle,
-    json_bundle,
-    list_bundle,
-    read_form,
-    read_query,
-)
+from tar_gateway.archive.bundle import Requested, archive_filename
+from tar_gateway.bundle import Listed, is_bundle, json_bundle, list_bundle, read_form, read_query
 from tar_gateway.errors import BadRequest, ContentTooLarge, Refusal
 from tar_gateway.http.paths import BadName
 from tar_gateway.settings import Settings

@@ -16,7 +16,8 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tar_gateway.http.paths import BadName, check_apart
+from tar_gateway.archive.bundle import check_apart
+from tar_gateway.http.paths import BadName
 from tests.files_upstream import TEXT, Canned, FilesUpstream, gateway_to
 from tests.hostile import KEPT
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tar_gateway import layout as layout_module
+from tar_gateway.archive import layout as layout_module
+from tar_gateway.archive.layout import LAYOUT_VERSION, Borrowed, Layout, Literal, Member
+from tar_gateway.archive.tar import BLOCK, RECORD
 from tar_gateway.http.validators import Validator
-from tar_gateway.layout import LAYOUT_VERSION, Borrowed, Layout, Literal, Member
-from tar_gateway.tarformat import BLOCK, RECORD
 
 GIB = 2**30
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tar_gateway.archive.bundle import check_apart
 from tar_gateway.http.paths import (
     MAX_NAME_BYTES,
     BadName,
-    check_apart,
     check_name,
     decode_once,
     decode_text,

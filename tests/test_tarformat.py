@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tar_gateway.tarformat import (
+from tar_gateway.archive.tar import (
     BLOCK,
     FILE_MODE,
     RECORD,

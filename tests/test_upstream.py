@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tar_gateway.bundle import Requested
+from tar_gateway.archive.bundle import Requested
 from tar_gateway.errors import Cancelled, SettingsError, SourceError
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Content, Stat, Unsized

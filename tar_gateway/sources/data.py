@@ -6,9 +6,9 @@ from contextlib import suppress
 from functools import partial
 from typing import BinaryIO, TypeAlias, cast
 
+from tar_gateway.archive.layout import Member
 from tar_gateway.errors import SourceError
 from tar_gateway.http.paths import url_path
-from tar_gateway.layout import Member
 from tar_gateway.sources import Caller, Content, Stat
 
 Data: TypeAlias = bytes | Iterable[bytes] | BinaryIO

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from tar_gateway import tarformat
+from tar_gateway.archive import tar
 from tar_gateway.http.validators import Validator
 
 # Part of every ETag. Raise it whenever the same members would give other bytes.
@@ -81,12 +81,12 @@ class Layout:
         position = 0
         for member in self.members:
             position += (
-                tarformat.header_size(member.name, member.size, member.mtime)
+                tar.header_size(member.name, member.size, member.mtime)
                 + member.size
-                + tarformat.padding_size(member.size)
+                + tar.padding_size(member.size)
             )
             self._starts.append(position)
-        self.size: int = position + tarformat.trailer_size(position)
+        self.size: int = position + tar.trailer_size(position)
         """Length of the whole archive in bytes: always a multiple of 10,240."""
 
     @cached_property
@@ -142,11 +142,11 @@ class Layout:
         """Cut one member's blocks; ``start`` and ``stop`` count from its header."""
         member = self.members[index]
         entry = self._starts[index + 1] - self._starts[index]
-        body = entry - member.size - tarformat.padding_size(member.size)
+        body = entry - member.size - tar.padding_size(member.size)
         data_end = body + member.size
         start = max(start, 0)
         if start < body:
-            made = tarformat.header(member.name, member.size, member.mtime)
+            made = tar.header(member.name, member.size, member.mtime)
             yield Literal(made[start : min(stop, body)])
         if start < data_end and stop > body:
             yield Borrowed(index, max(start, body) - body, min(stop, data_end) - body)
