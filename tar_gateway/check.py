@@ -12,9 +12,9 @@ from typing import Protocol
 from tar_gateway.authority import Authority
 from tar_gateway.errors import SourceError
 from tar_gateway.footprint import footprint
-from tar_gateway.locations import read_locations
-from tar_gateway.setting_types import Address
 from tar_gateway.settings import PREFIX, Settings
+from tar_gateway.settings.locations import read_locations
+from tar_gateway.settings.types import Address
 from tar_gateway.sources.upstream import Upstream
 
 # What gunicorn is sized by; where it listens is for its command line to say.

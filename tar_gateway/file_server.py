@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from tar_gateway.locations import read_locations
 from tar_gateway.settings import Settings
+from tar_gateway.settings.locations import read_locations
 from tar_gateway.sources import Limits
 from tar_gateway.sources.http import FileServer
 from tar_gateway.sources.locations import Locations

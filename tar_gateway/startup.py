@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from tar_gateway.errors import SettingsError
-from tar_gateway.locations import read_locations
 from tar_gateway.settings import Settings
+from tar_gateway.settings.locations import read_locations
 
 
 def checked_settings(environ: Mapping[str, str]) -> Settings:

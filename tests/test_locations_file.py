@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tar_gateway.errors import SettingsError
-from tar_gateway.locations import Location, read_locations
 from tar_gateway.settings import Settings
+from tar_gateway.settings.locations import Location, read_locations
 from tar_gateway.startup import checked_settings
 from tests.files_upstream import FilesUpstream
 

@@ -10,7 +10,7 @@ import pytest
 from webob import Request
 
 from tar_gateway import Settings, SettingsError, Upstream
-from tar_gateway.service_headers import read_service_headers
+from tar_gateway.settings.line_files import read_service_headers
 from tar_gateway.sources import Caller
 from tests.files_upstream import TEXT, Canned, FilesUpstream, gateway_to
 from tests.scripted import Scripted, answer

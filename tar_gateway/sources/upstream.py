@@ -5,9 +5,9 @@ from urllib.parse import urlsplit
 
 from tar_gateway.cancellation import Cancellation
 from tar_gateway.http.paths import url_path
-from tar_gateway.service_headers import read_service_headers
-from tar_gateway.setting_types import check_base_url
 from tar_gateway.settings import Settings
+from tar_gateway.settings.line_files import read_service_headers
+from tar_gateway.settings.types import check_base_url
 from tar_gateway.sources import Caller, Content, Stat, Unsized
 from tar_gateway.sources.answer import Answer, Headers
 from tar_gateway.sources.health import Health

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from tar_gateway.errors import SettingsError, WrongSetting
 from tar_gateway.http.paths import BadName, check_name, shown
-from tar_gateway.setting_types import check_base_url
 from tar_gateway.settings import Settings
+from tar_gateway.settings.types import check_base_url
 
 # The keys that stand for a setting within one location, by that setting's name.
 _SETTINGS: Final = {

@@ -22,7 +22,7 @@ from pydantic_core import ArgsKwargs
 
 from tar_gateway.errors import SettingsError, WrongSetting
 from tar_gateway.http.paths import MAX_NAME_BYTES
-from tar_gateway.setting_types import (
+from tar_gateway.settings.types import (
     BaseUrl,
     File,
     HeaderNames,
@@ -60,7 +60,7 @@ class Settings:
 
     locations_file: File | None = None
     """TOML file of locations, in place of ``upstream``: paths by their prefixes, each with one or
-    more equivalent servers; see `tar_gateway.locations`."""
+    more equivalent servers; see `tar_gateway.settings.locations`."""
 
     forward_headers: HeaderNames = ("Authorization", "Cookie")
     """The caller's headers that go along with every member, so that the upstream decides."""
