@@ -8,8 +8,8 @@ from tar_gateway.access.links import referer_of
 from tar_gateway.errors import Forbidden
 from tar_gateway.http.environ import query_of
 from tar_gateway.settings import Settings
+from tar_gateway.settings.line_files import SigningKey, read_keys
 from tar_gateway.signing import check_link, without_signature
-from tar_gateway.signing_keys import SigningKey, read_keys
 
 
 class SignedLinks:

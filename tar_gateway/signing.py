@@ -11,7 +11,7 @@ from hmac import compare_digest, digest
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from tar_gateway.errors import Forbidden
-from tar_gateway.signing_keys import SigningKey
+from tar_gateway.settings.line_files import SigningKey
 
 # What the text begins with, so that no secret ever signs it for another purpose or form.
 _FORM = "tar-gateway-v1"

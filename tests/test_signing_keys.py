@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tar_gateway import Gateway, Settings, SettingsError, Upstream
-from tar_gateway.signing_keys import SigningKey, read_keys
+from tar_gateway.settings.line_files import SigningKey, read_keys
 
 SECRET = "hunter2-hunter2-hunter2"
 OTHER = "swordfish:sword fish#"

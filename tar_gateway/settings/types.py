@@ -24,8 +24,7 @@ from pydantic.dataclasses import dataclass
 from tar_gateway.errors import SettingsError, WrongSetting
 from tar_gateway.http.headers import OF_ONE_REQUEST, TOKEN
 from tar_gateway.http.paths import BadName, check_name, decode_text, shown
-from tar_gateway.settings.line_files import read_service_headers
-from tar_gateway.signing_keys import read_keys
+from tar_gateway.settings.line_files import read_keys, read_service_headers
 
 
 def _check_server(url: str, example: str) -> SplitResult:
