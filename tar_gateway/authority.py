@@ -12,14 +12,14 @@ from wsgiref.types import WSGIEnvironment
 
 from tar_gateway.access.credentials import passed_headers
 from tar_gateway.access.links import referer_of
-from tar_gateway.cancellation import Cancellation
 from tar_gateway.http.environ import file_uri, mount_of, query_of
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller
-from tar_gateway.sources.answer import Headers, failure_of, fault_of, let_go
-from tar_gateway.sources.health import Health
-from tar_gateway.sources.origin import REACH, Origin
-from tar_gateway.sources.tls import client_tls
+from tar_gateway.sources.wire.cancellation import Cancellation
+from tar_gateway.sources.wire.health import Health
+from tar_gateway.sources.wire.pool import REACH, Origin
+from tar_gateway.sources.wire.response import Headers, failure_of, fault_of, let_go
+from tar_gateway.sources.wire.tls import client_tls
 
 
 class Authority:

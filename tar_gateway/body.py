@@ -26,8 +26,8 @@ from tar_gateway.fetchers import Fetchers
 from tar_gateway.pace import Pace
 from tar_gateway.planner import Plan, member_fault
 from tar_gateway.read_size import ReadSize
-from tar_gateway.retry import Retry
 from tar_gateway.settings import Settings
+from tar_gateway.sources.wire.retry import Retry
 
 # Bytes; small pieces that are there at once leave together, up to about so many.
 JOINED = 64 * 1024

@@ -14,13 +14,13 @@ from wsgiref.types import WSGIEnvironment
 from tar_gateway.access.credentials import caller_of
 from tar_gateway.access.limits import address_of
 from tar_gateway.access.links import logged_query
-from tar_gateway.cancellation import Cancellation
 from tar_gateway.errors import Busy, MembersFailed, Refusal, TooManyRequests
 from tar_gateway.http.environ import logged_path
 from tar_gateway.log_line import log_line
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller
-from tar_gateway.tally import Kind, Outcome, Tally, Watcher
+from tar_gateway.sources.wire.cancellation import Cancellation
+from tar_gateway.sources.wire.tally import Kind, Outcome, Tally, Watcher
 
 # A caller's own id goes into our logs, so it is taken only where it can't be taken for more.
 _ID = re.compile(r"[A-Za-z0-9._~+/=@:-]{1,128}")

@@ -5,8 +5,8 @@ import time
 from tar_gateway.errors import SourceError
 from tar_gateway.pace import Pace, PaceMeter
 from tar_gateway.planner import Plan
-from tar_gateway.retry import Retry
-from tar_gateway.sources import Content
+from tar_gateway.sources.wire.response import Content
+from tar_gateway.sources.wire.retry import Retry
 
 
 class Fetch:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from tar_gateway.budget import Budget
-from tar_gateway.tally import Watcher
+from tar_gateway.sources.wire.tally import Watcher
 
 # Pieces of work in one turn: enough that a thread's hand-over costs little beside them.
 TURN = 8

@@ -10,7 +10,7 @@ from tar_gateway.downloads import Download, Downloads
 from tar_gateway.errors import Cancelled, InternalError, Refusal
 from tar_gateway.problem import refuse
 from tar_gateway.settings import Settings
-from tar_gateway.tally import Watcher
+from tar_gateway.sources.wire.tally import Watcher
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from tar_gateway.fetch import Fetch
 from tar_gateway.http.paths import shown
 from tar_gateway.pace import Pace
 from tar_gateway.planner import Plan, Planner, member_fault
-from tar_gateway.retry import Retry
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller
+from tar_gateway.sources.wire.retry import Retry
 from tar_gateway.whole import blocks_of, ended_at, read_whole
 
 

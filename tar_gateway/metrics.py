@@ -20,7 +20,7 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from tar_gateway.tally import Kind, Outcome, Watcher
+from tar_gateway.sources.wire.tally import Kind, Outcome, Watcher
 
 _PREFIX = "tar_gateway_"
 

@@ -12,7 +12,7 @@ from typing import IO
 
 from tar_gateway.budget import Budget
 from tar_gateway.errors import SourceError
-from tar_gateway.sources import Content
+from tar_gateway.sources.wire.response import Content
 
 # Bytes of a file that are kept in memory before it is on the disk.
 _IN_MEMORY = 64 * 1024

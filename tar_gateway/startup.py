@@ -25,6 +25,6 @@ def checked_settings(environ: Mapping[str, str]) -> Settings:
 def _check_certificates(settings: Settings) -> None:
     if settings.upstream_ca_file or settings.upstream_cert_file or settings.upstream_key_file:
         # Imported for those who use it: gunicorn's master should load little that gevent patches.
-        from tar_gateway.sources.tls import client_tls  # noqa: PLC0415
+        from tar_gateway.sources.wire.tls import client_tls  # noqa: PLC0415
 
         client_tls(settings, certificate=True)

@@ -5,10 +5,10 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from tar_gateway.cancellation import Cancellation
 from tar_gateway.errors import Cancelled, SourceError, TooSlow
 from tar_gateway.pace import Pace, PaceMeter
-from tar_gateway.sources import Content
+from tar_gateway.sources.wire.cancellation import Cancellation
+from tar_gateway.sources.wire.response import Content
 
 _READ_SIZE = 64 * 1024
 

@@ -11,7 +11,8 @@ from tar_gateway.archive.bundle import Bundle, Requested
 from tar_gateway.errors import SourceError
 from tar_gateway.http.validators import Validator
 from tar_gateway.planner import Plan
-from tar_gateway.sources import Caller, Content, Stat, Unsized
+from tar_gateway.sources import Caller, Stat, Unsized
+from tar_gateway.sources.wire.response import Content
 
 STRONG = Validator('"1"', strong=True)
 WEAK = Validator('W/"1"', strong=False)
@@ -140,5 +141,5 @@ def record_pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         pauses.append(seconds)
         return stopped is not None and stopped.is_set()
 
-    monkeypatch.setattr("tar_gateway.retry.sleep", sleep)
+    monkeypatch.setattr("tar_gateway.sources.wire.retry.sleep", sleep)
     return pauses

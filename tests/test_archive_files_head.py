@@ -7,7 +7,7 @@ import pytest
 from webtest import TestApp
 
 from tar_gateway import BundleMiddleware, Gateway, Settings, Upstream
-from tar_gateway.sources.answer import Answer
+from tar_gateway.sources.wire.response import Answer
 from tests.fakes import MemorySource, Steps, missing
 from tests.scripted import Scripted, Wire, answer
 

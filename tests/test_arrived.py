@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tar_gateway.sources.arrived import arrived
+from tar_gateway.sources.wire.connection import arrived
 
 Ends = tuple[socket.socket, socket.socket]
 

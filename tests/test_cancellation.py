@@ -11,10 +11,10 @@ import pytest
 
 from tar_gateway import Settings, Upstream
 from tar_gateway.authority import Authority
-from tar_gateway.cancellation import Cancellation
 from tar_gateway.errors import Cancelled, SourceError
 from tar_gateway.sources import Caller, Stat
 from tar_gateway.sources.replicas import Replicas
+from tar_gateway.sources.wire.cancellation import Cancellation
 from tests.scripted import PATIENCE, Script, Scripted, answer, reset, stall
 
 NEVER = threading.Event()

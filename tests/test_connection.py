@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from tar_gateway.http.messages import LONGEST_HEAD, BadMessage
-from tar_gateway.sources.connection import Chunked, Connection, Measured
+from tar_gateway.sources.wire.connection import Chunked, Connection, Measured
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
 

@@ -12,11 +12,11 @@ from wsgiref.util import setup_testing_defaults
 import pytest
 
 from tar_gateway import BrokenOff, Gateway, Replicas, Settings, TarStream, Upstream
-from tar_gateway.cancellation import Cancellation
 from tar_gateway.errors import Cancelled, MemberChanged, SourceError
 from tar_gateway.sources import Caller, Stat
-from tar_gateway.sources.answer import Answer
-from tar_gateway.sources.origin import REACH
+from tar_gateway.sources.wire.cancellation import Cancellation
+from tar_gateway.sources.wire.pool import REACH
+from tar_gateway.sources.wire.response import Answer
 from tests.fakes import record_pauses
 from tests.scripted import (
     Fault,

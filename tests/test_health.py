@@ -14,7 +14,7 @@ from tar_gateway.fetchers import Fetchers
 from tar_gateway.planner import Planner
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller
-from tar_gateway.sources.health import Health
+from tar_gateway.sources.wire.health import Health
 from tests.fakes import Steps, broken, bundle_of, missing
 from tests.scripted import File, Scripted, answer, close
 

@@ -6,9 +6,9 @@ import pytest
 
 from tar_gateway.errors import MemberChanged, SourceError
 from tar_gateway.http.validators import Validator
-from tar_gateway.sources import Caller, Content, Stat, Unsized
-from tar_gateway.sources.answer import Answer, Headers
+from tar_gateway.sources import Caller, Stat, Unsized
 from tar_gateway.sources.http import HttpMembers
+from tar_gateway.sources.wire.response import Answer, Content, Headers
 from tests.fakes import STRONG, WEAK, Steps, broken
 
 DATE = "Sun, 13 Sep 2020 12:26:40 GMT"

@@ -13,8 +13,8 @@ import trustme
 from tar_gateway import Settings, Upstream
 from tar_gateway.errors import SourceError
 from tar_gateway.sources import Caller
-from tar_gateway.sources.origin import Origin
-from tar_gateway.sources.redirects import Redirects, place_of
+from tar_gateway.sources.wire.pool import Origin
+from tar_gateway.sources.wire.redirects import Redirects, place_of
 from tests.files_upstream import TEXT, Canned, FilesUpstream, gateway_to
 
 CREDENTIALS = {"Authorization": "Bearer caller", "Cookie": "id=1"}

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tar_gateway.errors import Cancelled, SourceError
-from tar_gateway.retry import Retry
 from tar_gateway.settings import Settings
+from tar_gateway.sources.wire.retry import Retry
 from tests.fakes import broken, missing, record_pauses
 
 

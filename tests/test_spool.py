@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tar_gateway.errors import SourceError
-from tar_gateway.sources import Content
+from tar_gateway.sources.wire.response import Content
 from tar_gateway.spool import Spool, Spooled, SpoolFile
 from tests.fakes import Step, Steps, broken
 

@@ -15,9 +15,10 @@ import pytest
 from tar_gateway.archive.bundle import Requested
 from tar_gateway.errors import Cancelled, SettingsError, SourceError
 from tar_gateway.settings import Settings
-from tar_gateway.sources import Caller, Content, Stat, Unsized
-from tar_gateway.sources.origin import _Idle
+from tar_gateway.sources import Caller, Stat, Unsized
 from tar_gateway.sources.upstream import Upstream
+from tar_gateway.sources.wire.pool import _Idle
+from tar_gateway.sources.wire.response import Content
 from tests.fakes import STRONG
 from tests.scripted import (
     PATIENCE,

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tar_gateway.cancellation import Cancellation
 from tar_gateway.errors import Cancelled, TooSlow
 from tar_gateway.pace import Pace
+from tar_gateway.sources.wire.cancellation import Cancellation
 from tar_gateway.whole import blocks_of, ended_at, read_whole
 from tests.fakes import Steps, broken
 

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self, runtime_checkable
 
-from tar_gateway.cancellation import Cancellation
 from tar_gateway.http.validators import Validator
 from tar_gateway.settings import Settings
-from tar_gateway.tally import Tally
+from tar_gateway.sources.wire.cancellation import Cancellation
+from tar_gateway.sources.wire.response import Content
+from tar_gateway.sources.wire.tally import Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,21 +36,6 @@ class Caller:
 # Asks whether a caller may have the file at a path, which is one as a `Source` is given. Raises
 # `SourceError` where not. Whoever has one calls it before the source hears of the file.
 Permit = Callable[[str, Caller], None]
-
-
-class Content(Protocol):
-    """The bytes of one answer, read once from front to back."""
-
-    def read(self, limit: int) -> bytes:
-        """Give what is there, at least 1 byte and at most ``limit``; ``b""`` at the end.
-
-        Waits only while nothing is there. Raises `SourceError` when the bytes stop coming.
-        """
-        ...
-
-    def close(self) -> None:
-        """Give back the connection or file. May be called again, and before the end."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from typing import BinaryIO, TypeAlias, cast
 from tar_gateway.archive.layout import Member
 from tar_gateway.errors import SourceError
 from tar_gateway.http.paths import url_path
-from tar_gateway.sources import Caller, Content, Stat
+from tar_gateway.sources import Caller, Stat
+from tar_gateway.sources.wire.response import Content
 
 Data: TypeAlias = bytes | Iterable[bytes] | BinaryIO
 """What a member's bytes come as."""

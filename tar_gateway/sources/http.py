@@ -8,12 +8,12 @@ import re
 from contextlib import closing
 from typing import Protocol
 
-from tar_gateway.cancellation import Cancellation
 from tar_gateway.errors import MemberChanged, SourceError
 from tar_gateway.http.headers import SENDFILE
 from tar_gateway.http.validators import Validator
-from tar_gateway.sources import Caller, Content, Source, Stat, Unsized
-from tar_gateway.sources.answer import Answer, Headers, drain, fault_of, let_go
+from tar_gateway.sources import Caller, Source, Stat, Unsized
+from tar_gateway.sources.wire.cancellation import Cancellation
+from tar_gateway.sources.wire.response import Answer, Content, Headers, drain, fault_of, let_go
 
 # 19 digits hold every size below 2**63; more are an attack or a defect.
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)", re.IGNORECASE)
@@ -97,7 +97,7 @@ class HttpMembers:
         head = self.ask("HEAD", path, _headers(), caller)
         with closing(head.content):
             if head.status == 200 and not head.encoded() and (size := head.length()):
-                return head.stat(size)
+                return stat_of(head, size)
         answer = self.ask("GET", path, _headers(("Range", "bytes=0-0")), caller)
         if answer.status in {206, 416}:
             with closing(answer.content):
@@ -106,7 +106,7 @@ class HttpMembers:
                     drain(answer.content)
                     # An empty file is told of by an error, whose own date and tag mean nothing.
                     told = head if answer.status == 416 and head.status == 200 else answer
-                    return told.stat(size)
+                    return stat_of(told, size)
             answer = self.ask("GET", path, _headers(), caller)
         return _stat_by_get(answer)
 
@@ -155,6 +155,11 @@ def _told_by_range(answer: Answer) -> int | None:
     return int(match[3])
 
 
+def stat_of(answer: Answer, size: int) -> Stat:
+    """Return what a response says of the member that it is of."""
+    return Stat(size, answer.mtime(), answer.validator())
+
+
 def size_by_get(answer: Answer) -> int | None:
     """Find the member's size in the answer to a plain GET, `None` where that tells none.
 
@@ -177,7 +182,7 @@ def _stat_by_get(answer: Answer) -> Stat | Unsized:
     if size is None:
         return Unsized(answer.mtime(), answer.content)
     answer.content.close()
-    return answer.stat(size)
+    return stat_of(answer, size)
 
 
 def _check_slice(

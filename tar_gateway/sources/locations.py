@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from functools import reduce
 from types import MappingProxyType
 
-from tar_gateway.cancellation import Cancellation
 from tar_gateway.errors import SourceError
 from tar_gateway.http.paths import url_path
-from tar_gateway.sources import Caller, Content, Limits, Stat, Unsized
-from tar_gateway.sources.answer import Answer, Headers
+from tar_gateway.sources import Caller, Limits, Stat, Unsized
 from tar_gateway.sources.http import FileServer
 from tar_gateway.sources.replicas import reach_any
+from tar_gateway.sources.wire.cancellation import Cancellation
+from tar_gateway.sources.wire.response import Answer, Content, Headers
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,14 +10,14 @@ from dataclasses import replace
 from hashlib import blake2b
 from typing import TypeVar
 
-from tar_gateway.cancellation import Cancellation
 from tar_gateway.errors import MemberChanged, SourceError
 from tar_gateway.http.paths import url_path
-from tar_gateway.sources import Caller, Content, Stat, Unsized
-from tar_gateway.sources.answer import PASSING, Answer, Headers
-from tar_gateway.sources.health import Watched
+from tar_gateway.sources import Caller, Stat, Unsized
 from tar_gateway.sources.http import FileServer
 from tar_gateway.sources.upstream import Upstream
+from tar_gateway.sources.wire.cancellation import Cancellation
+from tar_gateway.sources.wire.health import Watched
+from tar_gateway.sources.wire.response import PASSING, Answer, Content, Headers
 
 T = TypeVar("T")
 

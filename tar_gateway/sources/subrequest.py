@@ -16,9 +16,9 @@ from urllib.parse import quote, unquote_to_bytes
 from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 from tar_gateway.errors import SourceError
-from tar_gateway.sources import Caller, Content, Stat, Unsized
-from tar_gateway.sources.answer import Answer, Headers
-from tar_gateway.sources.http import HttpMembers, Promised, size_by_get
+from tar_gateway.sources import Caller, Stat, Unsized
+from tar_gateway.sources.http import HttpMembers, Promised, size_by_get, stat_of
+from tar_gateway.sources.wire.response import Answer, Content, Headers
 from tar_gateway.spool import Spool, SpoolFile
 
 # What `sys.exc_info` gives: PEP 3333's way of telling that an error came up late.
@@ -92,7 +92,7 @@ class Subrequests:
         # A weak date is of an answer that was made this very moment, as the next one would be.
         if size is not None and validator is not None and (validator.is_etag or validator.strong):
             answer.content.close()
-            return answer.stat(size)
+            return stat_of(answer, size)
         content = answer.content if size is None else Promised(answer.content, size, ends=True)
         return Unsized(answer.mtime(), content)
 

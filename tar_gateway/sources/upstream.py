@@ -3,18 +3,18 @@
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from tar_gateway.cancellation import Cancellation
 from tar_gateway.http.paths import url_path
 from tar_gateway.settings import Settings
 from tar_gateway.settings.line_files import read_service_headers
 from tar_gateway.settings.types import check_base_url
-from tar_gateway.sources import Caller, Content, Stat, Unsized
-from tar_gateway.sources.answer import Answer, Headers
-from tar_gateway.sources.health import Health
+from tar_gateway.sources import Caller, Stat, Unsized
 from tar_gateway.sources.http import HttpMembers
-from tar_gateway.sources.origin import PORTS, REACH, Origin
-from tar_gateway.sources.redirects import Redirects
-from tar_gateway.sources.tls import client_tls
+from tar_gateway.sources.wire.cancellation import Cancellation
+from tar_gateway.sources.wire.health import Health
+from tar_gateway.sources.wire.pool import PORTS, REACH, Origin
+from tar_gateway.sources.wire.redirects import Redirects
+from tar_gateway.sources.wire.response import Answer, Content, Headers
+from tar_gateway.sources.wire.tls import client_tls
 
 
 class Upstream:

@@ -10,12 +10,12 @@ from dataclasses import replace
 from typing import Final
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
-from tar_gateway.cancellation import Cancellation
 from tar_gateway.errors import SourceError
 from tar_gateway.settings import Settings
-from tar_gateway.sources.answer import Answer, Headers, let_go
-from tar_gateway.sources.origin import PORTS, Origin
-from tar_gateway.sources.tls import client_tls
+from tar_gateway.sources.wire.cancellation import Cancellation
+from tar_gateway.sources.wire.pool import PORTS, Origin
+from tar_gateway.sources.wire.response import Answer, Headers, let_go
+from tar_gateway.sources.wire.tls import client_tls
 
 # Redirects of one request. A store needs one, and one more to the host of its region.
 LIMIT: Final = 5

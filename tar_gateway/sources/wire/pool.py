@@ -1,9 +1,9 @@
 """One HTTP server and the connections to it: the only file that knows urllib3.
 
 Requests go out and answers come back as they are. What is asked for, on whose authority, and
-what an answer means is not known here. urllib3 opens connections and keeps them in its pool; what
-travels on them is `tar_gateway.sources.connection`'s to know, since urllib3's own way costs five
-times as much.
+what an answer means is not known here. urllib3 opens connections and keeps them in its pool. What
+travels on them is known to `tar_gateway.sources.wire.connection`, since urllib3's own way costs
+five times as much.
 """
 
 import errno
@@ -18,12 +18,12 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, SSLError
 
-from tar_gateway.cancellation import Cancellation
 from tar_gateway.errors import Cancelled, SourceError
 from tar_gateway.http.messages import BadLength, BadMessage, Head, request_head
 from tar_gateway.settings import Settings
-from tar_gateway.sources.answer import Answer, Headers
-from tar_gateway.sources.connection import Chunked, Connection, Measured
+from tar_gateway.sources.wire.cancellation import Cancellation
+from tar_gateway.sources.wire.connection import Chunked, Connection, Measured
+from tar_gateway.sources.wire.response import Answer, Headers
 
 PORTS: Final = {"http": 80, "https": 443}
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from tar_gateway.errors import SourceError
-from tar_gateway.retry import Retry
 from tar_gateway.settings import Settings
-from tar_gateway.sources import Content
+from tar_gateway.sources.wire.response import Content
+from tar_gateway.sources.wire.retry import Retry
 
 # A server is not given up on before it has failed for so many seconds.
 _LEAST = 0.5

@@ -8,11 +8,27 @@ from collections.abc import Sequence, Set
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import Protocol
 
 from tar_gateway.errors import SourceError
 from tar_gateway.http.headers import VALUE
 from tar_gateway.http.validators import Validator, read_date, read_validator
-from tar_gateway.sources import Content, Stat
+
+
+class Content(Protocol):
+    """The bytes of one answer, read once from front to back."""
+
+    def read(self, limit: int) -> bytes:
+        """Give what is there, at least 1 byte and at most ``limit``; ``b""`` at the end.
+
+        Waits only while nothing is there. Raises `SourceError` when the bytes stop coming.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back the connection or file. May be called again, and before the end."""
+        ...
+
 
 Headers = Sequence[tuple[str, str]]
 
@@ -72,10 +88,6 @@ class Answer:
     def validator(self) -> Validator | None:
         """Give the validator of the version that this answer is of."""
         return read_validator(self.get("etag"), self.get("last-modified"), self.get("date"))
-
-    def stat(self, size: int) -> Stat:
-        """Describe the member that this answer is of."""
-        return Stat(size, self.mtime(), self.validator())
 
     def mtime(self) -> int:
         """Give the date of ``Last-Modified`` in seconds since 1970, 0 without one."""

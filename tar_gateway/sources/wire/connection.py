@@ -14,7 +14,13 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from tar_gateway.http.messages import END, LONGEST_HEAD, BadMessage, Head, read_head
-from tar_gateway.sources.arrived import arrived
+
+try:
+    from fcntl import ioctl
+    from termios import FIONREAD
+except ImportError:  # another system, with another allocator
+    ioctl = None  # type: ignore[assignment]
+
 
 # Bytes; a head and a small file together.
 _READ = 64 * 1024
@@ -207,3 +213,24 @@ class Chunked:
             count += len(line)
             if count > _LONGEST_TRAILER:
                 raise BadMessage("the trailer is too long")
+
+
+_NUMBER = bytes(4)  # room for a C int
+
+
+def arrived(wire: socket.socket, limit: int) -> int:
+    """Wait until something is there, and give its length: at least 1, at most ``limit``, bytes.
+
+    At the connection's end it is 1, too: a read of so much tells. Where encryption hides how
+    much it is, nothing is waited for. Raises `OSError` as a read would, `TimeoutError` included.
+    """
+    if ioctl is None or isinstance(wire, ssl.SSLSocket):
+        return limit
+    if not (count := _count(wire)):
+        wire.recv(1, socket.MSG_PEEK)
+        count = _count(wire)
+    return max(1, min(count, limit))
+
+
+def _count(wire: socket.socket) -> int:
+    return int.from_bytes(ioctl(wire, FIONREAD, _NUMBER), "little")

@@ -10,7 +10,7 @@ from typing import Self, TypeVar
 
 from tar_gateway.errors import Cancelled, SourceError
 from tar_gateway.settings import Settings
-from tar_gateway.tally import Tally
+from tar_gateway.sources.wire.tally import Tally
 
 # Pauses grow to so many times the first.
 _LONGEST = 20

@@ -1,0 +1,1 @@
+"""How an HTTP server is asked and answers: connections, patience, health. It knows no member."""
