@@ -45,8 +45,8 @@ from tar_gateway.manifest import read_manifest
 from tar_gateway.planner import Plan, Planner
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Source
+from tar_gateway.sources.spool import Spool
 from tar_gateway.sources.wire.tally import Watcher
-from tar_gateway.spool import Spool
 
 METHODS = ("GET", "HEAD", "POST")
 

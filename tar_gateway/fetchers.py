@@ -7,7 +7,7 @@ stands at the end of the queue again, so that no download waits for all of anoth
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from tar_gateway.budget import Budget
+from tar_gateway.sources.budget import Budget
 from tar_gateway.sources.wire.tally import Watcher
 
 # Pieces of work in one turn: enough that a thread's hand-over costs little beside them.

@@ -13,7 +13,7 @@ from tar_gateway.pages import Pages
 from tar_gateway.passthrough import PassThrough
 from tar_gateway.settings import Settings
 from tar_gateway.signed_links import SignedLinks
-from tar_gateway.sources.http import FileServer
+from tar_gateway.sources.members import FileServer
 
 if TYPE_CHECKING:
     from tar_gateway.metrics import Metrics

@@ -18,8 +18,8 @@ from tar_gateway.pace import Pace
 from tar_gateway.settings import Settings
 from tar_gateway.signed_links import SignedLinks
 from tar_gateway.sources import Source
+from tar_gateway.sources.spool import Spool
 from tar_gateway.sources.subrequest import AppAnswer, Subrequests, plain_get
-from tar_gateway.spool import Spool
 from tar_gateway.whole import blocks_of, read_whole
 
 _Headers = list[tuple[str, str]]

@@ -23,7 +23,7 @@ from tar_gateway.http.environ import conditions_of, mount_of, path_of, query_of,
 from tar_gateway.http.headers import end_to_end
 from tar_gateway.pace import Pace
 from tar_gateway.settings import Settings
-from tar_gateway.sources.http import FileServer
+from tar_gateway.sources.members import FileServer
 from tar_gateway.sources.wire.cancellation import Cancellation
 from tar_gateway.sources.wire.response import Answer, Content
 from tar_gateway.sources.wire.retry import Retry

@@ -17,9 +17,9 @@ from tar_gateway.fetchers import FIRST, GROWTH, LATE, PATIENT, Fetchers, Waiting
 from tar_gateway.remembered import Remembered
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Limited, Limits, Permit, Source, Stat, Unsized
+from tar_gateway.sources.spool import Spool, Spooled, SpoolFile
 from tar_gateway.sources.wire.response import Content
 from tar_gateway.sources.wire.retry import Retry
-from tar_gateway.spool import Spool, Spooled, SpoolFile
 
 # Bytes: half of what fits into signed 64 bits, more than any disk and any client can hold.
 _LARGEST = 2**62

@@ -11,7 +11,7 @@ from tar_gateway.errors import BrokenOff, SourceError
 from tar_gateway.http.paths import check_name
 from tar_gateway.planner import Plan
 from tar_gateway.settings import Settings
-from tar_gateway.sources import Caller
+from tar_gateway.sources import Caller, Stat
 from tar_gateway.sources.data import DataMembers
 
 # Data is as fast as it is: nobody else would give it faster.
@@ -41,10 +41,12 @@ class TarStream:
     ) -> None:
         listed = [each if isinstance(each, Member) else _member(*each) for each in members]
         _check(listed)
-        self._source = DataMembers(listed)
         bundle = Bundle(tuple(Requested(member.name, member.name) for member in listed), "")
         nobody = Caller()
-        stats = [self._source.stat(requested.reference, nobody) for requested in bundle.members]
+        stats = [Stat(member.size, member.mtime, member.validator) for member in listed]
+        references = (requested.reference for requested in bundle.members)
+        given = ((stat, member.data) for stat, member in zip(stats, listed, strict=True))
+        self._source = DataMembers(dict(zip(references, given, strict=True)))
         plan = Plan(self._source, nobody, bundle, stats, {})
         stop = plan.layout.size if stop is None else stop
         if not 0 <= start <= stop <= plan.layout.size:

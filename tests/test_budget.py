@@ -2,7 +2,7 @@
 
 import threading
 
-from tar_gateway.budget import Budget
+from tar_gateway.sources.budget import Budget
 
 
 def test_as_much_is_taken_as_there_is():

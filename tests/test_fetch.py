@@ -11,8 +11,8 @@ from tar_gateway.pace import Pace
 from tar_gateway.planner import Plan
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Stat
+from tar_gateway.sources.spool import Spool
 from tar_gateway.sources.wire.retry import Retry
-from tar_gateway.spool import Spool
 from tests.fakes import (
     STRONG,
     WEAK,

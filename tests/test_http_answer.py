@@ -4,7 +4,7 @@ import pytest
 
 from tar_gateway.errors import SourceError
 from tar_gateway.sources import Caller
-from tar_gateway.sources.http import HttpMembers
+from tar_gateway.sources.members import HttpMembers
 from tar_gateway.sources.wire.response import Answer, Headers
 from tests.fakes import Steps
 

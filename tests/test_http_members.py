@@ -7,7 +7,7 @@ import pytest
 from tar_gateway.errors import MemberChanged, SourceError
 from tar_gateway.http.validators import Validator
 from tar_gateway.sources import Caller, Stat, Unsized
-from tar_gateway.sources.http import HttpMembers
+from tar_gateway.sources.members import HttpMembers
 from tar_gateway.sources.wire.response import Answer, Content, Headers
 from tests.fakes import STRONG, WEAK, Steps, broken
 

@@ -17,7 +17,7 @@ import pytest
 from webtest import TestApp
 
 from tar_gateway import Gateway, Settings
-from tar_gateway.file_server import file_server
+from tar_gateway.sources.locations import file_server
 from tests import servers
 from tests.files_upstream import TEXT, Canned, FilesUpstream
 from tests.servers import nginx

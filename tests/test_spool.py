@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tar_gateway.errors import SourceError
+from tar_gateway.sources.spool import Spool, Spooled, SpoolFile
 from tar_gateway.sources.wire.response import Content
-from tar_gateway.spool import Spool, Spooled, SpoolFile
 from tests.fakes import Step, Steps, broken
 
 LARGE = bytes(range(256)) * 1024  # more than is kept in memory

@@ -10,8 +10,8 @@ from webob import Request
 
 from tar_gateway.errors import SourceError
 from tar_gateway.sources import Caller, Unsized
+from tar_gateway.sources.spool import Spool
 from tar_gateway.sources.subrequest import Subrequests
-from tar_gateway.spool import Spool
 from tests.wrapped import TAGGED, TEXT, Counted, Page, Pages, unpacked, wrapped
 
 OLD = ("Last-Modified", "Sun, 13 Sep 2020 12:26:40 GMT")

@@ -1,14 +1,12 @@
 """Members whose bytes are at hand: the source behind `TarStream`."""
 
 import io
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import BinaryIO, TypeAlias, cast
 
-from tar_gateway.archive.layout import Member
 from tar_gateway.errors import SourceError
-from tar_gateway.http.paths import url_path
 from tar_gateway.sources import Caller, Stat
 from tar_gateway.sources.wire.response import Content
 
@@ -22,14 +20,14 @@ _READ_SIZE = 128 * 1024
 
 
 class DataMembers:
-    """A `Source` of members that hold their own data; ``path`` is a member's name as a URL's.
+    """A `Source` of members that hold their own data; ``members`` are by reference.
 
     Whatever has a ``close`` is closed once: when its member is done, or with the source.
     """
 
-    def __init__(self, members: Sequence[Member]) -> None:
-        self._members = {url_path(member.name): member for member in members}
-        self._unclosed = {path: member.data for path, member in self._members.items()}
+    def __init__(self, members: Mapping[str, tuple[Stat, object]]) -> None:
+        self._members = dict(members)
+        self._unclosed = {path: data for path, (_, data) in members.items()}
 
     def is_concurrent(self, caller: Caller) -> bool:
         """Say no: there is nothing to wait for."""
@@ -43,13 +41,12 @@ class DataMembers:
     def stat(self, path: str, caller: Caller) -> Stat:
         """Give what was promised of a member."""
         del caller  # nobody is asked on anybody's behalf
-        member = self._members[path]
-        return Stat(member.size, member.mtime, member.validator)
+        return self._members[path][0]
 
     def open(self, path: str, start: int, stop: int, stat: Stat, caller: Caller) -> Content:
         """Begin a member at an offset. Raises `SourceError` when its data can't be."""
         del caller
-        data = self._members[path].data
+        _, data = self._members[path]
         # What comes up to the end is not cut there: more than was promised has to be seen.
         length = None if stop == stat.size else stop - start
         if not callable(data):

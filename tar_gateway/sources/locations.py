@@ -7,9 +7,12 @@ from types import MappingProxyType
 
 from tar_gateway.errors import SourceError
 from tar_gateway.http.paths import url_path
+from tar_gateway.settings import Settings
+from tar_gateway.settings.locations import read_locations
 from tar_gateway.sources import Caller, Limits, Stat, Unsized
-from tar_gateway.sources.http import FileServer
-from tar_gateway.sources.replicas import reach_any
+from tar_gateway.sources.members import FileServer
+from tar_gateway.sources.replicas import Replicas, reach_any
+from tar_gateway.sources.upstream import Upstream
 from tar_gateway.sources.wire.cancellation import Cancellation
 from tar_gateway.sources.wire.response import Answer, Content, Headers
 
@@ -113,3 +116,20 @@ def _first(matching: Sequence[_Route]) -> _Route:
     if not matching:
         raise SourceError("it lies in no location", status=404)
     return matching[0]
+
+
+def file_server(settings: Settings) -> FileServer:
+    """Make it. Raises `SettingsError` for a file that can't be used."""
+    if settings.locations_file is None:
+        assert settings.upstream is not None
+        return Upstream(settings.upstream, settings)
+    locations = read_locations(settings.locations_file, settings)
+    return Locations(
+        {each.prefix: _one(each.upstreams, each.settings) for each in locations},
+        {each.prefix: Limits.from_settings(each.settings) for each in locations},
+    )
+
+
+def _one(urls: Sequence[str], settings: Settings) -> FileServer:
+    servers = [Upstream(url, settings) for url in urls]
+    return servers[0] if len(servers) == 1 else Replicas(servers)

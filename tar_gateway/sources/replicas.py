@@ -13,7 +13,7 @@ from typing import TypeVar
 from tar_gateway.errors import MemberChanged, SourceError
 from tar_gateway.http.paths import url_path
 from tar_gateway.sources import Caller, Stat, Unsized
-from tar_gateway.sources.http import FileServer
+from tar_gateway.sources.members import FileServer
 from tar_gateway.sources.upstream import Upstream
 from tar_gateway.sources.wire.cancellation import Cancellation
 from tar_gateway.sources.wire.health import Watched

@@ -17,9 +17,9 @@ from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 from tar_gateway.errors import SourceError
 from tar_gateway.sources import Caller, Stat, Unsized
-from tar_gateway.sources.http import HttpMembers, Promised, size_by_get, stat_of
+from tar_gateway.sources.members import HttpMembers, Promised, size_by_get, stat_of
+from tar_gateway.sources.spool import Spool, SpoolFile
 from tar_gateway.sources.wire.response import Answer, Content, Headers
-from tar_gateway.spool import Spool, SpoolFile
 
 # What `sys.exc_info` gives: PEP 3333's way of telling that an error came up late.
 OptExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]

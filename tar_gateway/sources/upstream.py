@@ -8,7 +8,7 @@ from tar_gateway.settings import Settings
 from tar_gateway.settings.line_files import read_service_headers
 from tar_gateway.settings.types import check_base_url
 from tar_gateway.sources import Caller, Stat, Unsized
-from tar_gateway.sources.http import HttpMembers
+from tar_gateway.sources.members import HttpMembers
 from tar_gateway.sources.wire.cancellation import Cancellation
 from tar_gateway.sources.wire.health import Health
 from tar_gateway.sources.wire.pool import PORTS, REACH, Origin

@@ -10,8 +10,8 @@ import time
 from array import array
 from typing import IO
 
-from tar_gateway.budget import Budget
 from tar_gateway.errors import SourceError
+from tar_gateway.sources.budget import Budget
 from tar_gateway.sources.wire.response import Content
 
 # Bytes of a file that are kept in memory before it is on the disk.
