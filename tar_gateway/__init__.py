@@ -4,12 +4,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tar_gateway.access.links import sign_url
     from tar_gateway.archive.layout import Member
     from tar_gateway.errors import BrokenOff, SettingsError, TarGatewayError
     from tar_gateway.gateway import Gateway
     from tar_gateway.middleware import BundleMiddleware
     from tar_gateway.settings import Settings
-    from tar_gateway.signing import sign_url
     from tar_gateway.sources.locations import Locations
     from tar_gateway.sources.replicas import Replicas
     from tar_gateway.sources.upstream import Upstream
@@ -45,7 +45,7 @@ _HOMES = {
     "TarGatewayError": "errors",
     "TarStream": "tarstream",
     "Upstream": "sources.upstream",
-    "sign_url": "signing",
+    "sign_url": "access.links",
     "tar_size": "tarstream",
 }
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from typing import Protocol
 
-from tar_gateway.authority import Authority
+from tar_gateway.access.authority import Authority
 from tar_gateway.errors import SourceError
 from tar_gateway.footprint import footprint
 from tar_gateway.settings import PREFIX, Settings

@@ -12,12 +12,12 @@ import click
 
 from tar_gateway import demo as demonstration
 from tar_gateway import draining
+from tar_gateway.access.links import sign_url
 from tar_gateway.check import effective, findings, server
 from tar_gateway.embedded import Embedded, secret_file
 from tar_gateway.errors import SettingsError, TarGatewayError
 from tar_gateway.settings import PREFIX
 from tar_gateway.settings.line_files import read_keys
-from tar_gateway.signing import sign_url
 from tar_gateway.startup import checked_settings
 
 

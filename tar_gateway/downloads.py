@@ -2,86 +2,28 @@
 
 import logging
 import re
-import threading
 import time
 import uuid
-from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from wsgiref.types import WSGIEnvironment
 
 from tar_gateway.access.credentials import caller_of
-from tar_gateway.access.limits import address_of
+from tar_gateway.access.limits import Downloads
 from tar_gateway.access.links import logged_query
-from tar_gateway.errors import Busy, MembersFailed, Refusal, TooManyRequests
+from tar_gateway.errors import MembersFailed, Refusal
 from tar_gateway.http.environ import logged_path
 from tar_gateway.log_line import log_line
-from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller
 from tar_gateway.sources.wire.cancellation import Cancellation
-from tar_gateway.sources.wire.tally import Kind, Outcome, Tally, Watcher
+from tar_gateway.sources.wire.tally import Kind, Outcome, Tally
 
 # A caller's own id goes into our logs, so it is taken only where it can't be taken for more.
 _ID = re.compile(r"[A-Za-z0-9._~+/=@:-]{1,128}")
 
-# Seconds after which a client that found no room may ask again.
-_RETRY_AFTER = 5
 
 log = logging.getLogger(__name__)
-
-
-class Downloads:
-    """Counts the downloads of a process and of each client, and keeps both within limits."""
-
-    def __init__(self, settings: Settings, watcher: Watcher | None = None) -> None:
-        self._limit = settings.max_downloads
-        self._limit_of_one = settings.max_downloads_per_client
-        self._trusted = settings.trusted_proxies
-        self._watcher = watcher or Watcher()
-        self._lock = threading.Lock()
-        self._running = 0
-        self._of: Counter[str] = Counter()
-
-    @property
-    def is_full(self) -> bool:
-        """Whether another download would be refused."""
-        return self._running >= self._limit
-
-    def announce(self, environ: WSGIEnvironment) -> "Download":
-        """Take note of a request that may become a download."""
-        return Download(self, environ, Tally(self._watcher))
-
-    def take(self, environ: WSGIEnvironment) -> str | None:
-        """Make room for a download; gives the client that it is of, where those are counted.
-
-        Raises `Busy` or `TooManyRequests` at once where there is none.
-        """
-        again = [("Retry-After", str(_RETRY_AFTER))]
-        client = address_of(environ, self._trusted) if self._limit_of_one else None
-        with self._lock:
-            if self._running >= self._limit:
-                raise Busy("all downloads that may run at once are running", headers=again)
-            if client is not None and self._limit_of_one is not None:
-                if self._of[client] >= self._limit_of_one:
-                    raise TooManyRequests(
-                        f"{self._limit_of_one} downloads of one client may run at once",
-                        headers=again,
-                    )
-                self._of[client] += 1
-            self._running += 1
-        self._watcher.in_flight(1)
-        return client
-
-    def give_back(self, client: str | None) -> None:
-        """Give a download's room back."""
-        with self._lock:
-            self._running -= 1
-            if client is not None:
-                self._of[client] -= 1
-                if not self._of[client]:
-                    del self._of[client]
-        self._watcher.in_flight(-1)
 
 
 class Download:

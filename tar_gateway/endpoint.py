@@ -10,10 +10,10 @@ from http import HTTPStatus
 from itertools import islice
 from wsgiref.types import StartResponse, WSGIEnvironment
 
+from tar_gateway.access.authority import Authority
 from tar_gateway.archive.bundle import DEFAULT_FILENAME, Bundle, Requested, default_filename
 from tar_gateway.archive.layout import Borrowed, Layout
 from tar_gateway.archive_files import kept_headers, passed_names, read_list
-from tar_gateway.authority import Authority
 from tar_gateway.body import OPENED_WITHIN, Body
 from tar_gateway.bundle import (
     Listed,

@@ -5,12 +5,13 @@ import logging
 from collections.abc import Callable, Iterable
 from wsgiref.types import StartResponse, WSGIEnvironment
 
+from tar_gateway.access.limits import Downloads
 from tar_gateway.client import watched
-from tar_gateway.downloads import Download, Downloads
+from tar_gateway.downloads import Download
 from tar_gateway.errors import Cancelled, InternalError, Refusal
 from tar_gateway.problem import refuse
 from tar_gateway.settings import Settings
-from tar_gateway.sources.wire.tally import Watcher
+from tar_gateway.sources.wire.tally import Tally, Watcher
 
 log = logging.getLogger(__name__)
 
@@ -22,13 +23,14 @@ class Front:
 
     def __init__(self, settings: Settings, watcher: Watcher | None = None) -> None:
         self._settings = settings
+        self._watcher = watcher
         self.downloads = Downloads(settings, watcher)
 
     def __call__(
         self, environ: WSGIEnvironment, start_response: StartResponse, answer: Answer
     ) -> Iterable[bytes]:
         """Answer a request (PEP 3333) by ``answer``, or say why not."""
-        download = self.downloads.announce(environ)
+        download = Download(self.downloads, environ, Tally(self._watcher))
         start_response = _noted(download, start_response)
         refusal: Refusal
         try:

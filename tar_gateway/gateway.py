@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from wsgiref.types import StartResponse, WSGIEnvironment
 
+from tar_gateway.access.links import SignedLinks
 from tar_gateway.downloads import Download
 from tar_gateway.endpoint import Endpoint
 from tar_gateway.errors import MethodNotAllowed, NotFound
@@ -12,7 +13,6 @@ from tar_gateway.http.environ import check_query
 from tar_gateway.pages import Pages
 from tar_gateway.passthrough import PassThrough
 from tar_gateway.settings import Settings
-from tar_gateway.signed_links import SignedLinks
 from tar_gateway.sources.members import FileServer
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing
 import pytest
 
 from tar_gateway import Settings, Upstream
-from tar_gateway.authority import Authority
+from tar_gateway.access.authority import Authority
 from tar_gateway.errors import Cancelled, SourceError
 from tar_gateway.sources import Caller, Stat
 from tar_gateway.sources.replicas import Replicas

@@ -9,8 +9,10 @@ import pytest
 from webtest import TestApp
 
 from tar_gateway import BundleMiddleware, Gateway, Settings, Upstream
-from tar_gateway.downloads import Downloads
+from tar_gateway.access.limits import Downloads
+from tar_gateway.downloads import Download
 from tar_gateway.errors import Busy, TooManyRequests
+from tar_gateway.sources.wire.tally import Tally
 from tests.fakes import MemorySource
 from tests.papers import block
 from tests.scripted import File, Scripted, Wire, answer
@@ -20,7 +22,7 @@ SIZE = 10240
 
 
 def begin(downloads: Downloads, **environ: str):
-    download = downloads.announce({"REQUEST_METHOD": "GET", **environ})
+    download = Download(downloads, {"REQUEST_METHOD": "GET", **environ}, Tally())
     download.begin()
     return download
 
@@ -102,7 +104,7 @@ def test_a_download_that_has_ended_makes_room_once():
 def test_a_refused_download_gives_no_room_back():
     downloads = Downloads(Settings(max_downloads=1))
     begin(downloads)
-    refused = downloads.announce({"REQUEST_METHOD": "GET"})
+    refused = Download(downloads, {"REQUEST_METHOD": "GET"}, Tally())
     with pytest.raises(Busy):
         refused.begin()
     refused.end("refused")

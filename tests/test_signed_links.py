@@ -17,9 +17,9 @@ import pytest
 from webtest import TestApp
 
 from tar_gateway import sign_url
+from tar_gateway.access.links import SignedLinks
 from tar_gateway.errors import Forbidden
 from tar_gateway.settings.line_files import SigningKey
-from tar_gateway.signed_links import SignedLinks
 from tests.answers import lasting
 from tests.files_upstream import TEXT, Canned, FilesUpstream, gateway_to
 from tests.fronts import deployed_site, nginx_front

@@ -10,9 +10,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tar_gateway import sign_url
+from tar_gateway.access.links import check_link, hide_signature, without_signature
 from tar_gateway.errors import Forbidden
 from tar_gateway.settings.line_files import SigningKey
-from tar_gateway.signing import check_link, hide_signature, without_signature
 
 SECRET = "a secret for the tests"
 KEYS = [SigningKey("k1", SECRET.encode()), SigningKey("k2", b"another secret of the tests")]

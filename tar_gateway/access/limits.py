@@ -1,6 +1,8 @@
 """How many downloads may run at once, in all and of one client."""
 
 import re
+import threading
+from collections import Counter
 from collections.abc import Iterable
 from ipaddress import (
     IPv4Address,
@@ -11,6 +13,10 @@ from ipaddress import (
 )
 from typing import Literal
 from wsgiref.types import WSGIEnvironment
+
+from tar_gateway.errors import Busy, TooManyRequests
+from tar_gateway.settings import Settings
+from tar_gateway.sources.wire.tally import Watcher
 
 Network = IPv4Network | IPv6Network
 
@@ -53,3 +59,56 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
 def _is_within(text: str, networks: Iterable[Network]) -> bool:
     address = _address(text)
     return address is not None and any(address in network for network in networks)
+
+
+# Seconds after which a client that found no room may ask again.
+_RETRY_AFTER = 5
+
+
+class Downloads:
+    """Counts the downloads of a process and of each client, and keeps both within limits."""
+
+    def __init__(self, settings: Settings, watcher: Watcher | None = None) -> None:
+        self._limit = settings.max_downloads
+        self._limit_of_one = settings.max_downloads_per_client
+        self._trusted = settings.trusted_proxies
+        self._watcher = watcher or Watcher()
+        self._lock = threading.Lock()
+        self._running = 0
+        self._of: Counter[str] = Counter()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether another download would be refused."""
+        return self._running >= self._limit
+
+    def take(self, environ: WSGIEnvironment) -> str | None:
+        """Make room for a download; gives the client that it is of, where those are counted.
+
+        Raises `Busy` or `TooManyRequests` at once where there is none.
+        """
+        again = [("Retry-After", str(_RETRY_AFTER))]
+        client = address_of(environ, self._trusted) if self._limit_of_one else None
+        with self._lock:
+            if self._running >= self._limit:
+                raise Busy("all downloads that may run at once are running", headers=again)
+            if client is not None and self._limit_of_one is not None:
+                if self._of[client] >= self._limit_of_one:
+                    raise TooManyRequests(
+                        f"{self._limit_of_one} downloads of one client may run at once",
+                        headers=again,
+                    )
+                self._of[client] += 1
+            self._running += 1
+        self._watcher.in_flight(1)
+        return client
+
+    def give_back(self, client: str | None) -> None:
+        """Give a download's room back."""
+        with self._lock:
+            self._running -= 1
+            if client is not None:
+                self._of[client] -= 1
+                if not self._of[client]:
+                    del self._of[client]
+        self._watcher.in_flight(-1)

@@ -1,10 +1,18 @@
 """Signed links: made, checked at the door, and kept out of logs."""
 
-from collections.abc import Mapping
+import re
+import time
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from hmac import compare_digest, digest
 from typing import Any
+from urllib.parse import quote, unquote_to_bytes, urlsplit
+from wsgiref.types import WSGIEnvironment
 
+from tar_gateway.errors import Forbidden
 from tar_gateway.http.environ import query_of
-from tar_gateway.signing import hide_signature
+from tar_gateway.settings import Settings
+from tar_gateway.settings.line_files import SigningKey, read_keys
 
 # Bytes of a query in a log: all that gunicorn lets through, of what other servers do.
 _LOGGED = 8192
@@ -23,3 +31,154 @@ def referer_of(environ: Mapping[str, Any]) -> str | None:
         return None
     page, mark, query = str(referer).partition("?")
     return page + mark + hide_signature(query)
+
+
+# What the text begins with, so that no secret ever signs it for another purpose or form.
+_FORM = "tar-gateway-v1"
+
+
+_SIGNATURE, _EXPIRES, _KEY_ID, _VERSION = b"signature", b"expires", b"key_id", b"v"
+
+
+_OF_A_LINK = frozenset({_SIGNATURE, _EXPIRES, _KEY_ID})
+
+
+_NOT_SIGNED = frozenset({_SIGNATURE, _VERSION})
+
+
+# Seconds since 1970: enough for three thousand years, and too few for milliseconds.
+_TIME = re.compile(r"[1-9][0-9]{0,10}")
+
+
+def sign_url(url: str, key: str | bytes, *, expires: int, key_id: str) -> str:
+    """Give a URL with ``expires``, ``key_id`` and ``signature`` added to its query.
+
+    ``url`` is a path with or without a query, or an absolute URL, percent-encoded. ``key`` is
+    the secret that the gateway's file of keys has for ``key_id``; ``expires`` is the Unix time,
+    in whole seconds, from which on the link is refused. The signature holds at any host.
+    Raises `ValueError` for what can't be signed.
+    """
+    base, _, query = url.partition("?")
+    path = _path_of(url, base)
+    if any(_name(part) in _OF_A_LINK for part in query.split("&")):
+        raise ValueError("the URL is signed already, or has a parameter that signed links use")
+    if isinstance(expires, bool) or not isinstance(expires, int):
+        raise ValueError("expires is a Unix time in whole seconds: an int")  # noqa: TRY004
+    if not _TIME.fullmatch(str(expires)):
+        raise ValueError(f"expires={expires} is no Unix time in seconds")
+    secret = key.encode("utf-8") if isinstance(key, str) else key
+    signing_key = SigningKey(key_id, secret)
+    added = f"expires={expires}&key_id={key_id}"
+    query = f"{query}&{added}" if query else added
+    signature = _signature(signing_key, unquote_to_bytes(path), query).decode("ascii")
+    return f"{base}?{query}&signature={signature}"
+
+
+def check_link(path: bytes, query: str, keys: Iterable[SigningKey], now: float) -> None:
+    """Check a request by the link it came with. Raises `Forbidden`, which says what is wrong.
+
+    ``path`` is the whole path, decoded once; ``query`` is the raw query string, ASCII; ``now``
+    is the Unix time.
+    """
+    given: dict[bytes, bytes] = {}
+    for part in query.split("&"):
+        name = _name(part)
+        if name in given:
+            raise Forbidden(f"the link has {name.decode()}= more than once")
+        if name in _OF_A_LINK:
+            given[name] = unquote_to_bytes(part.partition("=")[2])
+    if len(given) < len(_OF_A_LINK):
+        raise Forbidden("the link is not signed: it must have signature, expires and key_id")
+    key = next((key for key in keys if key.id.encode("ascii") == given[_KEY_ID]), None)
+    if key is None:
+        raise Forbidden("the link is signed with a key that is not known")
+    if not compare_digest(_signature(key, path, query), given[_SIGNATURE]):
+        raise Forbidden("the link was changed after it had been signed, or its key is another")
+    # Only whoever has the key reaches this line.
+    expires = given[_EXPIRES].decode("latin-1")
+    if not _TIME.fullmatch(expires):
+        raise Forbidden("the link does not say when it expires")
+    if now >= int(expires):
+        raise Forbidden("the link has expired")
+
+
+def without_signature(query: str) -> str:
+    """Give a raw query string without what is a link's own, or was not signed with it."""
+    own = _OF_A_LINK | _NOT_SIGNED
+    return "&".join(part for part in query.split("&") if _name(part) not in own)
+
+
+def hide_signature(query: str) -> str:
+    """Give a raw query string for others to read: a signature opens what it signs."""
+    parts = query.split("&")
+    return "&".join("signature=..." if _name(part) == _SIGNATURE else part for part in parts)
+
+
+def _path_of(url: str, base: str) -> str:
+    """Check a URL that is to be signed, and give its path as a client sends it."""
+    if not re.fullmatch(r"[!-~]+", url):
+        raise ValueError("the URL must be percent-encoded")
+    if "#" in url:
+        raise ValueError("the URL must have no fragment: it never reaches a server")
+    if base.startswith("/") and not base.startswith("//"):
+        return base
+    parts = urlsplit(base)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("the URL must begin with a slash, http:// or https://")
+    return parts.path or "/"
+
+
+def _signature(key: SigningKey, path: bytes, query: str) -> bytes:
+    proof = digest(key.secret, _signed_text(path, query).encode("ascii"), "sha256")
+    return urlsafe_b64encode(proof).rstrip(b"=")
+
+
+def _signed_text(path: bytes, query: str) -> str:
+    """Write a request as three lines: what this is, the path, and the parameters in order."""
+    parts = (part for part in query.split("&") if part and _name(part) not in _NOT_SIGNED)
+    return f"{_FORM}\n{quote(path, safe='/')}\n{'&'.join(map(_spelled_alike, parts))}"
+
+
+def _spelled_alike(part: str) -> str:
+    """Write a parameter in the one way that every harmless spelling of it comes down to.
+
+    Where somebody may end a name or a value, at a literal ``=``, ``,`` or ``;``, an escaped one
+    is another thing. All other escapes mean what they stand for, and ``+`` is a space.
+    """
+    return re.sub("[^=,;]+", lambda run: quote(_decoded(run[0]), safe=""), part)
+
+
+def _name(part: str) -> bytes:
+    return _decoded(part.partition("=")[0])
+
+
+def _decoded(text: str) -> bytes:
+    return unquote_to_bytes(text.replace("+", " "))
+
+
+class SignedLinks:
+    """Checks requests by ``keys``; ``now`` gives the Unix time."""
+
+    def __init__(self, keys: Sequence[SigningKey], now: Callable[[], float] = time.time) -> None:
+        self._keys = keys
+        self._now = now
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "SignedLinks | None":
+        """Read the keys; `None` where links need no signature. Raises `SettingsError`."""
+        file = settings.signing_keys_file
+        return None if file is None else cls(read_keys(file))
+
+    def check(self, environ: WSGIEnvironment) -> None:
+        """Raise `Forbidden` unless a request came by a link that is signed and still holds."""
+        if environ["REQUEST_METHOD"] == "POST":
+            raise Forbidden("what is sent is not signed: sign a link with manifest= instead")
+        whole = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+        path = whole.encode("latin-1", "replace") or b"/"
+        check_link(path, query_of(environ), self._keys, self._now())
+
+    def for_upstream(self, environ: WSGIEnvironment) -> WSGIEnvironment:
+        """Give the request without its signature, and without what anybody may have added."""
+        stripped = {**environ, "QUERY_STRING": without_signature(query_of(environ))}
+        referer = referer_of(environ)
+        return stripped if referer is None else {**stripped, "HTTP_REFERER": referer}
