@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tar_gateway.access.links import sign_url
     from tar_gateway.archive.layout import Member
+    from tar_gateway.delivery.tarstream import TarStream, tar_size
     from tar_gateway.errors import BrokenOff, SettingsError, TarGatewayError
     from tar_gateway.gateway import Gateway
     from tar_gateway.middleware import BundleMiddleware
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from tar_gateway.sources.locations import Locations
     from tar_gateway.sources.replicas import Replicas
     from tar_gateway.sources.upstream import Upstream
-    from tar_gateway.tarstream import TarStream, tar_size
 
 __all__ = [
     "BrokenOff",
@@ -43,10 +43,10 @@ _HOMES = {
     "Settings": "settings",
     "SettingsError": "errors",
     "TarGatewayError": "errors",
-    "TarStream": "tarstream",
+    "TarStream": "delivery.tarstream",
     "Upstream": "sources.upstream",
     "sign_url": "access.links",
-    "tar_size": "tarstream",
+    "tar_size": "delivery.tarstream",
 }
 
 

@@ -14,7 +14,6 @@ from tar_gateway.access.authority import Authority
 from tar_gateway.archive.bundle import DEFAULT_FILENAME, Bundle, Requested, default_filename
 from tar_gateway.archive.layout import Borrowed, Layout
 from tar_gateway.archive_files import kept_headers, passed_names, read_list
-from tar_gateway.body import OPENED_WITHIN, Body
 from tar_gateway.bundle import (
     Listed,
     is_bundle,
@@ -25,6 +24,11 @@ from tar_gateway.bundle import (
     read_query,
 )
 from tar_gateway.client import Delivery
+from tar_gateway.delivery.body import OPENED_WITHIN, Body
+from tar_gateway.delivery.manifest import read_manifest
+from tar_gateway.delivery.plan import Plan
+from tar_gateway.delivery.planner import Planner
+from tar_gateway.delivery.threads import Fetchers
 from tar_gateway.downloads import Download
 from tar_gateway.errors import (
     BadRequest,
@@ -36,13 +40,10 @@ from tar_gateway.errors import (
     Refusal,
     UnsupportedMediaType,
 )
-from tar_gateway.fetchers import Fetchers
 from tar_gateway.http.conditions import Decision, decide
 from tar_gateway.http.environ import conditions_of, mount_of, path_of, query_of, read_body
 from tar_gateway.http.headers import attachment
 from tar_gateway.http.validators import Validator
-from tar_gateway.manifest import read_manifest
-from tar_gateway.planner import Plan, Planner
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Source
 from tar_gateway.sources.spool import Spool

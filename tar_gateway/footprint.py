@@ -6,7 +6,7 @@ limit that is lower ends the process under load, with all of its downloads.
 
 from dataclasses import dataclass
 
-from tar_gateway.read_size import LARGEST
+from tar_gateway.delivery.fetch import LARGEST
 from tar_gateway.settings import Settings
 
 _KIB, _MIB = 1024, 1024 * 1024

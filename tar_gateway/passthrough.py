@@ -10,6 +10,8 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 from tar_gateway.access.credentials import passed_headers
 from tar_gateway.archive_files import concerns_archive, is_list, knows_no_head, may_list
 from tar_gateway.client import Delivery
+from tar_gateway.delivery.pace import Pace
+from tar_gateway.delivery.whole import blocks_of, ended_at, read_whole
 from tar_gateway.downloads import Download
 from tar_gateway.endpoint import Endpoint
 from tar_gateway.errors import (
@@ -21,13 +23,11 @@ from tar_gateway.errors import (
 )
 from tar_gateway.http.environ import conditions_of, mount_of, path_of, query_of, wants_part
 from tar_gateway.http.headers import end_to_end
-from tar_gateway.pace import Pace
 from tar_gateway.settings import Settings
 from tar_gateway.sources.members import FileServer
 from tar_gateway.sources.wire.cancellation import Cancellation
 from tar_gateway.sources.wire.response import Answer, Content
 from tar_gateway.sources.wire.retry import Retry
-from tar_gateway.whole import blocks_of, ended_at, read_whole
 
 _READ_SIZE = 128 * 1024
 

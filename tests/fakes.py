@@ -8,9 +8,9 @@ from urllib.parse import unquote
 import pytest
 
 from tar_gateway.archive.bundle import Bundle, Requested
+from tar_gateway.delivery.plan import Plan
 from tar_gateway.errors import SourceError
 from tar_gateway.http.validators import Validator
-from tar_gateway.planner import Plan
 from tar_gateway.sources import Caller, Stat, Unsized
 from tar_gateway.sources.wire.response import Content
 

@@ -8,10 +8,10 @@ from contextlib import closing
 
 import pytest
 
-from tar_gateway.ahead import SMALL, Ahead, Slot
-from tar_gateway.body import JOINED, Body
+from tar_gateway.delivery.ahead import SMALL, Ahead, Slot
+from tar_gateway.delivery.body import JOINED, Body
+from tar_gateway.delivery.threads import FIRST, GROWTH, Fetchers
 from tar_gateway.errors import BrokenOff, Cancelled
-from tar_gateway.fetchers import FIRST, GROWTH, Fetchers
 from tar_gateway.settings import Settings
 from tests.fakes import MemorySource, missing, plan_of
 from tests.scripted import wait_until
@@ -146,7 +146,7 @@ def test_small_members_that_are_there_leave_together(fetchers: Fetchers):
 
 
 def test_small_members_that_come_soon_leave_together(fetchers: Fetchers, monkeypatch):
-    monkeypatch.setattr("tar_gateway.body.SOON", PATIENCE)
+    monkeypatch.setattr("tar_gateway.delivery.body.SOON", PATIENCE)
     source = Gated(dict.fromkeys(FILES, FILES["000"] * 10), "001", "005", "009")
     with closing(body_of(source, fetchers)) as body:
         body.prime()
@@ -175,8 +175,8 @@ def test_what_is_there_does_not_wait_for_what_is_late(fetchers: Fetchers):
 def test_more_are_fetched_at_once_where_answers_are_slow_or_do_not_come(
     quick: float, late: float, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("tar_gateway.fetchers.QUICK", quick)
-    monkeypatch.setattr("tar_gateway.ahead.LATE", late)
+    monkeypatch.setattr("tar_gateway.delivery.threads.QUICK", quick)
+    monkeypatch.setattr("tar_gateway.delivery.ahead.LATE", late)
     barrier = threading.Barrier(6)  # the share of the threads below
     all_there = threading.Event()
     opened = itertools.count()
@@ -206,8 +206,8 @@ def test_more_are_fetched_at_once_where_answers_are_slow_or_do_not_come(
 
 
 def test_few_are_fetched_at_once_where_answers_are_quick(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("tar_gateway.fetchers.QUICK", PATIENCE)
-    monkeypatch.setattr("tar_gateway.ahead.LATE", PATIENCE)
+    monkeypatch.setattr("tar_gateway.delivery.threads.QUICK", PATIENCE)
+    monkeypatch.setattr("tar_gateway.delivery.ahead.LATE", PATIENCE)
     under_way, most = [], []
 
     class Quick(MemorySource):

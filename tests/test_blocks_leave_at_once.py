@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlencode
 import pytest
 
 from tar_gateway.archive.layout import Borrowed, Layout, Member
-from tar_gateway.read_size import LARGEST, ReadSize
+from tar_gateway.delivery.fetch import LARGEST, ReadSize
 from tests.servers import WORKERS, gateway
 
 pytestmark = pytest.mark.alone

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tar_gateway.body import Body
+from tar_gateway.delivery.body import Body
+from tar_gateway.delivery.fetch import SMALLEST
+from tar_gateway.delivery.plan import Plan
 from tar_gateway.errors import (
     BrokenOff,
     Cancelled,
@@ -20,8 +22,6 @@ from tar_gateway.errors import (
     MembersFailed,
     SourceError,
 )
-from tar_gateway.planner import Plan
-from tar_gateway.read_size import SMALLEST
 from tar_gateway.settings import Settings
 from tests.fakes import STRONG, MemorySource, Step, broken, missing, plan_of, record_pauses
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import pytest
 
+from tar_gateway.delivery.fetch import Fetch
+from tar_gateway.delivery.pace import Pace
+from tar_gateway.delivery.plan import Plan
 from tar_gateway.errors import Cancelled, MemberChanged, SourceError
-from tar_gateway.fetch import Fetch
 from tar_gateway.http.validators import Validator
-from tar_gateway.pace import Pace
-from tar_gateway.planner import Plan
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Stat
 from tar_gateway.sources.spool import Spool
@@ -253,7 +253,7 @@ class Clock:
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every read take one second."""
-    monkeypatch.setattr("tar_gateway.fetch.time", Clock())
+    monkeypatch.setattr("tar_gateway.delivery.fetch.time", Clock())
 
 
 DRIPS = [DATA[at : at + 1] for at in range(10)]

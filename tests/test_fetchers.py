@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from tar_gateway.fetchers import QUICK, TURN, Fetchers, Waiting
+from tar_gateway.delivery.threads import QUICK, TURN, Fetchers, Waiting
 
 PATIENCE = 10
 

@@ -9,9 +9,9 @@ from contextlib import closing
 import pytest
 
 from tar_gateway import Upstream
+from tar_gateway.delivery.planner import Planner
+from tar_gateway.delivery.threads import Fetchers
 from tar_gateway.errors import Cancelled, MembersFailed, SourceError
-from tar_gateway.fetchers import Fetchers
-from tar_gateway.planner import Planner
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller
 from tar_gateway.sources.wire.health import Health

@@ -6,10 +6,11 @@ from contextlib import closing, contextmanager
 
 import pytest
 
+from tar_gateway.delivery.plan import Plan
+from tar_gateway.delivery.planner import Planner
+from tar_gateway.delivery.threads import FIRST, GROWTH, Fetchers
 from tar_gateway.errors import Blame, ContentTooLarge, MembersFailed, SourceError
-from tar_gateway.fetchers import FIRST, GROWTH, Fetchers
 from tar_gateway.http.validators import Validator
-from tar_gateway.planner import Plan, Planner
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Stat, Unsized
 from tests.fakes import (
@@ -124,8 +125,8 @@ def test_a_plan_has_three_quarters_of_the_threads_for_its_questions():
 def test_more_are_asked_about_at_once_where_answers_are_slow_or_do_not_come(
     quick: float, late: float, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("tar_gateway.fetchers.QUICK", quick)
-    monkeypatch.setattr("tar_gateway.planner.LATE", late)
+    monkeypatch.setattr("tar_gateway.delivery.threads.QUICK", quick)
+    monkeypatch.setattr("tar_gateway.delivery.planner.LATE", late)
     barrier = threading.Barrier(GROWTH * FIRST)
 
     def stat(path: str) -> Stat:
@@ -137,8 +138,8 @@ def test_more_are_asked_about_at_once_where_answers_are_slow_or_do_not_come(
 
 
 def test_few_are_asked_about_at_once_where_answers_are_quick(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("tar_gateway.fetchers.QUICK", PATIENCE)
-    monkeypatch.setattr("tar_gateway.planner.LATE", PATIENCE)
+    monkeypatch.setattr("tar_gateway.delivery.threads.QUICK", PATIENCE)
+    monkeypatch.setattr("tar_gateway.delivery.planner.LATE", PATIENCE)
     source = Asked(numbered)
     plan(source, *MANY)
     assert source.most <= FIRST

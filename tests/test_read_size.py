@@ -1,6 +1,6 @@
 """Reads grow while both sides keep up, and shrink for a client that does not."""
 
-from tar_gateway.read_size import LARGEST, SMALLEST, ReadSize
+from tar_gateway.delivery.fetch import LARGEST, SMALLEST, ReadSize
 
 MIB = 1024 * 1024
 

@@ -122,7 +122,7 @@ def test_what_is_said_of_the_whole_is_asked_anew(app, upstream, method, headers,
 
 def test_it_is_forgotten_after_its_seconds(upstream, monkeypatch):
     now = [1000.0]
-    monkeypatch.setattr("tar_gateway.remembered.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("tar_gateway.delivery.cache.time.monotonic", lambda: now[0])
     with gateway_to(upstream, plan_memory=3) as app:
         app.get(URL, headers=PART, status=206)
         now[0] += 2.9

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from tar_gateway.delivery.pace import Pace
+from tar_gateway.delivery.whole import blocks_of, ended_at, read_whole
 from tar_gateway.errors import Cancelled, TooSlow
-from tar_gateway.pace import Pace
 from tar_gateway.sources.wire.cancellation import Cancellation
-from tar_gateway.whole import blocks_of, ended_at, read_whole
 from tests.fakes import Steps, broken
 
 PACE = Pace(rate=10, window=4)
@@ -33,7 +33,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr("tar_gateway.whole.time", made)
+    monkeypatch.setattr("tar_gateway.delivery.whole.time", made)
     return made
 
 

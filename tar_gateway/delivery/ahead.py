@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 
 from tar_gateway.archive.layout import Borrowed, Segment
+from tar_gateway.delivery.fetch import Fetch
+from tar_gateway.delivery.threads import FIRST, GROWTH, LATE, PATIENT, Fetchers, Waiting
 from tar_gateway.errors import Cancelled
-from tar_gateway.fetch import Fetch
-from tar_gateway.fetchers import FIRST, GROWTH, LATE, PATIENT, Fetchers, Waiting
 
 # Bytes; larger ones keep the wire full by themselves.
 SMALL = 256 * 1024

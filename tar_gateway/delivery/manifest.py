@@ -4,15 +4,16 @@ import time
 from contextlib import closing
 
 from tar_gateway.archive.bundle import DEFAULT_FILENAME, Bundle, Requested
+from tar_gateway.delivery.fetch import Fetch
+from tar_gateway.delivery.pace import Pace
+from tar_gateway.delivery.plan import Plan, member_fault
+from tar_gateway.delivery.planner import Planner
+from tar_gateway.delivery.whole import blocks_of, ended_at, read_whole
 from tar_gateway.errors import ContentTooLarge, MembersFailed, SourceError
-from tar_gateway.fetch import Fetch
 from tar_gateway.http.paths import shown
-from tar_gateway.pace import Pace
-from tar_gateway.planner import Plan, Planner, member_fault
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller
 from tar_gateway.sources.wire.retry import Retry
-from tar_gateway.whole import blocks_of, ended_at, read_whole
 
 
 def read_manifest(

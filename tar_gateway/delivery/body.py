@@ -11,8 +11,12 @@ from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from itertools import islice
 
-from tar_gateway.ahead import Ahead, Slot
 from tar_gateway.archive.layout import Borrowed, Literal, Segment
+from tar_gateway.delivery.ahead import Ahead, Slot
+from tar_gateway.delivery.fetch import Fetch, ReadSize
+from tar_gateway.delivery.pace import Pace
+from tar_gateway.delivery.plan import Plan, member_fault
+from tar_gateway.delivery.threads import Fetchers
 from tar_gateway.errors import (
     BrokenOff,
     Cancelled,
@@ -21,11 +25,6 @@ from tar_gateway.errors import (
     MembersFailed,
     SourceError,
 )
-from tar_gateway.fetch import Fetch
-from tar_gateway.fetchers import Fetchers
-from tar_gateway.pace import Pace
-from tar_gateway.planner import Plan, member_fault
-from tar_gateway.read_size import ReadSize
 from tar_gateway.settings import Settings
 from tar_gateway.sources.wire.retry import Retry
 

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 
 from tar_gateway.archive.bundle import Bundle, Requested, check_apart
 from tar_gateway.archive.layout import Layout, Member
-from tar_gateway.body import Body
+from tar_gateway.delivery.body import Body
+from tar_gateway.delivery.plan import Plan
 from tar_gateway.errors import BrokenOff, SourceError
 from tar_gateway.http.paths import check_name
-from tar_gateway.planner import Plan
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Stat
 from tar_gateway.sources.data import DataMembers

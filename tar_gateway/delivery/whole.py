@@ -5,8 +5,8 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from tar_gateway.delivery.pace import Pace, PaceMeter
 from tar_gateway.errors import Cancelled, SourceError, TooSlow
-from tar_gateway.pace import Pace, PaceMeter
 from tar_gateway.sources.wire.cancellation import Cancellation
 from tar_gateway.sources.wire.response import Content
 

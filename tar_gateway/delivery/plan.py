@@ -1,0 +1,72 @@
+"""What is known of a bundle before its first byte: every member's stat, and the layout."""
+
+from tar_gateway.archive.bundle import Bundle, Requested
+from tar_gateway.archive.layout import Layout, Member
+from tar_gateway.errors import MemberFault, SourceError
+from tar_gateway.sources import Caller, Source, Stat
+from tar_gateway.sources.spool import Spooled, SpoolFile
+from tar_gateway.sources.wire.response import Content
+
+
+class Plan:
+    """What is known of a bundle before its first byte. Whoever holds it closes it.
+
+    ``cancellation`` is the caller's, and this plan's alone.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        caller: Caller,
+        bundle: Bundle,
+        stats: list[Stat],
+        spooled: dict[int, Spooled],
+        *,
+        spool_file: SpoolFile | None = None,
+        layout: Layout | None = None,
+    ) -> None:
+        self._source = source
+        self._caller = caller
+        self._stats = stats
+        self.is_concurrent = source.is_concurrent(caller)
+        """Whether several members may be opened at once, from any thread."""
+        self._spooled = spooled
+        self._spool_file = spool_file
+        self.bundle = bundle
+        self.tally = caller.tally
+        self.cancellation = caller.cancellation
+        self.layout = layout or Layout(
+            [
+                Member(requested.name, stat.size, stat.mtime, validator=stat.validator)
+                for requested, stat in zip(bundle.members, stats, strict=True)
+            ]
+        )
+
+    def open(self, index: int, start: int, stop: int) -> Content:
+        """Open bytes ``start`` to ``stop`` of a member. Raises `SourceError`."""
+        if index in self._spooled:
+            return self._spooled[index].open(start, stop)
+        path = self.bundle.members[index].reference
+        return self._source.open(path, start, stop, self._stats[index], self._caller)
+
+    def size(self, index: int) -> int:
+        """Return a member's size in bytes."""
+        return self._stats[index].size
+
+    def is_proved(self, index: int) -> bool:
+        """Tell whether every opening of a member is provably of the same version."""
+        validator = self._stats[index].validator
+        return index in self._spooled or (validator is not None and validator.strong)
+
+    def close(self) -> None:
+        """Give back what was set aside, and end what is being asked. May be called again."""
+        try:
+            self.cancellation.cancel()
+        finally:
+            if self._spool_file is not None:
+                self._spool_file.close()
+
+
+def member_fault(member: Requested, error: SourceError) -> MemberFault:
+    """Say what is wrong with a member in the words of an answer."""
+    return MemberFault(member.path, error.status, error.reason, error.challenge)
