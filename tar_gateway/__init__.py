@@ -8,12 +8,12 @@ if TYPE_CHECKING:
     from tar_gateway.archive.layout import Member
     from tar_gateway.delivery.tarstream import TarStream, tar_size
     from tar_gateway.errors import BrokenOff, SettingsError, TarGatewayError
-    from tar_gateway.gateway import Gateway
-    from tar_gateway.middleware import BundleMiddleware
     from tar_gateway.settings import Settings
     from tar_gateway.sources.locations import Locations
     from tar_gateway.sources.replicas import Replicas
     from tar_gateway.sources.upstream import Upstream
+    from tar_gateway.web.gateway import Gateway
+    from tar_gateway.web.middleware import BundleMiddleware
 
 __all__ = [
     "BrokenOff",
@@ -35,8 +35,8 @@ __all__ = [
 # what it imports is there before a gevent worker patches sockets, locks and TLS.
 _HOMES = {
     "BrokenOff": "errors",
-    "BundleMiddleware": "middleware",
-    "Gateway": "gateway",
+    "BundleMiddleware": "web.middleware",
+    "Gateway": "web.gateway",
     "Locations": "sources.locations",
     "Member": "archive.layout",
     "Replicas": "sources.replicas",

@@ -12,7 +12,8 @@ from gunicorn.glogging import Logger
 
 from tar_gateway.access.links import logged_query, referer_of
 from tar_gateway.http.environ import logged_path
-from tar_gateway.log_line import log_line
+from tar_gateway.web.observe.download import LOGGER
+from tar_gateway.web.observe.log_line import log_line
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -48,7 +49,7 @@ class JsonLogger(Logger):
         # An operator's own configuration may be in its place; and at a terminal somebody reads.
         if handler is not None and not handler.stream.isatty():
             handler.setFormatter(JsonFormatter())
-        downloads = logging.getLogger("tar_gateway.downloads")
+        downloads = logging.getLogger(LOGGER)
         downloads.setLevel(logging.INFO)
         downloads.propagate = False
         downloads.handlers = self.access_log.handlers

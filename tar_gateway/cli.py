@@ -11,7 +11,6 @@ from secrets import token_urlsafe
 import click
 
 from tar_gateway import demo as demonstration
-from tar_gateway import draining
 from tar_gateway.access.links import sign_url
 from tar_gateway.check import effective, findings, server
 from tar_gateway.embedded import Embedded, secret_file
@@ -19,6 +18,7 @@ from tar_gateway.errors import SettingsError, TarGatewayError
 from tar_gateway.settings import PREFIX
 from tar_gateway.settings.line_files import read_keys
 from tar_gateway.startup import checked_settings
+from tar_gateway.web.observe import draining
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -10,10 +10,11 @@ import os
 import signal
 from typing import TYPE_CHECKING, cast
 
-from tar_gateway import draining, shared_counts
+from tar_gateway import shared_counts
 from tar_gateway.errors import SettingsError
 from tar_gateway.reloading import Reloading
 from tar_gateway.startup import checked_settings
+from tar_gateway.web.observe import draining
 
 if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter

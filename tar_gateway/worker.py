@@ -30,8 +30,8 @@ from tar_gateway.errors import Busy, HeaderTooLarge, Refusal, RequestTimeout
 from tar_gateway.guarded import Guarded
 from tar_gateway.http.framing import Incoming, Progress
 from tar_gateway.malformed import refusal_of
-from tar_gateway.problem import problem
 from tar_gateway.settings import Settings
+from tar_gateway.web.problem import problem
 
 # Bytes of a request's line and headers: eight times the longest header that gunicorn takes.
 _MAX_HEAD = 64 * 1024

@@ -6,9 +6,9 @@
 
 import os
 
-from tar_gateway.gateway import Gateway
 from tar_gateway.settings import Settings
 from tar_gateway.sources.locations import file_server
+from tar_gateway.web.gateway import Gateway
 
 _settings = Settings.from_environment(os.environ)
 

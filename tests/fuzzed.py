@@ -16,9 +16,9 @@ from wsgiref.util import setup_testing_defaults
 from zlib import crc32
 
 from tar_gateway import BrokenOff, BundleMiddleware, Gateway, Settings, Upstream
-from tar_gateway.bundle import is_bundle
-from tar_gateway.endpoint import METHODS
 from tar_gateway.http.headers import TOKEN, VALUE
+from tar_gateway.web.endpoint import METHODS
+from tar_gateway.web.query import is_bundle
 from tests.hostile import FORM, JSON, KEPT, REFUSED, escaped
 from tests.scripted import File, Script, Scripted, Wire, answer, chunked
 

@@ -6,7 +6,10 @@ from hypothesis import strategies as st
 
 from tar_gateway.archive.bundle import Requested
 from tar_gateway.archive.layout import Layout, Member
-from tar_gateway.archive_files import (
+from tar_gateway.errors import UpstreamFailed
+from tar_gateway.http.conditions import Conditions
+from tar_gateway.settings import Settings
+from tar_gateway.web.file_list import (
     concerns_archive,
     is_list,
     kept_headers,
@@ -14,9 +17,6 @@ from tar_gateway.archive_files import (
     passed_names,
     read_list,
 )
-from tar_gateway.errors import UpstreamFailed
-from tar_gateway.http.conditions import Conditions
-from tar_gateway.settings import Settings
 
 TAG = Layout([Member("a", 1)]).etag.text
 

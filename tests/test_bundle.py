@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tar_gateway.archive.bundle import Requested, archive_filename
-from tar_gateway.bundle import Listed, is_bundle, json_bundle, list_bundle, read_form, read_query
 from tar_gateway.errors import BadRequest, ContentTooLarge, Refusal
 from tar_gateway.http.paths import BadName
 from tar_gateway.settings import Settings
+from tar_gateway.web.query import Listed, is_bundle, json_bundle, list_bundle, read_form, read_query
 
 
 def query(raw, *, parameter="bundle", max_members=10):

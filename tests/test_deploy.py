@@ -227,7 +227,7 @@ def test_the_ports_are_those_of_the_image():
 
 
 def test_the_autoscaler_counts_what_the_gateway_counts():
-    from tar_gateway.metrics import Metrics  # noqa: PLC0415 - needs the metrics' library
+    from tar_gateway.web.observe.metrics import Metrics  # noqa: PLC0415 - needs the metrics' library
 
     (metric,) = KUBERNETES["HorizontalPodAutoscaler"]["spec"]["metrics"]
     _, exposition = Metrics().exposition()

@@ -10,9 +10,9 @@ from webtest import TestApp
 
 from tar_gateway import BundleMiddleware, Gateway, Settings, Upstream
 from tar_gateway.access.limits import Downloads
-from tar_gateway.downloads import Download
 from tar_gateway.errors import Busy, TooManyRequests
 from tar_gateway.sources.wire.tally import Tally
+from tar_gateway.web.observe.download import Download
 from tests.fakes import MemorySource
 from tests.papers import block
 from tests.scripted import File, Scripted, Wire, answer
@@ -45,11 +45,11 @@ def application(upstream):
 @pytest.fixture
 def lines(caplog):
     """Give the lines that were logged, read back."""
-    caplog.set_level(logging.INFO, "tar_gateway.downloads")
+    caplog.set_level(logging.INFO, "tar_gateway.download")
     return lambda: [
         json.loads(record.getMessage())
         for record in caplog.records
-        if record.name == "tar_gateway.downloads"
+        if record.name == "tar_gateway.download"
     ]
 
 

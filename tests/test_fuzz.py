@@ -48,7 +48,7 @@ def test_a_defect_is_found(monkeypatch):
     def broken(*_):
         raise RuntimeError("broken on purpose")
 
-    monkeypatch.setattr("tar_gateway.endpoint.read_query", broken)
+    monkeypatch.setattr("tar_gateway.web.endpoint.read_query", broken)
     with Target() as target, pytest.raises(Violation, match="a defect"):
         consume(target.run(b"%d" % number * 20) for number in range(1000))
 

@@ -16,16 +16,10 @@ from hypothesis import strategies as st
 from webob import Request
 from webtest import TestApp
 
-from tar_gateway.bundle import (
-    is_bundle,
-    json_bundle,
-    list_bundle,
-    read_form,
-    read_query,
-)
 from tar_gateway.errors import BadRequest, ContentTooLarge
 from tar_gateway.http.paths import BadName, decode_once
 from tar_gateway.settings import Settings
+from tar_gateway.web.query import is_bundle, json_bundle, list_bundle, read_form, read_query
 from tests.files_upstream import FilesUpstream, gateway_to
 from tests.scripted import Scripted, answer
 from tests.servers import Running, gateway

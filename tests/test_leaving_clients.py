@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import pytest
 
-from tar_gateway.client import watched
+from tar_gateway.web.client import watched
 from tests.scripted import File, Script, Scripted, Wire, answer
 from tests.servers import WORKERS, Running, gateway, wait_until
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tar_gateway.log_line import log_line
+from tar_gateway.web.observe.log_line import log_line
 
 values = st.recursive(
     st.text() | st.integers() | st.booleans(), lambda v: st.dictionaries(st.text(), v, min_size=1)

@@ -8,7 +8,8 @@ from itertools import product
 import pytest
 from webtest import TestApp
 
-from tar_gateway import Gateway, Settings, Upstream, draining
+from tar_gateway import Gateway, Settings, Upstream
+from tar_gateway.web.observe import draining
 from tests.papers import section
 from tests.scripted import File, Scripted, answer, close
 

@@ -15,7 +15,7 @@ from tar_gateway.errors import (
     NotFound,
     RangeNotSatisfiable,
 )
-from tar_gateway.problem import problem
+from tar_gateway.web.problem import problem
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
 

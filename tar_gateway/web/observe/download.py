@@ -14,16 +14,19 @@ from tar_gateway.access.limits import Downloads
 from tar_gateway.access.links import logged_query
 from tar_gateway.errors import MembersFailed, Refusal
 from tar_gateway.http.environ import logged_path
-from tar_gateway.log_line import log_line
 from tar_gateway.sources import Caller
 from tar_gateway.sources.wire.cancellation import Cancellation
 from tar_gateway.sources.wire.tally import Kind, Outcome, Tally
+from tar_gateway.web.observe.log_line import log_line
 
 # A caller's own id goes into our logs, so it is taken only where it can't be taken for more.
 _ID = re.compile(r"[A-Za-z0-9._~+/=@:-]{1,128}")
 
 
-log = logging.getLogger(__name__)
+LOGGER = "tar_gateway.download"
+"""The name of the logger that gets a line for each bundle."""
+
+log = logging.getLogger(LOGGER)
 
 
 class Download:

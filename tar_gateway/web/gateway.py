@@ -5,18 +5,18 @@ from typing import TYPE_CHECKING
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from tar_gateway.access.links import SignedLinks
-from tar_gateway.downloads import Download
-from tar_gateway.endpoint import Endpoint
 from tar_gateway.errors import MethodNotAllowed, NotFound
-from tar_gateway.front import Front
 from tar_gateway.http.environ import check_query
-from tar_gateway.pages import Pages
-from tar_gateway.passthrough import PassThrough
 from tar_gateway.settings import Settings
 from tar_gateway.sources.members import FileServer
+from tar_gateway.web.door import Front
+from tar_gateway.web.endpoint import Endpoint
+from tar_gateway.web.observe.download import Download
+from tar_gateway.web.observe.pages import Pages
+from tar_gateway.web.passthrough import PassThrough
 
 if TYPE_CHECKING:
-    from tar_gateway.metrics import Metrics
+    from tar_gateway.web.observe.metrics import Metrics
 
 
 class Gateway:
@@ -76,7 +76,7 @@ class Gateway:
 def _metrics() -> "Metrics | None":
     """Make the metrics, where their library is installed."""
     try:
-        from tar_gateway.metrics import Metrics  # noqa: PLC0415 - it may not be there
+        from tar_gateway.web.observe.metrics import Metrics  # noqa: PLC0415 - it may not be there
     except ModuleNotFoundError:
         return None
     return Metrics()

@@ -10,10 +10,10 @@ from http import HTTPStatus
 from threading import Lock
 from wsgiref.types import StartResponse, WSGIEnvironment
 
-from tar_gateway.draining import is_draining
 from tar_gateway.errors import Busy, MethodNotAllowed, NotFound, Refusal, SourceError
-from tar_gateway.problem import refuse
 from tar_gateway.settings import Settings
+from tar_gateway.web.observe.draining import is_draining
+from tar_gateway.web.problem import refuse
 
 # Seconds for which the upstream's answer to a look counts: balancers look often.
 _FRESH = 2.0

@@ -15,8 +15,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Protocol
 from wsgiref.types import WSGIEnvironment
 
-from tar_gateway.downloads import Download
 from tar_gateway.errors import BrokenOff, Cancelled
+from tar_gateway.web.observe.download import Download
 
 # Seconds between two looks: a client that has left costs the upstream no more than these.
 _INTERVAL = 1.0

@@ -9,18 +9,18 @@ from typing import cast
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from tar_gateway.access.links import SignedLinks
-from tar_gateway.archive_files import concerns_archive, is_list, knows_no_head, may_list
 from tar_gateway.delivery.pace import Pace
 from tar_gateway.delivery.whole import blocks_of, read_whole
-from tar_gateway.downloads import Download
-from tar_gateway.endpoint import METHODS, Endpoint
 from tar_gateway.errors import SourceError, TooSlow, UpstreamFailed
-from tar_gateway.front import Front
 from tar_gateway.http.environ import check_query, conditions_of, wants_part
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Source
 from tar_gateway.sources.spool import Spool
 from tar_gateway.sources.subrequest import AppAnswer, Subrequests, plain_get
+from tar_gateway.web.door import Front
+from tar_gateway.web.endpoint import METHODS, Endpoint
+from tar_gateway.web.file_list import concerns_archive, is_list, knows_no_head, may_list
+from tar_gateway.web.observe.download import Download
 
 _Headers = list[tuple[str, str]]
 _Write = Callable[[bytes], object]

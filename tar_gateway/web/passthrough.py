@@ -8,12 +8,8 @@ from http import HTTPStatus
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from tar_gateway.access.credentials import passed_headers
-from tar_gateway.archive_files import concerns_archive, is_list, knows_no_head, may_list
-from tar_gateway.client import Delivery
 from tar_gateway.delivery.pace import Pace
 from tar_gateway.delivery.whole import blocks_of, ended_at, read_whole
-from tar_gateway.downloads import Download
-from tar_gateway.endpoint import Endpoint
 from tar_gateway.errors import (
     AccessDenied,
     BrokenOff,
@@ -28,6 +24,10 @@ from tar_gateway.sources.members import FileServer
 from tar_gateway.sources.wire.cancellation import Cancellation
 from tar_gateway.sources.wire.response import Answer, Content
 from tar_gateway.sources.wire.retry import Retry
+from tar_gateway.web.client import Delivery
+from tar_gateway.web.endpoint import Endpoint
+from tar_gateway.web.file_list import concerns_archive, is_list, knows_no_head, may_list
+from tar_gateway.web.observe.download import Download
 
 _READ_SIZE = 128 * 1024
 

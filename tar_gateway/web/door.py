@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from tar_gateway.access.limits import Downloads
-from tar_gateway.client import watched
-from tar_gateway.downloads import Download
 from tar_gateway.errors import Cancelled, InternalError, Refusal
-from tar_gateway.problem import refuse
 from tar_gateway.settings import Settings
 from tar_gateway.sources.wire.tally import Tally, Watcher
+from tar_gateway.web.client import watched
+from tar_gateway.web.observe.download import Download
+from tar_gateway.web.problem import refuse
 
 log = logging.getLogger(__name__)
 

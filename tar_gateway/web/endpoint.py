@@ -13,23 +13,11 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 from tar_gateway.access.authority import Authority
 from tar_gateway.archive.bundle import DEFAULT_FILENAME, Bundle, Requested, default_filename
 from tar_gateway.archive.layout import Borrowed, Layout
-from tar_gateway.archive_files import kept_headers, passed_names, read_list
-from tar_gateway.bundle import (
-    Listed,
-    is_bundle,
-    json_bundle,
-    list_bundle,
-    pinned_query,
-    read_form,
-    read_query,
-)
-from tar_gateway.client import Delivery
 from tar_gateway.delivery.body import OPENED_WITHIN, Body
 from tar_gateway.delivery.manifest import read_manifest
 from tar_gateway.delivery.plan import Plan
 from tar_gateway.delivery.planner import Planner
 from tar_gateway.delivery.threads import Fetchers
-from tar_gateway.downloads import Download
 from tar_gateway.errors import (
     BadRequest,
     ContentTooLarge,
@@ -48,6 +36,18 @@ from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Source
 from tar_gateway.sources.spool import Spool
 from tar_gateway.sources.wire.tally import Watcher
+from tar_gateway.web.client import Delivery
+from tar_gateway.web.file_list import kept_headers, passed_names, read_list
+from tar_gateway.web.observe.download import Download
+from tar_gateway.web.query import (
+    Listed,
+    is_bundle,
+    json_bundle,
+    list_bundle,
+    pinned_query,
+    read_form,
+    read_query,
+)
 
 METHODS = ("GET", "HEAD", "POST")
 
@@ -146,7 +146,7 @@ class Endpoint:
     ) -> Iterable[bytes]:
         """Answer a request with the archive that an application's list of files describes.
 
-        ``body`` is the list and ``headers`` are its own; see `tar_gateway.archive_files`.
+        ``body`` is the list and ``headers`` are its own; see `tar_gateway.web.file_list`.
         Raises `Refusal` before anything was said.
         """
         environ = download.environ

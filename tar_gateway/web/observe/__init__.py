@@ -1,0 +1,1 @@
+"""What operators see. This room is told, and never asks."""
