@@ -15,9 +15,9 @@ from tar_gateway.access.links import sign_url
 from tar_gateway.check import effective, findings, server
 from tar_gateway.embedded import Embedded, secret_file
 from tar_gateway.errors import SettingsError, TarGatewayError
+from tar_gateway.server.startup import checked_settings, gunicorn_command
 from tar_gateway.settings import PREFIX
 from tar_gateway.settings.line_files import read_keys
-from tar_gateway.startup import checked_settings
 from tar_gateway.web.observe import draining
 
 
@@ -95,7 +95,7 @@ def serve(upstream: str | None, bind: str, *, hidden: bool) -> None:
         # gunicorn, which this process becomes, holds the pipe from now on.
         os.set_inheritable(upstream_process.pipe, True)
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, *demonstration.gunicorn_command(bind)])
+    os.execv(sys.executable, [sys.executable, *gunicorn_command(bind)])
 
 
 @main.command()

@@ -21,6 +21,7 @@ from urllib3.exceptions import HTTPError
 
 from tar_gateway.embedded import Embedded, address, listen
 from tar_gateway.errors import TarGatewayError
+from tar_gateway.server.startup import gunicorn_command
 from tar_gateway.settings import PREFIX
 
 USER, PASSWORD = "demo", "demo"
@@ -40,11 +41,6 @@ SAMPLES = (
 
 class DemoFailed(TarGatewayError):
     """The demonstration did not come to its good end."""
-
-
-def gunicorn_command(bind: str) -> list[str]:
-    """Give the arguments for Python that run the gateway under gunicorn."""
-    return ["-m", "gunicorn", "--config", "python:tar_gateway.gunicorn_conf", "--bind", bind]
 
 
 def run(port: int, *, serve_on: bool) -> None:

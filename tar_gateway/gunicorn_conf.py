@@ -10,17 +10,16 @@ import os
 import signal
 from typing import TYPE_CHECKING, cast
 
-from tar_gateway import shared_counts
 from tar_gateway.errors import SettingsError
-from tar_gateway.reloading import Reloading
-from tar_gateway.startup import checked_settings
+from tar_gateway.server import metrics_directory
+from tar_gateway.server.startup import Reloading, checked_settings
 from tar_gateway.web.observe import draining
 
 if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
     from gunicorn.workers.base import Worker
 
-    from tar_gateway.worker import GatewayWorker
+    from tar_gateway.server.worker import GatewayWorker
 
 _STOPS = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
 
@@ -34,7 +33,7 @@ wsgi_app = "tar_gateway.wsgi:application"
 
 # gunicorn's threaded worker, except that clients which are slow to ask or to close hold no
 # thread. "gevent" is possible too, once it is installed; `deploy/README.md` tells them apart.
-worker_class = "tar_gateway.worker.GatewayWorker"
+worker_class = "tar_gateway.server.worker.GatewayWorker"
 
 # A thread a download, for a blocked one costs a stack and nothing else; and a few more, so that
 # refusals and pages always find one.
@@ -73,7 +72,7 @@ control_socket_disable = True
 accesslog = "-"
 
 # Logs as JSON, with a line for each bundle: what is asked of one at night, it can be searched for.
-logger_class = "tar_gateway.access_log.JsonLogger"
+logger_class = "tar_gateway.server.logger.JsonLogger"
 
 
 def post_fork(server: "Arbiter", worker: "GatewayWorker") -> None:
@@ -98,7 +97,7 @@ def on_starting(server: "Arbiter") -> None:
     if server.cfg.preload_app:
         raise SystemExit("tar_gateway: --preload can't be: workers would not share their counts")
     try:
-        shared_counts.share(server.cfg.uid, server.cfg.gid)
+        metrics_directory.share(server.cfg.uid, server.cfg.gid)
     except SettingsError as error:
         raise SystemExit(f"tar_gateway: {error}") from error
     server.reload = Reloading(server, server.reload)  # type: ignore[method-assign]
@@ -134,7 +133,7 @@ def when_ready(server: "Arbiter") -> None:
 def child_exit(server: "Arbiter", worker: "Worker") -> None:
     """Forget what an ended worker had under way."""
     _reloading_of(server).forget(worker)
-    shared_counts.forget(cast(int, worker.pid))  # the stub's fault
+    metrics_directory.forget(cast(int, worker.pid))  # the stub's fault
 
 
 def _unlink_pid_file(server: "Arbiter", master: int) -> None:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 # gunicorn makes it another otherwise.
 WORKERS = {
     "sync": ("--worker-class", "sync", "--threads", "1"),
-    "threads": ("--worker-class", "tar_gateway.worker.GatewayWorker"),
+    "threads": ("--worker-class", "tar_gateway.server.worker.GatewayWorker"),
     "gevent": ("--worker-class", "gevent"),
 }
 

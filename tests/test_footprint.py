@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from tar_gateway import Settings, worker
+from tar_gateway import Settings
 from tar_gateway.footprint import INCOMING, SPARE_THREADS, WAITING, footprint
+from tar_gateway.server import worker
 from tar_gateway.settings import PREFIX
 from tests.test_deploy import COMPOSE, CONTAINER, DEPLOY, MAPPED, POD, SERVICE, gunicorn_says
 

@@ -54,7 +54,7 @@ def test_a_unix_socket_is_for_its_owner_and_group(tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("worker_class", "tar_gateway.worker.GatewayWorker"),
+        ("worker_class", "tar_gateway.server.worker.GatewayWorker"),
         ("limit_request_line", "8190"),
         ("forwarder_headers", ""),
         ("control_socket_disable", "True"),

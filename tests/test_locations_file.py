@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tar_gateway.errors import SettingsError
+from tar_gateway.server.startup import checked_settings
 from tar_gateway.settings import Settings
 from tar_gateway.settings.locations import Location, read_locations
-from tar_gateway.startup import checked_settings
 from tests.files_upstream import FilesUpstream
 
 SETTINGS = Settings(read_timeout=7, max_members=3)

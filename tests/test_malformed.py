@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from gunicorn.http import errors as found
 
-from tar_gateway.malformed import refusal_of
+from tar_gateway.server.failures import refusal_of
 from tests.servers import PATIENCE, Running, gateway, wait_until
 
 SECRET = b"hunter2"

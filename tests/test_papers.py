@@ -11,9 +11,9 @@ from webtest import TestApp
 
 import tar_gateway
 from tar_gateway import Gateway, Settings, errors
+from tar_gateway.server.startup import checked_settings
 from tar_gateway.settings import locations
 from tar_gateway.sources.locations import file_server
-from tar_gateway.startup import checked_settings
 from tests.files_upstream import FilesUpstream, gateway_to
 from tests.papers import BLOCKS, PAPERS, ROOT, block, headings, prose, rows, section
 from tests.stacks.__main__ import HEADINGS

@@ -19,9 +19,9 @@ from urllib.request import Request, urlopen
 import pytest
 
 from tar_gateway import Settings
-from tar_gateway.access_log import JsonFormatter
-from tar_gateway.demo import gunicorn_command
 from tar_gateway.footprint import footprint
+from tar_gateway.server.logger import JsonFormatter
+from tar_gateway.server.startup import gunicorn_command
 from tests.scripted import File, Scripted, Wire, answer, stall
 from tests.servers import free_port, gateway, wait_until
 
@@ -336,7 +336,7 @@ def test_the_check_prints_what_gunicorn_is_sized_by(upstream):
     settings = {"TAR_GATEWAY_UPSTREAM": upstream.url, "TAR_GATEWAY_MAX_DOWNLOADS": "10"}
     done = tar_gateway("check", **told, **settings)
     assert (
-        "\ngunicorn --workers 3 --worker-class tar_gateway.worker.GatewayWorker "
+        "\ngunicorn --workers 3 --worker-class tar_gateway.server.worker.GatewayWorker "
         "--threads 42 --worker-connections 554 --graceful-timeout 9\n"
     ) in done.stdout
 

@@ -1,0 +1,1 @@
+"""gunicorn: the only room that knows it."""
