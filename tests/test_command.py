@@ -20,7 +20,7 @@ from typing import IO
 import pytest
 
 from tar_gateway import sign_url
-from tar_gateway.embedded import Embedded
+from tar_gateway.cli.directory_server import Embedded
 from tests.papers import block
 from tests.servers import PATIENCE, free_port, listens, wait_until
 

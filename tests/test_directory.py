@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from webtest import TestApp
 
-from tar_gateway.directory import Directory
-from tar_gateway.embedded import files_app
+from tar_gateway.cli.directory import Directory
+from tar_gateway.cli.directory_server import files_app
 
 AUTHORIZATION = "Bearer right"
 

@@ -29,7 +29,7 @@ from tar_gateway.errors import (
 PRECEDENCE = (401, 403, 502, 504, 404)
 
 # These set the application or the server up as soon as they are imported.
-NOT_IMPORTED = {"tar_gateway.wsgi", "tar_gateway.gunicorn_conf", "tar_gateway.__main__"}
+NOT_IMPORTED = {"tar_gateway.wsgi", "tar_gateway.gunicorn_conf", "tar_gateway.cli.__main__"}
 
 
 def tree():

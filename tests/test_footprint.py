@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tar_gateway import Settings
-from tar_gateway.footprint import INCOMING, SPARE_THREADS, WAITING, footprint
+from tar_gateway.cli.footprint import INCOMING, SPARE_THREADS, WAITING, footprint
 from tar_gateway.server import worker
 from tar_gateway.settings import PREFIX
 from tests.test_deploy import COMPOSE, CONTAINER, DEPLOY, MAPPED, POD, SERVICE, gunicorn_says

@@ -26,9 +26,13 @@ ORDER = [
     ["access", "delivery"],
     ["web"],
     ["server"],
+    ["gunicorn_conf", "worker", "wsgi"],
     ["cli"],
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(ORDER) for room in rooms}
+
+# The files that stand in no room: the public names, and addresses that others rely on.
+AT_THE_TOP = {"__init__", "errors", "gunicorn_conf", "worker", "wsgi"}
 
 # No IO, no clock, no chance, no server and no client.
 NOT_PURE = {
@@ -45,15 +49,12 @@ def name_of(file: Path) -> str:
 
 MODULES = {name_of(file): ast.parse(file.read_text("utf-8")) for file in ROOT.rglob("*.py")}
 NAMED = sorted(MODULES)
+IN_ROOMS = [module for module in NAMED if module]
 
 
 def room_of(module: str) -> str:
-    """Return the room of a module, ``""`` for one that has not been moved into its room yet."""
-    found = (room for room in FLOOR if f"{module}.".startswith(f"{room}."))
-    return max(found, key=len, default="")
-
-
-IN_ROOMS = [module for module in NAMED if room_of(module)]
+    """Return the room of a module: its folder, and its own name where it stands at the top."""
+    return max((room for room in FLOOR if f"{module}.".startswith(f"{room}.")), key=len)
 
 
 def imports(module: str) -> Iterator[str]:
@@ -77,12 +78,37 @@ def own_imports(module: str) -> set[str]:
     return {rest for package, _, rest in found if package == "tar_gateway"}
 
 
+def users_of(*packages: str) -> set[str]:
+    """Return the modules that import any of these packages."""
+    return {
+        module
+        for module in NAMED
+        if any(name.partition(".")[0] in packages for name in imports(module))
+    }
+
+
+def test_the_rules_see_the_imports_there_are():
+    assert {"delivery.planner", "archive.layout", "errors"} <= own_imports("web.endpoint")
+    assert {"archive.tar", "http.validators"} <= own_imports("archive.layout")
+    assert "threading" in set(imports("delivery.planner"))
+
+
+def test_at_the_top_stand_only_addresses_and_the_errors():
+    files = {file.stem for file in ROOT.glob("*.py")}
+    assert files == AT_THE_TOP
+
+
 @pytest.mark.parametrize("module", IN_ROOMS)
 def test_imports_between_rooms_point_down_only(module):
     room = room_of(module)
-    others = {name for name in own_imports(module) if room_of(name) not in {"", room}}
+    others = {name for name in own_imports(module) if name and room_of(name) != room}
     wrong = {name for name in others if FLOOR[room_of(name)] >= FLOOR[room]}
     assert not wrong, f"{module} ({room}) imports {wrong}"
+
+
+def test_members_know_no_archive():
+    users = {module for module in IN_ROOMS if room_of(module) in {"sources", "sources.wire"}}
+    assert not {user for user in users if any("archive" in name for name in own_imports(user))}
 
 
 def test_no_module_imports_itself_by_way_of_others():
@@ -94,6 +120,7 @@ def test_no_module_imports_itself_by_way_of_others():
     "module",
     [
         *(name for name in IN_ROOMS if room_of(name) in {"errors", "http", "archive"}),
+        *("settings.types", "web.query", "web.file_list"),
     ],
 )
 def test_a_pure_module_knows_no_io_no_clock_and_no_server(module):
@@ -103,9 +130,26 @@ def test_a_pure_module_knows_no_io_no_clock_and_no_server(module):
     assert not wrong, f"{module} imports {wrong}"
 
 
+def test_only_the_pool_knows_urllib3_and_the_demonstration_which_is_a_client():
+    assert users_of("urllib3") - {"cli.demo"} == {"sources.wire.pool"}
+
+
+def test_only_the_rooms_on_the_roof_know_gunicorn():
+    allowed = {"gunicorn_conf", "cli.check", "cli.directory_server"}
+    assert {user for user in users_of("gunicorn") - allowed if room_of(user) != "server"} == set()
+
+
+def test_only_the_command_line_knows_click():
+    assert {room_of(user) for user in users_of("click")} == {"cli"}
+
+
+def test_only_the_room_that_sees_the_client_knows_webob():
+    assert {room_of(user) for user in users_of("webob")} == {"web", "cli"}
+
+
 def test_every_room_says_its_law():
     rooms = [file for file in ROOT.rglob("__init__.py") if file.parent != ROOT]
-    assert {name_of(file).partition(".")[0] for file in rooms} <= {
+    assert {name_of(file).partition(".")[0] for file in rooms} == {
         *("access", "archive", "cli", "delivery", "http", "server", "settings", "sources", "web")
     }
     for file in rooms:
@@ -116,6 +160,11 @@ def test_every_room_says_its_law():
 @pytest.mark.parametrize("module", NAMED)
 def test_every_module_says_what_it_is_for(module):
     assert ast.get_docstring(MODULES[module])
+
+
+@pytest.mark.parametrize("file", sorted(ROOT.rglob("*.py")), ids=name_of)
+def test_no_file_is_longer_than_one_thought(file):
+    assert len(file.read_text("utf-8").splitlines()) <= 355
 
 
 def test_the_public_names_are_those_that_the_package_offers():
@@ -131,7 +180,7 @@ def test_a_name_that_the_package_does_not_offer_is_an_error():
 def test_gunicorns_master_reads_its_settings_without_importing_what_gevent_has_to_patch():
     command = (
         "import os, sys, tar_gateway.gunicorn_conf\n"
-        "late = ('ssl', 'urllib3', 'tar_gateway.web.client', 'tar_gateway.web.client')\n"
+        "late = ('ssl', 'urllib3', 'tar_gateway.web.client')\n"
         "print(*(m for m in late if m in sys.modules))"
     )
     environment = os.environ | {"TAR_GATEWAY_UPSTREAM": "http://127.0.0.1:9/"}

@@ -19,7 +19,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from tar_gateway import Settings
-from tar_gateway.footprint import footprint
+from tar_gateway.cli.footprint import footprint
 from tar_gateway.server.logger import JsonFormatter
 from tar_gateway.server.startup import gunicorn_command
 from tests.scripted import File, Scripted, Wire, answer, stall

@@ -10,10 +10,10 @@ from secrets import token_urlsafe
 
 import click
 
-from tar_gateway import demo as demonstration
 from tar_gateway.access.links import sign_url
-from tar_gateway.check import effective, findings, server
-from tar_gateway.embedded import Embedded, secret_file
+from tar_gateway.cli import demo as demonstration
+from tar_gateway.cli.check import effective, findings, server
+from tar_gateway.cli.directory_server import Embedded, secret_file
 from tar_gateway.errors import SettingsError, TarGatewayError
 from tar_gateway.server.startup import checked_settings, gunicorn_command
 from tar_gateway.settings import PREFIX
@@ -229,7 +229,3 @@ def sign(
         click.echo(sign_url(url, key.secret, expires=expires, key_id=key.id))
     except ValueError as error:
         raise click.ClickException(str(error)) from error
-
-
-if __name__ == "__main__":
-    main()

@@ -25,7 +25,7 @@ from gunicorn.app.base import BaseApplication
 from webob import Response
 from webob.static import FileIter
 
-from tar_gateway.directory import Directory
+from tar_gateway.cli.directory import Directory
 
 THREADS = 32
 
@@ -139,7 +139,7 @@ class Embedded:
         with listen() as listener, open(reading, "rb") as stdin:
             arguments = [str(listener.fileno()), str(directory), *([_HIDDEN] if hidden else [])]
             process = subprocess.Popen(
-                [sys.executable, "-m", "tar_gateway.embedded", *arguments],
+                [sys.executable, "-m", "tar_gateway.cli.directory_server", *arguments],
                 stdin=stdin,
                 env=os.environ | {_AUTHORIZATION: authorization},
                 pass_fds=[listener.fileno()],

@@ -19,7 +19,7 @@ import click
 from urllib3 import PoolManager, Retry, Timeout
 from urllib3.exceptions import HTTPError
 
-from tar_gateway.embedded import Embedded, address, listen
+from tar_gateway.cli.directory_server import Embedded, address, listen
 from tar_gateway.errors import TarGatewayError
 from tar_gateway.server.startup import gunicorn_command
 from tar_gateway.settings import PREFIX

@@ -10,8 +10,8 @@ from importlib.util import find_spec
 from typing import Protocol
 
 from tar_gateway.access.authority import Authority
+from tar_gateway.cli.footprint import footprint
 from tar_gateway.errors import SourceError
-from tar_gateway.footprint import footprint
 from tar_gateway.settings import PREFIX, Settings
 from tar_gateway.settings.locations import read_locations
 from tar_gateway.settings.types import Address
