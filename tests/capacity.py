@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from tar_gateway import Settings
-from tests.papers import block
+from tests.support.papers import block
 
 GIB = 1024**3
 

@@ -22,7 +22,7 @@ from tar_gateway import Gateway, Replicas, Settings, Upstream
 from tar_gateway.archive.layout import Layout, Literal, Member
 from tar_gateway.errors import BrokenOff
 from tar_gateway.http.validators import Validator, read_date, read_validator
-from tests.scripted import Scripted, Wire
+from tests.support.scripted import Scripted, Wire
 
 SETTINGS = Settings(retries=2, retry_pause=0, read_timeout=0.5, plan_timeout=30)
 SIZES = (0, 1, 511, 512, 513, 10_240, 40_000, 65_537, 200_001)

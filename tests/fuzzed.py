@@ -19,8 +19,8 @@ from tar_gateway import BrokenOff, BundleMiddleware, Gateway, Settings, Upstream
 from tar_gateway.http.headers import TOKEN, VALUE
 from tar_gateway.web.endpoint import METHODS
 from tar_gateway.web.query import is_bundle
-from tests.hostile import FORM, JSON, KEPT, REFUSED, escaped
-from tests.scripted import File, Script, Scripted, Wire, answer, chunked
+from tests.support.hostile import FORM, JSON, KEPT, REFUSED, escaped
+from tests.support.scripted import File, Script, Scripted, Wire, answer, chunked
 
 SLOWEST = 2.0  # seconds that a request may take
 _HANG = 30.0  # seconds after which the process shows where it hangs, and ends

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlencode
 
-from tests.fleet import fleet
-from tests.servers import PATIENCE, Running, gateway, nginx
+from tests.support.fleet import fleet
+from tests.support.servers import PATIENCE, Running, gateway, nginx
 
 SIZES = (700, 12_000_000, 0, 1, *range(20_000, 20_020), 512, 17_000_003, 513)
 FILES = {f"{index}.bin": random.Random(index).randbytes(size) for index, size in enumerate(SIZES)}

@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlencode
 
-from tests.fleet import Fleet, fleet
-from tests.servers import PATIENCE, nginx
+from tests.support.fleet import Fleet, fleet
+from tests.support.servers import PATIENCE, nginx
 
 # Larger than what systems and HAProxy take in for a client that reads slowly.
 SIZES = {"a.bin": 6_000_000, "b.bin": 2_000_000}

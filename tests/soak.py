@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode
 
-from tests.scripted import Fault, File, Scripted, Wire, answer, chunked, close, reset
-from tests.servers import PATIENCE, Running, gateway
+from tests.support.scripted import Fault, File, Scripted, Wire, answer, chunked, close, reset
+from tests.support.servers import PATIENCE, Running, gateway
 
 MIB = 1024 * 1024
 SIZES = {"empty": 0, "one": 1, "odd": 513, "small": 65_000, "middle": 700_000, "large": 3_000_001}

@@ -1,4 +1,4 @@
-"""The house's order: a folder is a room, imports point down only."""
+"""The house's order: a folder is a room, imports point down only, and a test stands by its room."""
 
 import ast
 import importlib
@@ -15,6 +15,7 @@ import pytest
 import tar_gateway
 
 ROOT = Path(tar_gateway.__file__).parent
+TESTS = Path(__file__).parent
 
 # From the bottom up: a room may import those before it. Rooms of one line do not know each other.
 ORDER = [
@@ -38,6 +39,22 @@ AT_THE_TOP = {"__init__", "errors", "gunicorn_conf", "worker", "wsgi"}
 NOT_PURE = {
     *("webob", "urllib3", "gunicorn", "socket", "ssl", "threading", "concurrent", "time"),
     *("os", "io", "tempfile", "random", "logging", "wsgiref", "http.client", "selectors"),
+}
+
+# Tests of behaviour that is no single file's, by the room whose business it is.
+BEHAVIOURS = {
+    "sources": {"failover", "service_headers", "upstream_location"},
+    "sources.wire": {"arrived"},
+    "access": {"signed_links"},
+    "delivery": {"remembered_plans"},
+    "web": {
+        *("archive_files_answers", "archive_files_apps", "archive_files_bounds"),
+        "archive_files_head",
+        *("gateway_bundles", "gateway_changes", "gateway_errors", "gateway_manifests"),
+        *("gateway_ranges", "leaving_clients", "middleware_quirks"),
+    },
+    "server": {"gunicorn_start", "production", "reloading"},
+    "cli": {"command"},
 }
 
 
@@ -165,6 +182,25 @@ def test_every_module_says_what_it_is_for(module):
 @pytest.mark.parametrize("file", sorted(ROOT.rglob("*.py")), ids=name_of)
 def test_no_file_is_longer_than_one_thought(file):
     assert len(file.read_text("utf-8").splitlines()) <= 355
+
+
+def test_a_test_stands_in_the_room_of_what_it_tests():
+    strays = set()
+    for file in TESTS.rglob("test_*.py"):
+        room = ".".join(file.parent.relative_to(TESTS).parts)
+        subject = file.stem.removeprefix("test_")
+        if room in {"", "whole", "deploy"} or subject in BEHAVIOURS.get(room, ()):
+            continue
+        own = f"{room}.{subject}" in MODULES
+        if not (own or subject == room.rpartition(".")[2]):  # a room's own __init__.py
+            strays.add(str(file.relative_to(TESTS)))
+    assert strays == set()
+
+
+def test_every_behaviour_that_is_listed_is_tested():
+    for room, subjects in BEHAVIOURS.items():
+        for subject in subjects:
+            assert (TESTS / room.replace(".", "/") / f"test_{subject}.py").exists()
 
 
 def test_the_public_names_are_those_that_the_package_offers():

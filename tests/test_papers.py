@@ -14,11 +14,11 @@ from tar_gateway import Gateway, Settings, errors
 from tar_gateway.server.startup import checked_settings
 from tar_gateway.settings import locations
 from tar_gateway.sources.locations import file_server
-from tests.files_upstream import FilesUpstream, gateway_to
-from tests.papers import BLOCKS, PAPERS, ROOT, block, headings, prose, rows, section
 from tests.stacks.__main__ import HEADINGS
 from tests.stacks.servers import SERVERS
-from tests.wrapped import Page, unpacked
+from tests.support.files_upstream import FilesUpstream, gateway_to
+from tests.support.papers import BLOCKS, PAPERS, ROOT, block, headings, prose, rows, section
+from tests.support.wrapped import Page, unpacked
 
 TESTS = ROOT / "tests"
 MARKERS = [marker for marker, _ in BLOCKS]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tests.bench.client import asking, download
 from tests.bench.processes import forget_peak
 from tests.bench.site import ONE, Site
-from tests.servers import Running
+from tests.support.servers import Running
 
 WARM = 200  # members: enough that all threads and connections are there
 

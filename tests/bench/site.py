@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from tests.bench.client import download, fetch_in_turn
 from tests.bench.processes import cpu_seconds, forget_peak
 from tests.bench.upstream import make_file, stock_nginx
-from tests.servers import PATIENCE, Running, gateway, resident
+from tests.support.servers import PATIENCE, Running, gateway, resident
 
 ROOT = Path(__file__).parents[2]
 ONE = 10 * 1024  # bytes of the file that is served under many names

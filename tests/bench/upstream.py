@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.servers import PATIENCE, free_port, listens, wait_until
+from tests.support.servers import PATIENCE, free_port, listens, wait_until
 
 MTIME = 1_600_000_000  # long ago, so that every validator is strong
 DELAY = 0.02  # seconds before each answer below /slow/

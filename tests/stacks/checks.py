@@ -15,10 +15,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlencode
 
-from tests.scripted import Scripted, Wire, answer
-from tests.servers import wait_until
 from tests.stacks import files
 from tests.stacks.servers import Server, serving
+from tests.support.scripted import Scripted, Wire, answer
+from tests.support.servers import wait_until
 
 TIMEOUT = 20
 

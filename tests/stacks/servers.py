@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import tar_gateway
-from tests.servers import PATIENCE, free_port, listens, wait_until
+from tests.support.servers import PATIENCE, free_port, listens, wait_until
 
 ROOTS = [str(Path(__file__).parents[2]), str(Path(tar_gateway.__file__).parents[1])]
 SCRIPTS = Path(sys.executable).parent
