@@ -92,8 +92,12 @@ def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
         length = limit + 1  # it came in chunks, and the server ends it
     else:
         return b""
-    if (length if told else getattr(environ["wsgi.input"], "on_wire", 0)) > limit:
+    if told and length > limit:
         raise too_large
+    if not told and getattr(environ["wsgi.input"], "on_wire", 0) > limit:
+        raise ContentTooLarge(
+            f"the body and its framing in chunks are larger than the {limit} bytes that are allowed"
+        )
     try:
         body = b"".join(_blocks(environ["wsgi.input"].read, length))
     except Exception as error:  # servers raise what they like for a body that breaks off

@@ -266,7 +266,9 @@ class Framed(io.BytesIO):
 def test_what_a_body_in_chunks_took_on_the_wire_counts_where_the_server_tells_it():
     stream = Framed(b"abc")
     ended = {"wsgi.input_terminated": True}
-    assert refused(stream, kind=ContentTooLarge, **ended) == TOO_LARGE
+    assert refused(stream, kind=ContentTooLarge, **ended) == (
+        "the body and its framing in chunks are larger than the 10 bytes that are allowed"
+    )
     assert stream.tell() == 0
     assert body_of(stream, limit=11, **ended) == b"abc"
     assert body_of(Framed(b"abc"), "3") == b"abc"
