@@ -169,6 +169,7 @@ def _bundle(members: _Pairs, filename: str | None, directory: str, settings: Set
         raise BadRequest(str(error)) from error
     if filename is None:
         return Bundle(tuple(requested), default_filename(directory))
+    _check("filename", filename, settings)
     try:
         return Bundle(tuple(requested), archive_filename(filename))
     except BadName as error:
