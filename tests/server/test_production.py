@@ -161,7 +161,7 @@ def _is_used_by(gunicorn, path: Path) -> bool:
 
 def test_the_counts_have_their_place_on_the_disk_before_it_may_be_full(tmp_path):
     subprocess.run(
-        [sys.executable, "-c", "from tar_gateway.metrics import Metrics; Metrics()"],
+        [sys.executable, "-c", "from tar_gateway.web.observe.metrics import Metrics; Metrics()"],
         env=os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)},
         check=True,
         timeout=30,
