@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from tar_gateway.errors import SettingsError
 from tar_gateway.server import metrics_directory
-from tar_gateway.server.startup import Reloading, checked_settings
+from tar_gateway.server.startup import Reloader, checked_settings
 from tar_gateway.web.observe import draining
 
 if TYPE_CHECKING:
@@ -86,8 +86,8 @@ def on_reload(server: "Arbiter") -> None:
     _reloading_of(server).begin()
 
 
-def _reloading_of(server: "Arbiter") -> Reloading:
-    return cast(Reloading, server.reload)
+def _reloading_of(server: "Arbiter") -> Reloader:
+    return cast(Reloader, server.reload)
 
 
 def on_starting(server: "Arbiter") -> None:
@@ -100,7 +100,7 @@ def on_starting(server: "Arbiter") -> None:
         metrics_directory.share(server.cfg.uid, server.cfg.gid)
     except SettingsError as error:
         raise SystemExit(f"tar_gateway: {error}") from error
-    server.reload = Reloading(server, server.reload)  # type: ignore[method-assign]
+    server.reload = Reloader(server, server.reload)  # type: ignore[method-assign]
     if draining.SIGNAL is not None:
         signal.signal(draining.SIGNAL, draining.begin)
     _let_starting_workers_be_stopped()

@@ -25,23 +25,23 @@ CORES = 16  # of a machine
 
 
 @dataclass(frozen=True)
-class Measured:
+class SizedContent:
     """What one download costs: seconds of a core a GiB, and MiB while it is under way."""
 
     processor: float
     memory: float
 
 
-def measured(printed: str) -> Measured:
+def measured(printed: str) -> SizedContent:
     """Read what the benchmark has printed."""
     bulk = re.search(r"^gateway +\S+ +\S+ +(\S+)", printed, re.MULTILINE)
     slow = re.search(r"^(\d+) slow readers, threads +(\S+)", printed, re.MULTILINE)
     assert bulk
     assert slow
-    return Measured(float(bulk[1]), float(slow[2]) / int(slow[1]))
+    return SizedContent(float(bulk[1]), float(slow[2]) / int(slow[1]))
 
 
-def needs(rate: float, one: Measured) -> dict[str, str]:
+def needs(rate: float, one: SizedContent) -> dict[str, str]:
     """Give what serving so many bit/s takes, each by its name."""
     gib = rate / 8 / GIB
     downloads = ceil(rate / CLIENT)

@@ -18,7 +18,7 @@ from tar_gateway.sources import Caller
 from tar_gateway.sources.wire.cancellation import Cancellation
 from tar_gateway.sources.wire.health import Health
 from tar_gateway.sources.wire.pool import REACH, Origin
-from tar_gateway.sources.wire.response import Headers, failure_of, fault_of, let_go
+from tar_gateway.sources.wire.response import Headers, discard, failure_of, fault_of
 from tar_gateway.sources.wire.tls import client_tls
 
 
@@ -82,11 +82,11 @@ class Authority:
         if "referer" in headers:
             headers["referer"] = referer_of(environ) or ""
         told = [("X-Original-URI", uri), ("X-Original-Method", method)]
-        self._health.watch(lambda: self._judge([*headers.items(), *told], cancellation))
+        self._health.track(lambda: self._judge([*headers.items(), *told], cancellation))
 
     def _judge(self, headers: Headers, cancellation: Cancellation) -> None:
         answer = self._origin.request("GET", self._target, headers, cancellation=cancellation)
-        let_go(answer)
+        discard(answer)
         if answer.status in {401, 403}:
             raise fault_of(answer)
         if not 200 <= answer.status < 300:

@@ -16,7 +16,7 @@ from wsgiref.types import WSGIEnvironment
 
 from tar_gateway.errors import Busy, TooManyRequests
 from tar_gateway.settings import Settings
-from tar_gateway.sources.wire.tally import Watcher
+from tar_gateway.sources.wire.tally import Listener
 
 Network = IPv4Network | IPv6Network
 
@@ -68,11 +68,11 @@ _RETRY_AFTER = 5
 class Downloads:
     """Counts the downloads of a process and of each client, and keeps both within limits."""
 
-    def __init__(self, settings: Settings, watcher: Watcher | None = None) -> None:
+    def __init__(self, settings: Settings, listener: Listener | None = None) -> None:
         self._limit = settings.max_downloads
         self._limit_of_one = settings.max_downloads_per_client
         self._trusted = settings.trusted_proxies
-        self._watcher = watcher or Watcher()
+        self._listener = listener or Listener()
         self._lock = threading.Lock()
         self._running = 0
         self._of: Counter[str] = Counter()
@@ -100,10 +100,10 @@ class Downloads:
                     )
                 self._of[client] += 1
             self._running += 1
-        self._watcher.in_flight(1)
+        self._listener.in_flight(1)
         return client
 
-    def give_back(self, client: str | None) -> None:
+    def release(self, client: str | None) -> None:
         """Give a download's room back."""
         with self._lock:
             self._running -= 1
@@ -111,4 +111,4 @@ class Downloads:
                 self._of[client] -= 1
                 if not self._of[client]:
                     del self._of[client]
-        self._watcher.in_flight(-1)
+        self._listener.in_flight(-1)

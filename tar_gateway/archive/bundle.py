@@ -17,7 +17,7 @@ _ARCHIVE_SUFFIX = re.compile(r"\.(?:tar|zip|tar\.gz|tgz|tar\.zst)\Z", re.IGNOREC
 
 
 @dataclass(frozen=True, slots=True)
-class Requested:
+class Entry:
     """One member as asked for.
 
     ``path`` is where it is below the source's base, with ``query`` behind it where there is
@@ -45,7 +45,7 @@ class Requested:
 class Bundle:
     """An ordered list of members, and what the archive is called."""
 
-    members: tuple[Requested, ...]
+    members: tuple[Entry, ...]
     filename: str
 
 

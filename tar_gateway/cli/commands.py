@@ -13,7 +13,7 @@ import click
 from tar_gateway.access.links import sign_url
 from tar_gateway.cli import demo as demonstration
 from tar_gateway.cli.check import effective, findings, server
-from tar_gateway.cli.directory_server import Embedded, secret_file
+from tar_gateway.cli.directory_server import DirectoryServer, secret_file
 from tar_gateway.errors import SettingsError, TarGatewayError
 from tar_gateway.server.startup import checked_settings, gunicorn_command
 from tar_gateway.settings import PREFIX
@@ -88,7 +88,7 @@ def serve(upstream: str | None, bind: str, *, hidden: bool) -> None:
         raise click.ClickException(str(error)) from error
     if directory is not None:
         authorization = f"Bearer {token_urlsafe()}"
-        upstream_process = Embedded.start(directory.resolve(), authorization, hidden=hidden)
+        upstream_process = DirectoryServer.start(directory.resolve(), authorization, hidden=hidden)
         os.environ[f"{PREFIX}UPSTREAM"] = upstream_process.url
         headers = secret_file(f"Authorization: {authorization}\n")
         os.environ[f"{PREFIX}UPSTREAM_HEADERS_FILE"] = headers

@@ -19,7 +19,7 @@ import click
 from urllib3 import PoolManager, Retry, Timeout
 from urllib3.exceptions import HTTPError
 
-from tar_gateway.cli.directory_server import Embedded, address, listen
+from tar_gateway.cli.directory_server import DirectoryServer, address, listen
 from tar_gateway.errors import TarGatewayError
 from tar_gateway.server.startup import gunicorn_command
 from tar_gateway.settings import PREFIX
@@ -53,7 +53,7 @@ def run(port: int, *, serve_on: bool) -> None:
         files, archive = directory / "files", directory / "reports.tar"
         make_samples(files)
         token = b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-        upstream = stack.enter_context(closing(Embedded.start(files, f"Basic {token}")))
+        upstream = stack.enter_context(closing(DirectoryServer.start(files, f"Basic {token}")))
         gateway = stack.enter_context(_gateway(upstream.url, port))
         names = [name.removeprefix("reports/") for name, _ in SAMPLES]
         url = gateway + "reports/?" + urlencode([("bundle", name) for name in names])

@@ -118,7 +118,7 @@ def address(listener: socket.socket) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Embedded:
+class DirectoryServer:
     """A running upstream: its ``url``, and the ``pipe`` that keeps it running while open.
 
     A process that goes on without this object, as one that becomes another program does, has

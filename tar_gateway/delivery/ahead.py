@@ -13,7 +13,7 @@ from contextlib import closing
 
 from tar_gateway.archive.layout import Borrowed, Segment
 from tar_gateway.delivery.fetch import Fetch
-from tar_gateway.delivery.threads import FIRST, GROWTH, LATE, PATIENT, Fetchers, Waiting
+from tar_gateway.delivery.threads import FIRST, GROWTH, LATE, PATIENT, FetcherPool, LatencyMeter
 from tar_gateway.errors import Cancelled
 
 # Bytes; larger ones keep the wire full by themselves.
@@ -41,7 +41,7 @@ class Slot:
         self.error: BaseException | None = None
 
 
-class Ahead:
+class Prefetch:
     """A download's segments in order, the small members among them fetched ahead.
 
     ``limit`` is in bytes. Iterated by one thread, gives each segment with its slot, or with
@@ -52,7 +52,7 @@ class Ahead:
     def __init__(
         self,
         segments: Iterator[Segment],
-        fetchers: Fetchers,
+        fetchers: FetcherPool,
         make_fetch: Callable[[Borrowed], Fetch],
         limit: int,
     ) -> None:
@@ -65,7 +65,7 @@ class Ahead:
         self._held = 0
         self._workers = 0
         self._wanted = FIRST
-        self._waiting = Waiting()
+        self._waiting = LatencyMeter()
         self._closed = False
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)

@@ -12,11 +12,11 @@ from contextlib import ExitStack
 from itertools import islice
 
 from tar_gateway.archive.layout import Borrowed, Literal, Segment
-from tar_gateway.delivery.ahead import Ahead, Slot
+from tar_gateway.delivery.ahead import Prefetch, Slot
 from tar_gateway.delivery.fetch import Fetch, ReadSize
 from tar_gateway.delivery.pace import Pace
 from tar_gateway.delivery.plan import Plan, member_fault
-from tar_gateway.delivery.threads import Fetchers
+from tar_gateway.delivery.threads import FetcherPool
 from tar_gateway.errors import (
     BrokenOff,
     Cancelled,
@@ -53,16 +53,16 @@ class Body:
         start: int,
         stop: int,
         settings: Settings,
-        fetchers: Fetchers | None = None,
+        fetchers: FetcherPool | None = None,
     ) -> None:
         self._plan = plan
         self._retry = Retry.from_settings(settings)
         self._pace = Pace.from_settings(settings)
         self._segments = plan.layout.slice(start, stop)
-        self._ahead: Ahead | None = None
+        self._ahead: Prefetch | None = None
         limit = settings.fetch_ahead
         if fetchers is not None and plan.is_concurrent and limit:
-            self._ahead = Ahead(self._segments, fetchers, self._fetch_of, limit)
+            self._ahead = Prefetch(self._segments, fetchers, self._fetch_of, limit)
         self._waiting: list[Segment] = []
         self._fetch: Fetch | None = None
         self._read_size = ReadSize()

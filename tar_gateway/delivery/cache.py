@@ -10,13 +10,13 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept(Generic[T]):
+class _CacheEntry(Generic[T]):
     value: T
     weight: int
     until: float
 
 
-class Remembered(Generic[T]):
+class ExpiringCache(Generic[T]):
     """Values by key, each for ``seconds`` after it was kept, however often it is recalled.
 
     Their weights are ``capacity`` together at the most: the oldest are forgotten first. What is
@@ -28,7 +28,7 @@ class Remembered(Generic[T]):
         self._capacity = capacity
         self._weight = 0
         self._lock = threading.Lock()
-        self._kept: OrderedDict[bytes, _Kept[T]] = OrderedDict()
+        self._kept: OrderedDict[bytes, _CacheEntry[T]] = OrderedDict()
 
     def recall(self, key: bytes) -> T | None:
         """Give what was kept under a key, `None` where that was not, or too long ago."""
@@ -40,7 +40,7 @@ class Remembered(Generic[T]):
         """Keep a value, in the place of what there was under its key."""
         with self._lock:
             self._drop(key)
-            self._kept[key] = _Kept(value, weight, time.monotonic() + self._seconds)
+            self._kept[key] = _CacheEntry(value, weight, time.monotonic() + self._seconds)
             self._weight += weight
             self._drop_oldest()
 

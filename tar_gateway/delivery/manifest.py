@@ -3,7 +3,7 @@
 import time
 from contextlib import closing
 
-from tar_gateway.archive.bundle import DEFAULT_FILENAME, Bundle, Requested
+from tar_gateway.archive.bundle import DEFAULT_FILENAME, Bundle, Entry
 from tar_gateway.delivery.fetch import Fetch
 from tar_gateway.delivery.pace import Pace
 from tar_gateway.delivery.plan import Plan, member_fault
@@ -16,9 +16,7 @@ from tar_gateway.sources import Caller
 from tar_gateway.sources.wire.retry import Retry
 
 
-def read_manifest(
-    planner: Planner, manifest: Requested, caller: Caller, settings: Settings
-) -> bytes:
+def read_manifest(planner: Planner, manifest: Entry, caller: Caller, settings: Settings) -> bytes:
     """Read a manifest as the only member of a bundle, within the time of a plan.
 
     Raise `MembersFailed` where the manifest could not be read, `ContentTooLarge` where it is

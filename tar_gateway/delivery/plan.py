@@ -1,10 +1,10 @@
 """What is known of a bundle before its first byte: every member's stat, and the layout."""
 
-from tar_gateway.archive.bundle import Bundle, Requested
+from tar_gateway.archive.bundle import Bundle, Entry
 from tar_gateway.archive.layout import Layout, Member
 from tar_gateway.errors import MemberFault, SourceError
 from tar_gateway.sources import Caller, Source, Stat
-from tar_gateway.sources.spool import Spooled, SpoolFile
+from tar_gateway.sources.spool import SpooledMember, SpoolFile
 from tar_gateway.sources.wire.response import Content
 
 
@@ -20,7 +20,7 @@ class Plan:
         caller: Caller,
         bundle: Bundle,
         stats: list[Stat],
-        spooled: dict[int, Spooled],
+        spooled: dict[int, SpooledMember],
         *,
         spool_file: SpoolFile | None = None,
         layout: Layout | None = None,
@@ -67,6 +67,6 @@ class Plan:
                 self._spool_file.close()
 
 
-def member_fault(member: Requested, error: SourceError) -> MemberFault:
+def member_fault(member: Entry, error: SourceError) -> MemberFault:
     """Say what is wrong with a member in the words of an answer."""
     return MemberFault(member.path, error.status, error.reason, error.challenge)

@@ -10,15 +10,15 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
-from tar_gateway.archive.bundle import Bundle, Requested
+from tar_gateway.archive.bundle import Bundle, Entry
 from tar_gateway.archive.layout import Layout
-from tar_gateway.delivery.cache import Remembered
+from tar_gateway.delivery.cache import ExpiringCache
 from tar_gateway.delivery.plan import Plan, member_fault
-from tar_gateway.delivery.threads import FIRST, GROWTH, LATE, PATIENT, Fetchers, Waiting
+from tar_gateway.delivery.threads import FIRST, GROWTH, LATE, PATIENT, FetcherPool, LatencyMeter
 from tar_gateway.errors import ContentTooLarge, MembersFailed, SourceError
 from tar_gateway.settings import Settings
-from tar_gateway.sources import Caller, Limited, Limits, Permit, Source, Stat, Unsized
-from tar_gateway.sources.spool import Spool, Spooled, SpoolFile
+from tar_gateway.sources import Caller, LimitingSource, Limits, Permit, Source, Stat, UnknownSize
+from tar_gateway.sources.spool import Spool, SpooledMember, SpoolFile
 from tar_gateway.sources.wire.retry import Retry
 
 # Bytes: half of what fits into signed 64 bits, more than any disk and any client can hold.
@@ -32,7 +32,7 @@ class Planner:
         self,
         source: Source,
         settings: Settings,
-        fetchers: Fetchers,
+        fetchers: FetcherPool,
         permit: Permit | None = None,
         spool: Spool | None = None,
     ) -> None:
@@ -44,7 +44,7 @@ class Planner:
         """The room for members of unknown size."""
         self._retry = Retry.from_settings(settings)
         # The largest bundle fits, so that any can be read range by range.
-        self._remembered = Remembered[_Surveyed](settings.plan_memory, settings.max_members)
+        self._remembered = ExpiringCache[_SurveyResult](settings.plan_memory, settings.max_members)
 
     def plan(self, bundle: Bundle, caller: Caller, *, limit: int | None = None) -> Plan:
         """Ask about every member, until the caller's cancellation is cancelled.
@@ -79,7 +79,7 @@ class Planner:
                 raise _too_large(largest)
             # Without a strong validator there are no ranges that could come back for it.
             if key is not None and not survey.spooled and plan.layout.etag.strong:
-                self._remembered.keep(key, _Surveyed(stats, plan.layout), len(stats))
+                self._remembered.keep(key, _SurveyResult(stats, plan.layout), len(stats))
         except BaseException:
             survey.abandon()
             raise
@@ -87,7 +87,7 @@ class Planner:
 
     def _limits(self, bundle: Bundle) -> Limits:
         limits = Limits.from_settings(self._settings)
-        if isinstance(self._source, Limited):
+        if isinstance(self._source, LimitingSource):
             references = (member.reference for member in bundle.members)
             limits = limits.strictest(self._source.limits(references))
         return limits
@@ -113,7 +113,7 @@ class Planner:
         """
         if self._permit is not None or not self._settings.plan_memory:
             return None
-        decisive = self._source.decided_by(caller)
+        decisive = self._source.cache_key(caller)
         if decisive is None:
             return None
         members = [(each.path, each.query, each.name, each.size) for each in bundle.members]
@@ -125,8 +125,8 @@ class Planner:
         return self._settings.plan_timeout
 
     def ask(
-        self, member: Requested, caller: Caller, deadline: float, largest: int, file: SpoolFile
-    ) -> tuple[Stat, Spooled | None]:
+        self, member: Entry, caller: Caller, deadline: float, largest: int, file: SpoolFile
+    ) -> tuple[Stat, SpooledMember | None]:
         """Ask about one member, and set it aside where that is the only way to its size.
 
         It is set aside in ``file``; of one that has more than ``largest`` bytes, no more than
@@ -140,9 +140,9 @@ class Planner:
         if member.size is not None:
             return Stat(member.size, 0, None), None
 
-        def ask() -> tuple[Stat, Spooled | None]:
+        def ask() -> tuple[Stat, SpooledMember | None]:
             stat = self._source.stat(member.reference, caller)
-            if isinstance(stat, Unsized):
+            if isinstance(stat, UnknownSize):
                 spooled = file.hold(stat.content, deadline, largest)
                 return Stat(spooled.size, stat.mtime, None), spooled
             return stat, None
@@ -151,7 +151,7 @@ class Planner:
 
 
 @dataclass(frozen=True, slots=True)
-class _Surveyed:
+class _SurveyResult:
     """What is the same of every plan that one survey is good for."""
 
     stats: list[Stat]
@@ -162,7 +162,7 @@ class _Survey:
     """One plan's questions, worked off by the planner's threads a few at a time."""
 
     def __init__(
-        self, planner: Planner, members: tuple[Requested, ...], caller: Caller, largest: int
+        self, planner: Planner, members: tuple[Entry, ...], caller: Caller, largest: int
     ) -> None:
         self._planner = planner
         self._members = members
@@ -176,13 +176,13 @@ class _Survey:
         self._left = len(members)
         self._done = threading.Event()
         self._abandoned = False
-        self._fetchers: Fetchers | None = None
+        self._fetchers: FetcherPool | None = None
         self._workers = 0
-        self._waiting = Waiting()
-        self.spooled: dict[int, Spooled] = {}
+        self._waiting = LatencyMeter()
+        self.spooled: dict[int, SpooledMember] = {}
         self.spool_file = planner.spool.file()
 
-    def run(self, fetchers: Fetchers) -> None:
+    def run(self, fetchers: FetcherPool) -> None:
         """Let threads work the questions off, and wait for that, the deadline or a cancelling."""
         self._fetchers = fetchers
         self._set_to_work(FIRST)
@@ -264,7 +264,7 @@ class _Survey:
 
     def _ask(self, index: int) -> None:
         found: Stat | SourceError | None = None
-        spooled: Spooled | None = None
+        spooled: SpooledMember | None = None
         try:
             found, spooled = self._planner.ask(
                 self._members[index], self._caller, self._deadline, self._largest, self.spool_file

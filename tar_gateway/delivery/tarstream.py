@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 
-from tar_gateway.archive.bundle import Bundle, Requested, check_apart
+from tar_gateway.archive.bundle import Bundle, Entry, check_apart
 from tar_gateway.archive.layout import Layout, Member
 from tar_gateway.delivery.body import Body
 from tar_gateway.delivery.plan import Plan
@@ -41,7 +41,7 @@ class TarStream:
     ) -> None:
         listed = [each if isinstance(each, Member) else _member(*each) for each in members]
         _check(listed)
-        bundle = Bundle(tuple(Requested(member.name, member.name) for member in listed), "")
+        bundle = Bundle(tuple(Entry(member.name, member.name) for member in listed), "")
         nobody = Caller()
         stats = [Stat(member.size, member.mtime, member.validator) for member in listed]
         references = (requested.reference for requested in bundle.members)
@@ -56,7 +56,7 @@ class TarStream:
         self._body = Body(plan, start, stop, _SETTINGS)
         # No byte of theirs is ever fetched, so they are looked at before all others.
         empty = (each.name for each in listed if not each.size and each.data is not None)
-        self._unchecked = iter([Requested(name, name) for name in empty])
+        self._unchecked = iter([Entry(name, name) for name in empty])
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -73,7 +73,7 @@ class TarStream:
         finally:
             self._source.close()
 
-    def _check_empty(self, requested: Requested) -> None:
+    def _check_empty(self, requested: Entry) -> None:
         nobody = Caller()
         stat = self._source.stat(requested.reference, nobody)
         try:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from tar_gateway.sources.budget import Budget
-from tar_gateway.sources.wire.tally import Watcher
+from tar_gateway.sources.wire.tally import Listener
 
 # Pieces of work in one turn: enough that a thread's hand-over costs little beside them.
 TURN = 8
@@ -25,7 +25,7 @@ LATE = 0.002
 PATIENT = 0.1
 
 
-class Waiting:
+class LatencyMeter:
     """Tells from how long answers took whether they are waited for.
 
     It takes two in a row: a single one may be late because the machine is busy.
@@ -40,16 +40,16 @@ class Waiting:
         return self._in_a_row > 1
 
 
-class Fetchers:
+class FetcherPool:
     """``threads`` threads, and ``memory`` bytes for what they bring. Threads start when needed.
 
-    ``watcher`` is told how many are busy.
+    ``listener`` is told how many are busy.
     """
 
-    def __init__(self, threads: int, memory: int, watcher: Watcher | None = None) -> None:
+    def __init__(self, threads: int, memory: int, listener: Listener | None = None) -> None:
         self.share = max(1, threads * 3 // 4)
         """Threads for one download at the most: one whose source hangs leaves some to others."""
-        self._watcher = watcher or Watcher()
+        self._listener = listener or Listener()
         self.memory = Budget(memory)
         """Bytes that may be fetched before their turn."""
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="tar-gateway-fetch")
@@ -66,13 +66,13 @@ class Fetchers:
         self._pool.shutdown()
 
     def _turn(self, step: Callable[[], bool]) -> None:
-        self._watcher.fetchers_busy(1)
+        self._listener.fetchers_busy(1)
         try:
             for _ in range(TURN):
                 if not step():
                     return
         finally:
-            self._watcher.fetchers_busy(-1)
+            self._listener.fetchers_busy(-1)
         try:
             self.work(step)
         except RuntimeError:  # it is closing: what has begun is finished here

@@ -38,7 +38,7 @@ class Progress(Enum):
     TOO_LONG = "its head is longer than allowed"
 
 
-class Incoming:
+class IncomingRequest:
     """The bytes of one request, fed in as they arrive; what follows it may be among them.
 
     ``max_head`` and ``max_body`` are bytes; of a body in chunks, all that it takes on the wire

@@ -43,7 +43,7 @@ def device_in(name: str) -> str | None:
     return found[1] if found else None
 
 
-def decode_once(quoted: str) -> str:
+def decode_form_value(quoted: str) -> str:
     """Undo the encoding of a query's or form's part, where ``+`` is a space.
 
     Raises `BadName` for what is not UTF-8.

@@ -8,7 +8,7 @@ from gunicorn.http.parser import Parser
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.gthread import TConn
 
-from tar_gateway.http.framing import Incoming
+from tar_gateway.http.framing import IncomingRequest
 
 _BLOCK = 64 * 1024
 
@@ -16,7 +16,7 @@ _BLOCK = 64 * 1024
 class Connection(TConn):
     """A client's connection, and what has arrived of its next request."""
 
-    incoming: Incoming
+    incoming: IncomingRequest
     deadline = math.inf
     """When its client is late, by the monotonic clock."""
     lingers = False

@@ -69,7 +69,7 @@ def refusal_of(error: BaseException) -> Refusal | None:
 _CLIENTS_DOING = (ConnectionError, NoMoreData)
 
 
-class Guarded:
+class ErrorBoundary:
     """Runs ``application``; ``log`` is given a line and finds the exception where it is handled.
 
     gunicorn takes every OSError for the client's doing: here it becomes a 500. And behind an
@@ -95,7 +95,7 @@ class Guarded:
 
 
 class _Blocks:
-    """The blocks of an application's answer; see `Guarded`."""
+    """The blocks of an application's answer; see `ErrorBoundary`."""
 
     def __init__(self, blocks: Iterable[bytes], log: Callable[[str], None]) -> None:
         self._blocks = blocks

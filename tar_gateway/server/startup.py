@@ -41,7 +41,7 @@ def gunicorn_command(bind: str) -> list[str]:
     return ["-m", "gunicorn", "--config", "python:tar_gateway.gunicorn_conf", "--bind", bind]
 
 
-class Reloading:
+class Reloader:
     """Takes the place of an arbiter's ``reload``, which ``reload`` is."""
 
     def __init__(self, server: "Arbiter", reload: Callable[[], None]) -> None:

@@ -25,9 +25,9 @@ from gunicorn.util import write_nonblock
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from tar_gateway.errors import Busy, HeaderTooLarge, Refusal, RequestTimeout
-from tar_gateway.http.framing import Incoming, Progress
+from tar_gateway.http.framing import IncomingRequest, Progress
 from tar_gateway.server.connection import Connection
-from tar_gateway.server.failures import Guarded, refusal_of
+from tar_gateway.server.failures import ErrorBoundary, refusal_of
 from tar_gateway.server.logger import JsonLogger
 from tar_gateway.settings import Settings
 from tar_gateway.web.problem import problem
@@ -77,7 +77,7 @@ class GatewayWorker(ThreadWorker):
     def load_wsgi(self) -> None:
         """Load the application, and guard it."""
         super().load_wsgi()
-        guarded = Guarded(self.wsgi, self.log.exception)  # type: ignore[arg-type] # same thing
+        guarded = ErrorBoundary(self.wsgi, self.log.exception)  # type: ignore[arg-type] # same thing
         self.wsgi = guarded  # type: ignore[assignment]
 
     # --- accepting ---------------------------------------------------------------------------
@@ -118,7 +118,7 @@ class GatewayWorker(ThreadWorker):
     # --- waiting in the poller ---------------------------------------------------------------
 
     def _expect(self, conn: Connection, seconds: float) -> None:
-        conn.incoming = Incoming(_MAX_HEAD, self.settings.max_body)
+        conn.incoming = IncomingRequest(_MAX_HEAD, self.settings.max_body)
         self._wait(conn, seconds)
 
     def _wait(self, conn: Connection, seconds: float) -> None:

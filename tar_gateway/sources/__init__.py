@@ -51,7 +51,7 @@ class Stat:
 
 
 @dataclass(frozen=True, slots=True)
-class Unsized:
+class UnknownSize:
     """A member whose size nobody tells: its ``content`` is open and must be read to know.
 
     Whoever receives it closes the content.
@@ -79,7 +79,7 @@ class Limits:
 
 
 @runtime_checkable
-class Limited(Protocol):
+class LimitingSource(Protocol):
     """A source with limits of its own for bundles that have certain members."""
 
     def limits(self, paths: Iterable[str]) -> Limits:
@@ -98,11 +98,11 @@ class Source(Protocol):
         """Tell whether other threads than the caller's may ask, several of them at once."""
         ...
 
-    def decided_by(self, caller: Caller) -> tuple[tuple[str, str], ...] | None:
+    def cache_key(self, caller: Caller) -> tuple[tuple[str, str], ...] | None:
         """Give all of a caller that decides what this source answers, `None` if nobody can tell."""
         ...
 
-    def stat(self, path: str, caller: Caller) -> Stat | Unsized:
+    def stat(self, path: str, caller: Caller) -> Stat | UnknownSize:
         """Learn a member's size, date and validator. Raises `SourceError`."""
         ...
 

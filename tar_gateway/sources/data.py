@@ -34,7 +34,7 @@ class DataMembers:
         del caller
         return False
 
-    def decided_by(self, caller: Caller) -> None:
+    def cache_key(self, caller: Caller) -> None:
         """Say nothing: what is at hand is never asked for again."""
         del caller
 

@@ -9,12 +9,12 @@ from tar_gateway.errors import SourceError
 from tar_gateway.http.paths import url_path
 from tar_gateway.settings import Settings
 from tar_gateway.settings.locations import read_locations
-from tar_gateway.sources import Caller, Limits, Stat, Unsized
+from tar_gateway.sources import Caller, Limits, Stat, UnknownSize
 from tar_gateway.sources.members import FileServer
 from tar_gateway.sources.replicas import Replicas, reach_any
 from tar_gateway.sources.upstream import Upstream
 from tar_gateway.sources.wire.cancellation import Cancellation
-from tar_gateway.sources.wire.response import Answer, Content, Headers
+from tar_gateway.sources.wire.response import Content, Headers, Response
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +53,11 @@ class Locations:
         """Tell whether all of them may be asked by several threads at once."""
         return all(route.server.is_concurrent(caller) for route in self._routes)
 
-    def decided_by(self, caller: Caller) -> tuple[tuple[str, str], ...]:
+    def cache_key(self, caller: Caller) -> tuple[tuple[str, str], ...]:
         """Give the headers that go along: no server is sent anything else of the caller."""
         return caller.headers
 
-    def stat(self, path: str, caller: Caller) -> Stat | Unsized:
+    def stat(self, path: str, caller: Caller) -> Stat | UnknownSize:
         """Ask the server that the member belongs to. Raises `SourceError`."""
         route = self._of_reference(path)
         return route.server.stat(path.removeprefix(route.quoted), caller)
@@ -74,16 +74,16 @@ class Locations:
         query: str,
         headers: Headers,
         cancellation: Cancellation | None = None,
-    ) -> Answer:
+    ) -> Response:
         """Pass a plain request on to the server that its path belongs to."""
         route = self._of_path(path)
         below = path.removeprefix(route.prefix)
         return route.server.forward(method, below, query, headers, cancellation)
 
-    def location(self, url: str, path: str) -> str | None:
+    def own_path(self, url: str, path: str) -> str | None:
         """Give the path that a ``Location`` points to, as the server of ``path`` means it."""
         route = self._of_path(path)
-        below = route.server.location(url, path.removeprefix(route.prefix))
+        below = route.server.own_path(url, path.removeprefix(route.prefix))
         return None if below is None else route.quoted + below
 
     def limits(self, paths: Iterable[str]) -> Limits:

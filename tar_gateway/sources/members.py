@@ -11,9 +11,9 @@ from typing import Protocol
 from tar_gateway.errors import MemberChanged, SourceError
 from tar_gateway.http.headers import SENDFILE
 from tar_gateway.http.validators import Validator
-from tar_gateway.sources import Caller, Source, Stat, Unsized
+from tar_gateway.sources import Caller, Source, Stat, UnknownSize
 from tar_gateway.sources.wire.cancellation import Cancellation
-from tar_gateway.sources.wire.response import Answer, Content, Headers, drain, fault_of, let_go
+from tar_gateway.sources.wire.response import Content, Headers, Response, discard, drain, fault_of
 
 # 19 digits hold every size below 2**63; more are an attack or a defect.
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)", re.IGNORECASE)
@@ -30,7 +30,7 @@ class Exchange(Protocol):
     Raises `SourceError` when there is none.
     """
 
-    def __call__(self, method: str, path: str, headers: Headers, caller: Caller) -> Answer:
+    def __call__(self, method: str, path: str, headers: Headers, caller: Caller) -> Response:
         """Send one request; the answer's content is open and has to be closed."""
         ...
 
@@ -45,7 +45,7 @@ class FileServer(Source, Protocol):
         query: str,
         headers: Headers,
         cancellation: Cancellation | None = None,
-    ) -> Answer:
+    ) -> Response:
         """Pass a plain request on, and give the answer as it is. Raises `SourceError`.
 
         ``path`` is a checked name, or a directory's with a slash at its end, or empty. Once
@@ -53,7 +53,7 @@ class FileServer(Source, Protocol):
         """
         ...
 
-    def location(self, url: str, path: str) -> str | None:
+    def own_path(self, url: str, path: str) -> str | None:
         """Give the path that a ``Location`` points to, `None` if it is none of the server's.
 
         ``path`` is that of the request that was answered so.
@@ -75,7 +75,7 @@ class HttpMembers:
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
 
-    def ask(self, method: str, path: str, headers: Headers, caller: Caller) -> Answer:
+    def ask(self, method: str, path: str, headers: Headers, caller: Caller) -> Response:
         """Ask, and refuse an answer that is only there for a server in front to replace."""
         try:
             answer = self._exchange(method, path, headers, caller)
@@ -88,7 +88,7 @@ class HttpMembers:
             raise SourceError("its bytes are left to a server in front")
         return answer
 
-    def stat(self, path: str, caller: Caller) -> Stat | Unsized:
+    def stat(self, path: str, caller: Caller) -> Stat | UnknownSize:
         """Ask by HEAD, then by a Range of one byte, then by a plain GET, until one tells.
 
         HEAD's word is taken only for a size of 1 or more: servers that know HEAD badly
@@ -131,7 +131,7 @@ class HttpMembers:
         answer = self.ask("GET", path, _headers(*asked), caller)
         try:
             skip, ends = _check_slice(answer, start, stop, stat, ranged=not whole)
-            content = Promised(answer.content, stop - start, ends=ends)
+            content = ExactContent(answer.content, stop - start, ends=ends)
             _skip(answer.content, skip)
         except BaseException:
             answer.content.close()
@@ -144,7 +144,7 @@ def _headers(*more: tuple[str, str]) -> Headers:
     return [("Accept-Encoding", "identity"), *more]
 
 
-def _told_by_range(answer: Answer) -> int | None:
+def _told_by_range(answer: Response) -> int | None:
     """Find the member's size in the answer to a Range of its first byte."""
     told = answer.get("content-range") or ""
     if answer.status == 416:
@@ -155,19 +155,19 @@ def _told_by_range(answer: Answer) -> int | None:
     return int(match[3])
 
 
-def stat_of(answer: Answer, size: int) -> Stat:
+def stat_of(answer: Response, size: int) -> Stat:
     """Return what a response says of the member that it is of."""
     return Stat(size, answer.mtime(), answer.validator())
 
 
-def size_by_get(answer: Answer) -> int | None:
+def size_by_get(answer: Response) -> int | None:
     """Find the member's size in the answer to a plain GET, `None` where that tells none.
 
     Closes the content, and raises `SourceError`, for anything that is not the member.
     """
     try:
         if answer.status != 200:
-            let_go(answer)
+            discard(answer)
             raise fault_of(answer)
         if answer.encoded():
             raise SourceError("the answer is encoded, though the plain file was asked for")
@@ -177,16 +177,16 @@ def size_by_get(answer: Answer) -> int | None:
         raise
 
 
-def _stat_by_get(answer: Answer) -> Stat | Unsized:
+def _stat_by_get(answer: Response) -> Stat | UnknownSize:
     size = size_by_get(answer)
     if size is None:
-        return Unsized(answer.mtime(), answer.content)
+        return UnknownSize(answer.mtime(), answer.content)
     answer.content.close()
     return stat_of(answer, size)
 
 
 def _check_slice(
-    answer: Answer, start: int, stop: int, stat: Stat, *, ranged: bool
+    answer: Response, start: int, stop: int, stat: Stat, *, ranged: bool
 ) -> tuple[int, bool]:
     """Check that an answer is the slice that was asked for, of the version that was promised.
 
@@ -231,7 +231,7 @@ def _skip(content: Content, count: int) -> None:
         count -= len(block)
 
 
-class Promised:
+class ExactContent:
     """A content held to its length: never longer, never shorter, whatever the headers said."""
 
     def __init__(self, content: Content, length: int, *, ends: bool) -> None:

@@ -12,12 +12,12 @@ from typing import TypeVar
 
 from tar_gateway.errors import MemberChanged, SourceError
 from tar_gateway.http.paths import url_path
-from tar_gateway.sources import Caller, Stat, Unsized
+from tar_gateway.sources import Caller, Stat, UnknownSize
 from tar_gateway.sources.members import FileServer
 from tar_gateway.sources.upstream import Upstream
 from tar_gateway.sources.wire.cancellation import Cancellation
-from tar_gateway.sources.wire.health import Watched
-from tar_gateway.sources.wire.response import PASSING, Answer, Content, Headers
+from tar_gateway.sources.wire.health import HealthContent
+from tar_gateway.sources.wire.response import PASSING, Content, Headers, Response
 
 T = TypeVar("T")
 
@@ -45,18 +45,18 @@ class Replicas:
         del caller
         return True
 
-    def decided_by(self, caller: Caller) -> tuple[tuple[str, str], ...]:
+    def cache_key(self, caller: Caller) -> tuple[tuple[str, str], ...]:
         """Give the headers that go along: nothing else of the caller is sent."""
         return caller.headers
 
-    def stat(self, path: str, caller: Caller) -> Stat | Unsized:
+    def stat(self, path: str, caller: Caller) -> Stat | UnknownSize:
         """Learn a member's size, date and validator. Raises `SourceError`.
 
         What the first server says that is able to is what counts, a 404 as well.
         """
         found = self._first(path, lambda server: server.stat(path, caller))
-        if isinstance(found, Unsized):
-            return replace(found, content=self._watched(found.content))
+        if isinstance(found, UnknownSize):
+            return replace(found, content=self._tracked(found.content))
         return found
 
     def open(self, path: str, start: int, stop: int, stat: Stat, caller: Caller) -> Content:
@@ -69,7 +69,7 @@ class Replicas:
         def open_at(server: Upstream) -> Content:
             return server.open(path, start, stop, stat, caller)
 
-        return self._watched(self._first(path, open_at, of_one_version=True))
+        return self._tracked(self._first(path, open_at, of_one_version=True))
 
     def forward(
         self,
@@ -78,15 +78,15 @@ class Replicas:
         query: str,
         headers: Headers,
         cancellation: Cancellation | None = None,
-    ) -> Answer:
+    ) -> Response:
         """Pass a plain request on, to the next server where one answers that it is not able to.
 
         Raises `SourceError` where none answers; an answer that is no better at any other is
         given as it is.
         """
-        refused: list[Answer] = []
+        refused: list[Response] = []
 
-        def ask(server: Upstream) -> Answer:
+        def ask(server: Upstream) -> Response:
             answer = server.forward(method, path, query, headers, cancellation)
             if answer.status not in PASSING:
                 return answer
@@ -103,9 +103,9 @@ class Replicas:
             for answer in refused:
                 answer.content.close()
 
-    def location(self, url: str, path: str) -> str | None:
+    def own_path(self, url: str, path: str) -> str | None:
         """Give the path below the bases that a ``Location`` points to, `None` if elsewhere."""
-        found = (server.location(url, path) for server in self._servers)
+        found = (server.own_path(url, path) for server in self._servers)
         return next((below for below in found if below is not None), None)
 
     def reach(self) -> None:
@@ -140,7 +140,7 @@ class Replicas:
         """
         left_alone = []
         for server in self._ranked(path.partition("?")[0]):
-            if server.health.is_left_alone():
+            if server.health.is_resting():
                 left_alone.append(server)
             else:
                 yield server
@@ -153,8 +153,8 @@ class Replicas:
 
         return sorted(self._servers, key=rank)
 
-    def _watched(self, content: Content) -> Content:
-        return Watched(content, self._noted)
+    def _tracked(self, content: Content) -> Content:
+        return HealthContent(content, self._noted)
 
     def _noted(self, error: SourceError) -> SourceError:
         """Say of a failure in the middle whether there is a server to go on at, at once."""

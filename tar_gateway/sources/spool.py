@@ -53,7 +53,7 @@ class SpoolFile:
         self.size = 0
         """Bytes of the file, all of which count against the budget."""
 
-    def hold(self, content: Content, deadline: float, limit: float = math.inf) -> "Spooled":
+    def hold(self, content: Content, deadline: float, limit: float = math.inf) -> "SpooledMember":
         """Read a content to its end and keep it; close the content in any case.
 
         ``deadline`` is a `time.monotonic` moment. A content of more than ``limit`` bytes is kept
@@ -81,7 +81,7 @@ class SpoolFile:
             raise
         finally:
             content.close()
-        return Spooled(self, offsets, size)
+        return SpooledMember(self, offsets, size)
 
     def append(self, data: bytes) -> None:
         """Add bytes at the end. Raise `SourceError`."""
@@ -159,7 +159,7 @@ class SpoolFile:
             self._budget.release(size)
 
 
-class Spooled:
+class SpooledMember:
     """One member in its download's file: ``size`` bytes, in chunks at these offsets."""
 
     __slots__ = ("_file", "_offsets", "size")
@@ -180,7 +180,7 @@ class Spooled:
 
 
 class _Slice:
-    def __init__(self, spooled: Spooled, start: int, stop: int) -> None:
+    def __init__(self, spooled: SpooledMember, start: int, stop: int) -> None:
         self._spooled = spooled
         self._position = start
         self._stop = stop

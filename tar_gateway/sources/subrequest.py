@@ -16,10 +16,10 @@ from urllib.parse import quote, unquote_to_bytes
 from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 from tar_gateway.errors import SourceError
-from tar_gateway.sources import Caller, Stat, Unsized
-from tar_gateway.sources.members import HttpMembers, Promised, size_by_get, stat_of
+from tar_gateway.sources import Caller, Stat, UnknownSize
+from tar_gateway.sources.members import ExactContent, HttpMembers, size_by_get, stat_of
 from tar_gateway.sources.spool import Spool, SpoolFile
-from tar_gateway.sources.wire.response import Answer, Content, Headers
+from tar_gateway.sources.wire.response import Content, Headers, Response
 
 # What `sys.exc_info` gives: PEP 3333's way of telling that an error came up late.
 OptExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
@@ -73,11 +73,11 @@ class Subrequests:
         """Tell what the server told the application of itself."""
         return bool(caller.environ.get("wsgi.multithread", False))
 
-    def decided_by(self, caller: Caller) -> None:
+    def cache_key(self, caller: Caller) -> None:
         """Say that nobody can tell: an application sees all of the request, and may look."""
         del caller
 
-    def stat(self, path: str, caller: Caller) -> Stat | Unsized:
+    def stat(self, path: str, caller: Caller) -> Stat | UnknownSize:
         """Ask once by GET: an application may know no HEAD, and may make its answer anew.
 
         With a validator and a length the answer is let go and asked for again when its bytes
@@ -93,21 +93,21 @@ class Subrequests:
         if size is not None and validator is not None and (validator.is_etag or validator.strong):
             answer.content.close()
             return stat_of(answer, size)
-        content = answer.content if size is None else Promised(answer.content, size, ends=True)
-        return Unsized(answer.mtime(), content)
+        content = answer.content if size is None else ExactContent(answer.content, size, ends=True)
+        return UnknownSize(answer.mtime(), content)
 
     def open(self, path: str, start: int, stop: int, stat: Stat, caller: Caller) -> Content:
         """Ask for the member again, and check that it is the same. Raises `SourceError`."""
         return self._members.open(path, start, stop, stat, caller)
 
-    def _ask(self, method: str, path: str, headers: Headers, caller: Caller) -> Answer:
+    def _ask(self, method: str, path: str, headers: Headers, caller: Caller) -> Response:
         environ = subrequest(caller.environ, method, path, headers)
-        called = AppAnswer(self._app, environ, self._spool.file())
+        called = AppResponse(self._app, environ, self._spool.file())
         received = called.headers
         if not any(name.lower() == "date" for name, _ in received):
             # Servers add it, and it tells a date that proves something from one that doesn't.
             received = [*received, ("Date", formatdate(time.time(), usegmt=True))]
-        return Answer(called.status, received, called)
+        return Response(called.status, received, called)
 
 
 def subrequest(
@@ -140,7 +140,7 @@ def plain_get(environ: Mapping[str, Any]) -> WSGIEnvironment:
     return made
 
 
-class AppAnswer:
+class AppResponse:
     """One call of an application: its status and headers, and its content.
 
     The call is made, and its first blocks are drawn, until ``start_response`` was called.
@@ -150,7 +150,7 @@ class AppAnswer:
 
     def __init__(self, app: WSGIApplication, environ: WSGIEnvironment, written: SpoolFile) -> None:
         self._path = environ["PATH_INFO"]
-        self._written = _Written(written)
+        self._written = _WriteBuffer(written)
         self._rest = memoryview(b"")  # of the block that was drawn last
         self._started: tuple[str, list[tuple[str, str]]] | None = None
         self._committed = False
@@ -226,7 +226,7 @@ class AppAnswer:
             raise
 
 
-class _Written:
+class _WriteBuffer:
     """What an application has written and nobody has read yet."""
 
     def __init__(self, file: SpoolFile) -> None:

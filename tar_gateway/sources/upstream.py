@@ -7,13 +7,13 @@ from tar_gateway.http.paths import url_path
 from tar_gateway.settings import Settings
 from tar_gateway.settings.line_files import read_service_headers
 from tar_gateway.settings.types import check_base_url
-from tar_gateway.sources import Caller, Stat, Unsized
+from tar_gateway.sources import Caller, Stat, UnknownSize
 from tar_gateway.sources.members import HttpMembers
 from tar_gateway.sources.wire.cancellation import Cancellation
 from tar_gateway.sources.wire.health import Health
 from tar_gateway.sources.wire.pool import PORTS, REACH, Origin
 from tar_gateway.sources.wire.redirects import Redirects
-from tar_gateway.sources.wire.response import Answer, Content, Headers
+from tar_gateway.sources.wire.response import Content, Headers, Response
 from tar_gateway.sources.wire.tls import client_tls
 
 
@@ -48,22 +48,22 @@ class Upstream:
         del caller
         return True
 
-    def decided_by(self, caller: Caller) -> tuple[tuple[str, str], ...]:
+    def cache_key(self, caller: Caller) -> tuple[tuple[str, str], ...]:
         """Give the headers that go along: nothing else of the caller is sent."""
         return caller.headers
 
-    def stat(self, path: str, caller: Caller) -> Stat | Unsized:
+    def stat(self, path: str, caller: Caller) -> Stat | UnknownSize:
         """Learn a member's size, date and validator. Raises `SourceError`."""
-        found = self.health.watch(lambda: self._members.stat(path, caller))
-        if isinstance(found, Unsized):
-            return replace(found, content=self.health.watched(found.content))
+        found = self.health.track(lambda: self._members.stat(path, caller))
+        if isinstance(found, UnknownSize):
+            return replace(found, content=self.health.tracked(found.content))
         return found
 
     def open(self, path: str, start: int, stop: int, stat: Stat, caller: Caller) -> Content:
         """Open a slice of a member. Raises `SourceError`."""
         health, members = self.health, self._members
-        content = health.watch(lambda: members.open(path, start, stop, stat, caller))
-        return health.watched(content)
+        content = health.track(lambda: members.open(path, start, stop, stat, caller))
+        return health.tracked(content)
 
     def forward(
         self,
@@ -72,17 +72,17 @@ class Upstream:
         query: str,
         headers: Headers,
         cancellation: Cancellation | None = None,
-    ) -> Answer:
+    ) -> Response:
         """Pass a plain request on, and give the answer as it is, redirects included.
 
         ``path`` is a checked name, or a directory's with a slash at its end, or empty. Raises
         `SourceError` when there is no answer, `Cancelled` once ``cancellation`` is.
         """
         target = self._base + url_path(path) + ("?" + query if query else "")
-        answer = self.health.watch(
+        answer = self.health.track(
             lambda: self._request(method, target, headers, cancellation=cancellation)
         )
-        return replace(answer, content=self.health.watched(answer.content))
+        return replace(answer, content=self.health.tracked(answer.content))
 
     def reach(self) -> int:
         """Ask for the base, within seconds, and give the answer's status, whatever it is.
@@ -94,7 +94,7 @@ class Upstream:
         answer.content.close()
         return answer.status
 
-    def location(self, url: str, path: str) -> str | None:
+    def own_path(self, url: str, path: str) -> str | None:
         """Give the path below the base that a ``Location`` points to, `None` if elsewhere.
 
         ``path`` is what was asked for when it came.
@@ -123,7 +123,7 @@ class Upstream:
         self._origin.close()
         self._redirects.close()
 
-    def _ask(self, method: str, path: str, headers: Headers, caller: Caller) -> Answer:
+    def _ask(self, method: str, path: str, headers: Headers, caller: Caller) -> Response:
         cancellation = caller.cancellation
         sent = [*headers, *caller.headers]
         answer = self._request(method, self._base + path, sent, cancellation=cancellation)
@@ -137,7 +137,7 @@ class Upstream:
         *,
         timeout: float | None = None,
         cancellation: Cancellation | None = None,
-    ) -> Answer:
+    ) -> Response:
         others = [pair for pair in headers if pair[0].lower() not in self._own_names]
         sent = [*others, *self._own_headers]
         return self._origin.request(

@@ -44,17 +44,17 @@ class Blocks(Protocol):
 
 
 @contextmanager
-def watched(environ: WSGIEnvironment, on_departure: Callable[[], None]) -> Iterator[None]:
+def until_departure(environ: WSGIEnvironment, on_departure: Callable[[], None]) -> Iterator[None]:
     """Call ``on_departure``, from another thread, when the client leaves within this context."""
     client: socket.socket | None = environ.get("gunicorn.socket")
     if client is None:
         yield
         return
-    _watch.add(client, on_departure)
+    _departures.add(client, on_departure)
     try:
         yield
     finally:
-        _watch.remove(on_departure)
+        _departures.remove(on_departure)
 
 
 class Delivery:
@@ -132,7 +132,7 @@ class Delivery:
                         self._client.settimeout(self._timeout_before)
 
 
-class _Watch:
+class _Departures:
     """One thread that looks after all clients, and lives while there are any."""
 
     def __init__(self) -> None:
@@ -179,7 +179,7 @@ class _Watch:
                     log.exception("a defect in stopping a download")
 
 
-_watch = _Watch()
+_departures = _Departures()
 
 
 def _is_there(client: socket.socket) -> bool:

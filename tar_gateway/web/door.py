@@ -8,35 +8,35 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 from tar_gateway.access.limits import Downloads
 from tar_gateway.errors import Cancelled, InternalError, Refusal
 from tar_gateway.settings import Settings
-from tar_gateway.sources.wire.tally import Tally, Watcher
-from tar_gateway.web.client import watched
+from tar_gateway.sources.wire.tally import Listener, Tally
+from tar_gateway.web.client import until_departure
 from tar_gateway.web.observe.download import Download
 from tar_gateway.web.problem import refuse
 
 log = logging.getLogger(__name__)
 
-Answer = Callable[[Download, StartResponse], Iterable[bytes]]
+Handler = Callable[[Download, StartResponse], Iterable[bytes]]
 
 
-class Front:
+class Door:
     """Answers requests, within the limits, by functions that may raise `Refusal`."""
 
-    def __init__(self, settings: Settings, watcher: Watcher | None = None) -> None:
+    def __init__(self, settings: Settings, listener: Listener | None = None) -> None:
         self._settings = settings
-        self._watcher = watcher
-        self.downloads = Downloads(settings, watcher)
+        self._listener = listener
+        self.downloads = Downloads(settings, listener)
 
     def __call__(
-        self, environ: WSGIEnvironment, start_response: StartResponse, answer: Answer
+        self, environ: WSGIEnvironment, start_response: StartResponse, handler: Handler
     ) -> Iterable[bytes]:
-        """Answer a request (PEP 3333) by ``answer``, or say why not."""
-        download = Download(self.downloads, environ, Tally(self._watcher))
+        """Answer a request (PEP 3333) by ``handler``, or say why not."""
+        download = Download(self.downloads, environ, Tally(self._listener))
         start_response = _noted(download, start_response)
         refusal: Refusal
         try:
             download.begin()
-            download.scope.enter_context(watched(environ, download.cancellation.cancel))
-            iterable = answer(download, start_response)
+            download.scope.enter_context(until_departure(environ, download.cancellation.cancel))
+            iterable = handler(download, start_response)
             if not download.delivered:
                 download.end("no body")
             return iterable

@@ -11,13 +11,13 @@ from itertools import islice
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from tar_gateway.access.authority import Authority
-from tar_gateway.archive.bundle import DEFAULT_FILENAME, Bundle, Requested, default_filename
+from tar_gateway.archive.bundle import DEFAULT_FILENAME, Bundle, Entry, default_filename
 from tar_gateway.archive.layout import Borrowed, Layout
 from tar_gateway.delivery.body import OPENED_WITHIN, Body
 from tar_gateway.delivery.manifest import read_manifest
 from tar_gateway.delivery.plan import Plan
 from tar_gateway.delivery.planner import Planner
-from tar_gateway.delivery.threads import Fetchers
+from tar_gateway.delivery.threads import FetcherPool
 from tar_gateway.errors import (
     BadRequest,
     ContentTooLarge,
@@ -35,12 +35,12 @@ from tar_gateway.http.validators import Validator
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Source
 from tar_gateway.sources.spool import Spool
-from tar_gateway.sources.wire.tally import Watcher
+from tar_gateway.sources.wire.tally import Listener
 from tar_gateway.web.client import Delivery
 from tar_gateway.web.file_list import kept_headers, passed_names, read_list
 from tar_gateway.web.observe.download import Download
 from tar_gateway.web.query import (
-    Listed,
+    Query,
     is_bundle,
     json_bundle,
     list_bundle,
@@ -57,7 +57,7 @@ LONGEST_LINK = 2048
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class _Asked:
     """What a request wants: of which bundle and version, for whom, and under which conditions.
 
     ``vary`` names the headers that decide who may have what; ``kept`` are headers of an
@@ -106,13 +106,13 @@ class Endpoint:
         self,
         source: Source,
         settings: Settings,
-        watcher: Watcher | None = None,
+        listener: Listener | None = None,
         *,
         spool: Spool | None = None,
     ) -> None:
         self._source = source
         self._settings = settings
-        self._fetchers = Fetchers(settings.fetch_parallel, settings.fetch_ahead_total, watcher)
+        self._fetchers = FetcherPool(settings.fetch_parallel, settings.fetch_ahead_total, listener)
         url = settings.auth_request
         self.authority = Authority(url, settings) if url else None
         self._permit = self.authority.permit if self.authority else None
@@ -134,7 +134,7 @@ class Endpoint:
         listed = read_query(query_of(environ), self._settings)
         bundle = self._bundle(environ, method, listed, directory, caller)
         vary = self._settings.forward_headers
-        wanted = _Wanted(download, bundle, caller, vary=vary, version=listed.version)
+        wanted = _Asked(download, bundle, caller, vary=vary, version=listed.version)
         return self._answer(wanted, start_response)
 
     def answer_list(
@@ -162,7 +162,7 @@ class Endpoint:
             filename = DEFAULT_FILENAME
         bundle = Bundle(members, filename)
         names = dict.fromkeys([*self._settings.forward_headers, *passed_names(headers)])
-        wanted = _Wanted(
+        wanted = _Asked(
             download,
             bundle,
             download.caller(names),
@@ -171,7 +171,7 @@ class Endpoint:
         )
         return self._answer(wanted, start_response)
 
-    def _answer(self, wanted: _Wanted, start_response: StartResponse) -> Iterable[bytes]:
+    def _answer(self, wanted: _Asked, start_response: StartResponse) -> Iterable[bytes]:
         """Plan, decide and deliver."""
         download = wanted.download
         download.members = len(wanted.bundle.members)
@@ -202,14 +202,14 @@ class Endpoint:
         self,
         environ: WSGIEnvironment,
         method: str,
-        listed: Listed,
+        listed: Query,
         directory: str,
         caller: Caller,
     ) -> Bundle:
         """Read what the request asks for: from its query, its body, or a manifest."""
         settings = self._settings
         if method == "POST":
-            if listed != Listed(()):
+            if listed != Query(()):
                 raise BadRequest(
                     f"a POST says everything in its body: use ?{settings.parameter} alone"
                 )
@@ -218,7 +218,7 @@ class Endpoint:
             return list_bundle(listed, directory, settings)
         manifest = read_manifest(
             self._planner,
-            Requested(directory + listed.manifest, listed.manifest),
+            Entry(directory + listed.manifest, listed.manifest),
             caller,
             settings,
         )
@@ -237,9 +237,7 @@ class Endpoint:
             "a list of members is sent as application/x-www-form-urlencoded or application/json"
         )
 
-    def _prepare(
-        self, wanted: _Wanted, *, anew: bool = False
-    ) -> tuple[Plan, Decision, Body | None]:
+    def _prepare(self, wanted: _Asked, *, anew: bool = False) -> tuple[Plan, Decision, Body | None]:
         """Plan, decide what to answer, and open the first member that the answer needs.
 
         There is no body where the headers say all. Raises `MembersChanged` where that member
@@ -261,7 +259,7 @@ class Endpoint:
             raise
         return plan, decision, body
 
-    def _recall(self, wanted: _Wanted) -> Plan | None:
+    def _recall(self, wanted: _Asked) -> Plan | None:
         """Give a plan of a moment ago, for a part that begins with a member and nothing else.
 
         That member is opened before anything is said, and shows whether its version is still
@@ -281,7 +279,7 @@ class Endpoint:
         begin = islice(plan.layout.slice(decision.start, decision.stop), OPENED_WITHIN)
         return plan if any(isinstance(segment, Borrowed) for segment in begin) else None
 
-    def _headers(self, plan: Plan, decision: Decision, wanted: _Wanted) -> list[tuple[str, str]]:
+    def _headers(self, plan: Plan, decision: Decision, wanted: _Asked) -> list[tuple[str, str]]:
         layout = plan.layout
         ranges = wanted.method != "POST" and layout.etag.strong
         headers = [

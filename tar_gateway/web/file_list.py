@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from urllib.parse import quote, unquote_to_bytes
 
-from tar_gateway.archive.bundle import Requested, check_apart
+from tar_gateway.archive.bundle import Entry, check_apart
 from tar_gateway.archive.layout import ETAG_PREFIX
 from tar_gateway.errors import ContentTooLarge, UpstreamFailed
 from tar_gateway.http.conditions import Conditions
@@ -103,14 +103,14 @@ def passed_names(headers: Headers) -> list[str]:
     ]
 
 
-def read_list(body: bytes, mount: str, settings: Settings) -> tuple[Requested, ...]:
+def read_list(body: bytes, mount: str, settings: Settings) -> tuple[Entry, ...]:
     """Read a list's lines. A size of ``-`` is to be asked for.
 
     ``mount`` is the path that the application is mounted at: locations are whole paths, as
     clients see them. Raises `UpstreamFailed`, which quotes a bad line's number, and
     `ContentTooLarge` for more members than are allowed.
     """
-    members: list[Requested] = []
+    members: list[Entry] = []
     for number, line in _lines(body):
         if len(members) == settings.max_members:
             raise ContentTooLarge(
@@ -141,7 +141,7 @@ def _lines(body: bytes) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
-def _read_line(line: str, mount: str, max_name: int) -> Requested:
+def _read_line(line: str, mount: str, max_name: int) -> Entry:
     fields: Iterable[str] = line.split(" ", 3)
     try:
         checksum, size, location, name = fields
@@ -154,7 +154,7 @@ def _read_line(line: str, mount: str, max_name: int) -> Requested:
     if location == _DIRECTORY:
         name = name.removesuffix("/")
         _check("name", name, max_name)
-        return Requested("", name + "/", size=0)
+        return Entry("", name + "/", size=0)
     _check("name", name, max_name)
     place, _, query = location.partition("?")
     place = quote(unquote_to_bytes(place))  # as the mount point is written
@@ -170,7 +170,7 @@ def _read_line(line: str, mount: str, max_name: int) -> Requested:
         _check("location", path.removesuffix("/"), max_name)
     if not re.fullmatch(r"[!-~]*", query):
         raise BadName(f"the location {shown(location)} is not percent-encoded")
-    return Requested(path, name, query, None if size == "-" else int(size))
+    return Entry(path, name, query, None if size == "-" else int(size))
 
 
 def _check(what: str, name: str, max_name: int) -> None:

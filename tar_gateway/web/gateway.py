@@ -9,10 +9,10 @@ from tar_gateway.errors import MethodNotAllowed, NotFound
 from tar_gateway.http.environ import check_query
 from tar_gateway.settings import Settings
 from tar_gateway.sources.members import FileServer
-from tar_gateway.web.door import Front
+from tar_gateway.web.door import Door
 from tar_gateway.web.endpoint import Endpoint
 from tar_gateway.web.observe.download import Download
-from tar_gateway.web.observe.pages import Pages
+from tar_gateway.web.observe.pages import Probes
 from tar_gateway.web.passthrough import PassThrough
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ class Gateway:
         metrics = _metrics()
         self._bundles = Endpoint(upstream, self._settings, metrics)
         self._plain = PassThrough(upstream, self._bundles, self._settings)
-        self._front = Front(self._settings, metrics)
-        self._pages = Pages(
+        self._front = Door(self._settings, metrics)
+        self._probes = Probes(
             self._settings,
             reach=upstream.reach,
             is_full=lambda: self._front.downloads.is_full,
@@ -49,8 +49,8 @@ class Gateway:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
-        if self._pages.takes(environ):
-            return self._pages(environ, start_response)
+        if self._probes.takes(environ):
+            return self._probes(environ, start_response)
         return self._front(environ, start_response, self._answer)
 
     def close(self) -> None:

@@ -16,8 +16,8 @@ from tar_gateway.http.environ import check_query, conditions_of, wants_part
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Source
 from tar_gateway.sources.spool import Spool
-from tar_gateway.sources.subrequest import AppAnswer, Subrequests, plain_get
-from tar_gateway.web.door import Front
+from tar_gateway.sources.subrequest import AppResponse, Subrequests, plain_get
+from tar_gateway.web.door import Door
 from tar_gateway.web.endpoint import METHODS, Endpoint
 from tar_gateway.web.file_list import concerns_archive, is_list, knows_no_head, may_list
 from tar_gateway.web.observe.download import Download
@@ -46,7 +46,7 @@ class BundleMiddleware:
     ) -> None:
         self._app = app
         self._settings = settings or Settings()
-        self._front = Front(self._settings)
+        self._front = Door(self._settings)
         self._links = SignedLinks.from_settings(self._settings)
         self._spool = Spool(self._settings.spool_limit)
         self._bundles = Endpoint(
@@ -68,7 +68,7 @@ class BundleMiddleware:
         if request.started and request.listed is None:
             return iterable
         if request.listed is None:
-            return _Late(self, request, iterable)
+            return _LateArchive(self, request, iterable)
         return self.replace(request, iterable, lambda: _close(iterable))
 
     def close(self) -> None:
@@ -119,7 +119,7 @@ class BundleMiddleware:
         settings = self._settings
         try:
             environ = plain_get(request.environ)
-            with closing(AppAnswer(self._app, environ, self._spool.file())) as answer:
+            with closing(AppResponse(self._app, environ, self._spool.file())) as answer:
                 if not (is_list(answer.headers) and may_list(answer.status, partly=False)):
                     return None
                 body = _read_list(blocks_of(answer), settings)
@@ -221,7 +221,7 @@ def _error_of(exc_info: object = None, *_: object) -> BaseException:
     return AssertionError("start_response was called twice without exc_info")
 
 
-class _Late:
+class _LateArchive:
     """The iterable of an application that may turn out to list files while it is iterated."""
 
     def __init__(

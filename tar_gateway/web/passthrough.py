@@ -22,7 +22,7 @@ from tar_gateway.http.headers import end_to_end
 from tar_gateway.settings import Settings
 from tar_gateway.sources.members import FileServer
 from tar_gateway.sources.wire.cancellation import Cancellation
-from tar_gateway.sources.wire.response import Answer, Content
+from tar_gateway.sources.wire.response import Content, Response
 from tar_gateway.sources.wire.retry import Retry
 from tar_gateway.web.client import Delivery
 from tar_gateway.web.endpoint import Endpoint
@@ -92,7 +92,7 @@ class PassThrough:
                 raise AccessDenied(status=error.status, challenge=error.challenge) from error
             raise UpstreamFailed(error.reason, status=error.status) from error
 
-    def _ask_for_list(self, download: Download, gone: Cancellation) -> Answer | None:
+    def _ask_for_list(self, download: Download, gone: Cancellation) -> Response | None:
         """Ask by a plain GET. Return `None` where the response is no list of files."""
         listed = self._ask(download, "GET", gone, conditions=False)
         if is_list(listed.headers) and may_list(listed.status, partly=False):
@@ -102,13 +102,13 @@ class PassThrough:
 
     def _ask(
         self, download: Download, method: str, gone: Cancellation, *, conditions: bool
-    ) -> Answer:
+    ) -> Response:
         environ, tally = download.environ, download.tally
         path, query = path_of(environ), query_of(environ)
         headers = passed_headers(environ, conditions=conditions)
         retry = Retry.from_settings(self._settings)
 
-        def ask() -> Answer:
+        def ask() -> Response:
             try:
                 answer = self._upstream.forward(method, path, query, headers, gone)
             except SourceError:
@@ -123,12 +123,12 @@ class PassThrough:
             raise UpstreamFailed(error.reason, status=error.status) from error
 
     def _pass_on(
-        self, answer: Answer, download: Download, start_response: StartResponse
+        self, answer: Response, download: Download, start_response: StartResponse
     ) -> Iterable[bytes]:
         environ = download.environ
         try:
             headers, length = _headers(answer, self._upstream, environ)
-            passed = _Passed(answer.content, path_of(environ), download.cancellation)
+            passed = _PlainBody(answer.content, path_of(environ), download.cancellation)
             passed.prime()
             headers.append(("Server-Timing", download.timing()))
             start_response(f"{answer.status} {_phrase(answer.status)}", headers)
@@ -139,7 +139,11 @@ class PassThrough:
             raise UpstreamFailed(error.reason, status=error.status) from error
 
     def _archive(
-        self, answer: Answer, download: Download, start_response: StartResponse, gone: Cancellation
+        self,
+        answer: Response,
+        download: Download,
+        start_response: StartResponse,
+        gone: Cancellation,
     ) -> Iterable[bytes]:
         settings = self._settings
         deadline = time.monotonic() + settings.plan_timeout
@@ -159,7 +163,7 @@ class PassThrough:
         return self._bundles.answer_list(download, start_response, body, answer.headers)
 
 
-class _Passed:
+class _PlainBody:
     """An upstream's content block by block, each as soon as it is there."""
 
     def __init__(self, content: Content, path: str, gone: Cancellation) -> None:
@@ -197,7 +201,7 @@ class _Passed:
 
 
 def _headers(
-    answer: Answer, upstream: FileServer, environ: WSGIEnvironment
+    answer: Response, upstream: FileServer, environ: WSGIEnvironment
 ) -> tuple[list[tuple[str, str]], int | None]:
     """Give the headers that go back to the client, and the content's length where it is told."""
     length = answer.length()
@@ -207,7 +211,7 @@ def _headers(
             case "content-length" | "date" | "server" | "server-timing" | "x-request-id":
                 continue  # written by us, or by the server that speaks to the client
             case "location":
-                below = upstream.location(value, path_of(environ))
+                below = upstream.own_path(value, path_of(environ))
                 headers.append((name, value if below is None else f"{mount_of(environ)}/{below}"))
             case _:
                 headers.append((name, value))

@@ -16,13 +16,13 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from tar_gateway.archive.bundle import (
     Bundle,
-    Requested,
+    Entry,
     archive_filename,
     check_apart,
     default_filename,
 )
 from tar_gateway.errors import BadRequest, ContentTooLarge
-from tar_gateway.http.paths import BadName, check_name, decode_once, shown
+from tar_gateway.http.paths import BadName, check_name, decode_form_value, shown
 from tar_gateway.settings import Settings
 
 # What a form or a query may hold beside its members; each costs a microsecond to look at.
@@ -32,7 +32,7 @@ _Pairs = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class Query:
     """What a query or a form gives, decoded and, but for the manifest, not yet checked.
 
     ``manifest`` is the path of a file that holds the list, ``version`` the opaque text of the
@@ -50,7 +50,7 @@ def is_bundle(query: str, parameter: str) -> bool:
     return _has(parameter).search(query) is not None
 
 
-def read_query(query: str, settings: Settings) -> Listed:
+def read_query(query: str, settings: Settings) -> Query:
     """Read the raw query string of a bundle request.
 
     A literal comma separates members as a repeated parameter does; ``%2C`` is part of a name.
@@ -63,7 +63,7 @@ def read_query(query: str, settings: Settings) -> Listed:
         _check("manifest", manifest, settings)
         if raw:
             raise BadRequest(f"members are named both in {parameter}= and by a manifest")
-    return Listed(
+    return Query(
         _decoded_members(raw, settings),
         _only(pairs, "filename") or None,  # a form's field that was left empty
         manifest,
@@ -71,7 +71,7 @@ def read_query(query: str, settings: Settings) -> Listed:
     )
 
 
-def read_form(body: bytes, settings: Settings) -> Listed:
+def read_form(body: bytes, settings: Settings) -> Query:
     """Read an ``application/x-www-form-urlencoded`` body; a comma is part of a name here."""
     try:
         text = body.decode("utf-8")
@@ -79,7 +79,7 @@ def read_form(body: bytes, settings: Settings) -> Listed:
         raise BadRequest("the form is not valid UTF-8") from error
     pairs = _pairs(text, settings)
     raw = [value for key, value in pairs if key == settings.parameter]
-    return Listed(_decoded_members(raw, settings), _only(pairs, "filename") or None)
+    return Query(_decoded_members(raw, settings), _only(pairs, "filename") or None)
 
 
 def pinned_query(query: str, version: str) -> str:
@@ -88,7 +88,7 @@ def pinned_query(query: str, version: str) -> str:
     return "&".join([*kept, f"v={version}"])
 
 
-def list_bundle(listed: Listed, directory: str, settings: Settings) -> Bundle:
+def list_bundle(listed: Query, directory: str, settings: Settings) -> Bundle:
     """Make a bundle of a query or a form, its members relative to ``directory``."""
     members = [(path, path) for path in listed.members]
     return _bundle(members, listed.filename, directory, settings)
@@ -162,7 +162,7 @@ def _bundle(members: _Pairs, filename: str | None, directory: str, settings: Set
     for path, name in members:
         for text in dict.fromkeys((path, name)):
             _check("member", text, settings)
-        requested.append(Requested(directory + path, name))
+        requested.append(Entry(directory + path, name))
     try:
         check_apart([name for _, name in members], strict=settings.strict_names)
     except BadName as error:
@@ -196,7 +196,7 @@ def _decoded_keys(parts: Sequence[str]) -> Iterator[tuple[str, str]]:
     for part in parts:
         key, _, value = part.partition("=")
         try:
-            yield decode_once(key), value
+            yield decode_form_value(key), value
         except BadName:
             continue  # no parameter of ours is called that
 
@@ -217,7 +217,7 @@ def _only(pairs: _Pairs, name: str) -> str | None:
 
 def _decoded(raw: str, what: str) -> str:
     try:
-        return decode_once(raw)
+        return decode_form_value(raw)
     except BadName as error:
         raise BadRequest(f"the {what} {shown(raw)} {error}") from error
 

@@ -25,7 +25,7 @@ from tests.support.files_upstream import TEXT, Canned, FilesUpstream, gateway_to
 from tests.support.papers import block
 from tests.support.proxies import deployed_site, nginx_front
 from tests.support.servers import gateway
-from tests.support.wrapped import Page, Pages, unpacked, wrapped
+from tests.support.wrapped import Page, Probes, unpacked, wrapped
 
 SECRET = "a secret for the tests"
 LATER = int(time.time()) + 3600
@@ -263,12 +263,12 @@ def test_a_request_that_says_nothing_of_its_path_is_one_to_the_root():
 
 
 @pytest.fixture
-def pages() -> Pages:
-    return Pages({"/reports/a.txt": Page(b"alpha"), "/plain": Page(b"plain")})
+def pages() -> Probes:
+    return Probes({"/reports/a.txt": Page(b"alpha"), "/plain": Page(b"plain")})
 
 
 @pytest.fixture
-def middle(pages: Pages, keys: Path) -> Iterator[TestApp]:
+def middle(pages: Probes, keys: Path) -> Iterator[TestApp]:
     with wrapped(pages, signing_keys_file=keys) as running:
         yield running
 

@@ -20,7 +20,7 @@ from typing import IO
 import pytest
 
 from tar_gateway import sign_url
-from tar_gateway.cli.directory_server import Embedded
+from tar_gateway.cli.directory_server import DirectoryServer
 from tests.support.papers import block
 from tests.support.servers import PATIENCE, free_port, listens, wait_until
 
@@ -196,7 +196,7 @@ def test_nothing_outside_the_directory_is_served(files: Path):
         assert answer.status == 400
 
 
-def asked_of(embedded: Embedded, target: str, **headers: str) -> tuple[int, bytes, str]:
+def asked_of(embedded: DirectoryServer, target: str, **headers: str) -> tuple[int, bytes, str]:
     port = int(embedded.url.rstrip("/").rpartition(":")[2])
     with closing(HTTPConnection("127.0.0.1", port, timeout=PATIENCE)) as client:
         client.request("GET", target, headers=headers)
@@ -208,7 +208,7 @@ def asked_of(embedded: Embedded, target: str, **headers: str) -> tuple[int, byte
 def test_no_answer_says_where_the_directory_is(files: Path, target: str):
     (files / "below").mkdir()
     (files.parent / "secret.txt").write_text("secret")
-    with closing(Embedded.start(files, "Bearer right")) as embedded:
+    with closing(DirectoryServer.start(files, "Bearer right")) as embedded:
         status, body, headers = asked_of(embedded, target, Authorization="Bearer right")
     assert (status, body) == (404, b"")
     assert str(files.parent) not in headers
@@ -239,7 +239,7 @@ def listening(process: str) -> int:
 
 
 def test_no_credential_is_in_a_command_line(files: Path):
-    with closing(Embedded.start(files, "Bearer not-for-all-to-read")):
+    with closing(DirectoryServer.start(files, "Bearer not-for-all-to-read")):
         assert processes_of(str(files))
         assert processes_of("not-for-all-to-read") == []
 

@@ -8,9 +8,9 @@ from contextlib import closing
 
 import pytest
 
-from tar_gateway.delivery.ahead import SMALL, Ahead, Slot
+from tar_gateway.delivery.ahead import SMALL, Prefetch, Slot
 from tar_gateway.delivery.body import JOINED, Body
-from tar_gateway.delivery.threads import FIRST, GROWTH, Fetchers
+from tar_gateway.delivery.threads import FIRST, GROWTH, FetcherPool
 from tar_gateway.errors import BrokenOff, Cancelled
 from tar_gateway.settings import Settings
 from tests.support.fakes import MemorySource, missing, plan_of
@@ -22,22 +22,22 @@ FILES = {f"{number:03}": b"%03d" % number * 100 for number in range(200)}
 
 
 @pytest.fixture
-def fetchers() -> Iterator[Fetchers]:
-    with closing(Fetchers(4, MEMORY)) as fetchers:
+def fetchers() -> Iterator[FetcherPool]:
+    with closing(FetcherPool(4, MEMORY)) as fetchers:
         yield fetchers
 
 
-def body_of(source: MemorySource, fetchers: Fetchers | None, **settings) -> Body:
+def body_of(source: MemorySource, fetchers: FetcherPool | None, **settings) -> Body:
     plan = plan_of(source)
     return Body(plan, 0, plan.layout.size, Settings(retry_pause=0, **settings), fetchers)
 
 
-def whole(source: MemorySource, fetchers: Fetchers | None, **settings) -> bytes:
+def whole(source: MemorySource, fetchers: FetcherPool | None, **settings) -> bytes:
     with closing(body_of(source, fetchers, **settings)) as body:
         return b"".join(body)
 
 
-def all_given_back(source: MemorySource, fetchers: Fetchers) -> bool:
+def all_given_back(source: MemorySource, fetchers: FetcherPool) -> bool:
     """Tell whether no content is open and all memory can be taken, and give it back."""
     if not fetchers.memory.take(MEMORY):
         return False
@@ -60,44 +60,44 @@ class Gated(MemorySource):
         return content
 
 
-def test_an_archive_fetched_ahead_is_the_same(fetchers: Fetchers):
+def test_an_archive_fetched_ahead_is_the_same(fetchers: FetcherPool):
     assert whole(MemorySource(FILES), fetchers) == whole(MemorySource(FILES), None)
 
 
 @pytest.mark.parametrize("limit", [1, 299, 300, 301, 5_000])
-def test_it_is_the_same_whatever_the_bound(fetchers: Fetchers, limit: int):
+def test_it_is_the_same_whatever_the_bound(fetchers: FetcherPool, limit: int):
     source = MemorySource(FILES)
     assert whole(source, fetchers, fetch_ahead=limit) == whole(MemorySource(FILES), None)
     assert all_given_back(source, fetchers)
 
 
-def test_nothing_is_fetched_ahead_where_that_is_switched_off(fetchers: Fetchers):
+def test_nothing_is_fetched_ahead_where_that_is_switched_off(fetchers: FetcherPool):
     source = MemorySource(FILES)
     assert whole(source, fetchers, fetch_ahead=0) == whole(MemorySource(FILES), None)
     assert [path for path, _, _ in source.opened] == list(FILES)
 
 
-def test_every_member_is_opened_once(fetchers: Fetchers):
+def test_every_member_is_opened_once(fetchers: FetcherPool):
     source = MemorySource(FILES)
     whole(source, fetchers)
     assert sorted(path for path, _, _ in source.opened) == sorted(FILES)
 
 
-def test_nothing_is_opened_before_the_first_block_is_wanted(fetchers: Fetchers):
+def test_nothing_is_opened_before_the_first_block_is_wanted(fetchers: FetcherPool):
     source = MemorySource(FILES)
     with closing(body_of(source, fetchers)) as body:
         body.prime()
         assert [path for path, _, _ in source.opened] == ["000"]
 
 
-def test_members_are_fetched_while_another_is_sent(fetchers: Fetchers):
+def test_members_are_fetched_while_another_is_sent(fetchers: FetcherPool):
     source = MemorySource(FILES)
     with closing(body_of(source, fetchers)) as body:
         next(body)
         assert wait_until(lambda: len(source.opened) > 10)
 
 
-def test_no_more_is_fetched_ahead_than_allowed(fetchers: Fetchers):
+def test_no_more_is_fetched_ahead_than_allowed(fetchers: FetcherPool):
     source = Gated(FILES, "000")
     with closing(body_of(source, fetchers, fetch_ahead=900)) as body:
         next(body)
@@ -106,7 +106,7 @@ def test_no_more_is_fetched_ahead_than_allowed(fetchers: Fetchers):
         source.gate.set()
 
 
-def test_without_memory_left_every_member_is_fetched_in_its_turn(fetchers: Fetchers):
+def test_without_memory_left_every_member_is_fetched_in_its_turn(fetchers: FetcherPool):
     fetchers.memory.take(MEMORY)
     source = MemorySource(FILES)
     assert whole(source, fetchers) == whole(MemorySource(FILES), None)
@@ -114,7 +114,7 @@ def test_without_memory_left_every_member_is_fetched_in_its_turn(fetchers: Fetch
     fetchers.memory.release(MEMORY)
 
 
-def test_a_large_member_is_not_opened_ahead(fetchers: Fetchers):
+def test_a_large_member_is_not_opened_ahead(fetchers: FetcherPool):
     files = {"a": b"a", "large": b"l" * (SMALL + 1), "z": b"z"}
     source = MemorySource(files)
     with closing(body_of(source, fetchers)) as body:
@@ -126,7 +126,7 @@ def test_a_large_member_is_not_opened_ahead(fetchers: Fetchers):
     assert "large" in {path for path, _, _ in source.opened}
 
 
-def test_a_member_that_no_thread_has_begun_with_is_not_waited_for(fetchers: Fetchers):
+def test_a_member_that_no_thread_has_begun_with_is_not_waited_for(fetchers: FetcherPool):
     gates = [threading.Event() for _ in range(4)]
     for gate in gates:  # all threads are busy with something else
         fetchers.work(lambda gate=gate: not gate.wait(PATIENCE))
@@ -136,7 +136,7 @@ def test_a_member_that_no_thread_has_begun_with_is_not_waited_for(fetchers: Fetc
         gate.set()
 
 
-def test_small_members_that_are_there_leave_together(fetchers: Fetchers):
+def test_small_members_that_are_there_leave_together(fetchers: FetcherPool):
     source = MemorySource(FILES)
     with closing(body_of(source, fetchers)) as body:
         next(body)
@@ -145,7 +145,7 @@ def test_small_members_that_are_there_leave_together(fetchers: Fetchers):
     assert len(blocks) < len(FILES)
 
 
-def test_small_members_that_come_soon_leave_together(fetchers: Fetchers, monkeypatch):
+def test_small_members_that_come_soon_leave_together(fetchers: FetcherPool, monkeypatch):
     monkeypatch.setattr("tar_gateway.delivery.body.SOON", PATIENCE)
     source = Gated(dict.fromkeys(FILES, FILES["000"] * 10), "001", "005", "009")
     with closing(body_of(source, fetchers)) as body:
@@ -159,7 +159,7 @@ def test_small_members_that_come_soon_leave_together(fetchers: Fetchers, monkeyp
         opener.join()
 
 
-def test_what_is_there_does_not_wait_for_what_is_late(fetchers: Fetchers):
+def test_what_is_there_does_not_wait_for_what_is_late(fetchers: FetcherPool):
     source = Gated(FILES, "002")
     expected = whole(MemorySource(FILES), None)[: 2 * 1024 + 512]  # up to the late member's bytes
     with closing(body_of(source, fetchers)) as body:
@@ -195,7 +195,7 @@ def test_more_are_fetched_at_once_where_answers_are_slow_or_do_not_come(
             return super().open(path, *rest)
 
     with (
-        closing(Fetchers(GROWTH * FIRST, MEMORY)) as fetchers,
+        closing(FetcherPool(GROWTH * FIRST, MEMORY)) as fetchers,
         closing(body_of(Slow(FILES), fetchers)) as body,
     ):
         received = next(body)
@@ -218,12 +218,12 @@ def test_few_are_fetched_at_once_where_answers_are_quick(monkeypatch: pytest.Mon
             under_way.remove(path)
             return content
 
-    with closing(Fetchers(GROWTH * FIRST, MEMORY)) as fetchers:
+    with closing(FetcherPool(GROWTH * FIRST, MEMORY)) as fetchers:
         assert whole(Quick(FILES), fetchers) == whole(MemorySource(FILES), None)
     assert max(most) <= 1 + FIRST  # the body's own too
 
 
-def test_a_member_that_fails_ahead_breaks_the_archive_off_in_its_turn(fetchers: Fetchers):
+def test_a_member_that_fails_ahead_breaks_the_archive_off_in_its_turn(fetchers: FetcherPool):
     source = MemorySource(FILES, given={"100": [missing()]})
     received = []
     with (
@@ -236,7 +236,7 @@ def test_a_member_that_fails_ahead_breaks_the_archive_off_in_its_turn(fetchers: 
 
 
 @pytest.mark.parametrize("taken", [0, 1, 2, 10])
-def test_a_body_that_is_closed_early_gives_everything_back(fetchers: Fetchers, taken: int):
+def test_a_body_that_is_closed_early_gives_everything_back(fetchers: FetcherPool, taken: int):
     source = MemorySource(FILES)
     body = body_of(source, fetchers, fetch_ahead=20_000)
     for _ in range(taken):
@@ -245,7 +245,7 @@ def test_a_body_that_is_closed_early_gives_everything_back(fetchers: Fetchers, t
     assert wait_until(lambda: all_given_back(source, fetchers))
 
 
-def test_what_is_under_way_at_the_close_is_given_back_as_it_ends(fetchers: Fetchers):
+def test_what_is_under_way_at_the_close_is_given_back_as_it_ends(fetchers: FetcherPool):
     source = Gated(FILES, "001", "002")
     body = body_of(source, fetchers)
     body.prime()
@@ -259,7 +259,7 @@ def test_what_is_under_way_at_the_close_is_given_back_as_it_ends(fetchers: Fetch
 
 @pytest.mark.parametrize("member", ["000", "001"], ids=["in its turn", "ahead of its turn"])
 def test_a_close_while_another_thread_reads_ends_the_read_and_releases_all(
-    fetchers: Fetchers, member: str
+    fetchers: FetcherPool, member: str
 ):
     source = Gated(FILES, member)
     body = body_of(source, fetchers)
@@ -275,16 +275,16 @@ def test_a_close_while_another_thread_reads_ends_the_read_and_releases_all(
 
 
 def test_a_close_ends_the_wait_for_a_member_whose_fetch_cannot_be_cancelled(
-    fetchers: Fetchers, monkeypatch: pytest.MonkeyPatch
+    fetchers: FetcherPool, monkeypatch: pytest.MonkeyPatch
 ):
     waits = threading.Event()
-    take = Ahead.take
+    take = Prefetch.take
 
-    def noted(self: Ahead, slot: Slot) -> list[bytes]:
+    def noted(self: Prefetch, slot: Slot) -> list[bytes]:
         waits.set()
         return take(self, slot)
 
-    monkeypatch.setattr(Ahead, "take", noted)
+    monkeypatch.setattr(Prefetch, "take", noted)
     source = Gated(FILES, "001")
     body = body_of(source, fetchers)
     body.prime()
@@ -320,7 +320,7 @@ class Failing(MemorySource):
         return content
 
 
-def test_a_content_that_fails_to_close_releases_its_memory(fetchers: Fetchers):
+def test_a_content_that_fails_to_close_releases_its_memory(fetchers: FetcherPool):
     source = Failing(FILES, "001")
     body = body_of(source, fetchers)
     with pytest.raises(ZeroDivisionError), closing(body):
@@ -330,7 +330,7 @@ def test_a_content_that_fails_to_close_releases_its_memory(fetchers: Fetchers):
 
 
 def test_what_was_fetched_ahead_is_released_when_another_step_of_closing_raises(
-    fetchers: Fetchers,
+    fetchers: FetcherPool,
 ):
     source = Failing({**FILES, "000": b"x" * SMALL * 2}, "000")
     body = body_of(source, fetchers)
@@ -342,7 +342,7 @@ def test_what_was_fetched_ahead_is_released_when_another_step_of_closing_raises(
     assert wait_until(lambda: all_given_back(source, fetchers))
 
 
-def test_a_stop_ends_what_is_under_way(fetchers: Fetchers):
+def test_a_stop_ends_what_is_under_way(fetchers: FetcherPool):
     source = Gated(FILES, "001")
     with closing(body_of(source, fetchers)) as body:
         body.prime()
@@ -355,7 +355,7 @@ def test_a_stop_ends_what_is_under_way(fetchers: Fetchers):
     assert wait_until(lambda: all_given_back(source, fetchers))
 
 
-def test_many_downloads_at_once_are_all_right(fetchers: Fetchers):
+def test_many_downloads_at_once_are_all_right(fetchers: FetcherPool):
     expected = whole(MemorySource(FILES), None)
     results: list[bool] = []
 

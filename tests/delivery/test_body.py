@@ -354,7 +354,7 @@ def test_a_body_releases_the_rest_when_a_step_of_closing_raises():
     assert (source.held, plan.closes) == (0, 1)
 
 
-class Waiting(MemorySource):
+class LatencyMeter(MemorySource):
     """Its contents wait until the caller cancels, as an upstream's do."""
 
     def __init__(self) -> None:
@@ -374,7 +374,7 @@ class Waiting(MemorySource):
 
 
 def test_a_body_closed_while_another_thread_reads_is_released_by_that_thread():
-    source = Waiting()
+    source = LatencyMeter()
     plan = plan_of(source, CountingPlan)
     body = whole_of(plan)
     with ThreadPoolExecutor(1) as reader:

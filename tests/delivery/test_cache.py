@@ -2,7 +2,7 @@
 
 import pytest
 
-from tar_gateway.delivery.cache import Remembered
+from tar_gateway.delivery.cache import ExpiringCache
 
 
 @pytest.fixture
@@ -14,14 +14,14 @@ def clock(monkeypatch) -> list[float]:
 
 
 def test_what_was_kept_is_recalled_by_its_key(clock):
-    remembered = Remembered[str](10, 5)
+    remembered = ExpiringCache[str](10, 5)
     remembered.keep(b"a", "alpha", 1)
     assert remembered.recall(b"a") == "alpha"
     assert remembered.recall(b"b") is None
 
 
 def test_it_is_forgotten_in_time_however_often_it_is_recalled(clock):
-    remembered = Remembered[str](10, 5)
+    remembered = ExpiringCache[str](10, 5)
     remembered.keep(b"a", "alpha", 1)
     for _ in range(9):
         clock[0] += 1
@@ -31,7 +31,7 @@ def test_it_is_forgotten_in_time_however_often_it_is_recalled(clock):
 
 
 def test_what_is_kept_later_takes_the_place_of_what_there_was(clock):
-    remembered = Remembered[str](10, 5)
+    remembered = ExpiringCache[str](10, 5)
     remembered.keep(b"a", "alpha", 5)
     clock[0] += 9
     remembered.keep(b"a", "alef", 5)
@@ -40,14 +40,14 @@ def test_what_is_kept_later_takes_the_place_of_what_there_was(clock):
 
 
 def test_the_oldest_are_forgotten_where_there_is_no_more_room(clock):
-    remembered = Remembered[str](10, 5)
+    remembered = ExpiringCache[str](10, 5)
     for key, weight in ((b"a", 2), (b"b", 2), (b"c", 2)):
         remembered.keep(key, "value", weight)
     assert [remembered.recall(key) for key in (b"a", b"b", b"c")] == [None, "value", "value"]
 
 
 def test_what_has_no_room_at_all_is_not_kept(clock):
-    remembered = Remembered[str](10, 5)
+    remembered = ExpiringCache[str](10, 5)
     remembered.keep(b"a", "alpha", 6)
     assert remembered.recall(b"a") is None
     remembered.keep(b"b", "beta", 5)
@@ -55,7 +55,7 @@ def test_what_has_no_room_at_all_is_not_kept(clock):
 
 
 def test_what_is_forgotten_is_gone_and_gives_its_room_back(clock):
-    remembered = Remembered[str](10, 5)
+    remembered = ExpiringCache[str](10, 5)
     remembered.keep(b"a", "alpha", 3)
     remembered.keep(b"b", "beta", 2)
     remembered.forget(b"b")
@@ -71,7 +71,7 @@ def test_what_is_out_of_date_holds_no_room_once_another_is_kept(clock):
         def __del__(self) -> None:
             Value.deleted = True
 
-    remembered = Remembered[Value](10, 5)
+    remembered = ExpiringCache[Value](10, 5)
     remembered.keep(b"a", Value(), 1)
     clock[0] += 11
     remembered.keep(b"b", Value(), 1)

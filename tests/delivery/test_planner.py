@@ -8,11 +8,11 @@ import pytest
 
 from tar_gateway.delivery.plan import Plan
 from tar_gateway.delivery.planner import Planner
-from tar_gateway.delivery.threads import FIRST, GROWTH, Fetchers
+from tar_gateway.delivery.threads import FIRST, GROWTH, FetcherPool
 from tar_gateway.errors import Blame, ContentTooLarge, MembersFailed, SourceError
 from tar_gateway.http.validators import Validator
 from tar_gateway.settings import Settings
-from tar_gateway.sources import Caller, Stat, Unsized
+from tar_gateway.sources import Caller, Stat, UnknownSize
 from tests.support.fakes import (
     STRONG,
     WEAK,
@@ -31,7 +31,7 @@ NOBODY = Caller()
 class Asked:
     """A source whose `stat` is a function of the test's."""
 
-    def __init__(self, stat: Callable[[str], Stat | Unsized]) -> None:
+    def __init__(self, stat: Callable[[str], Stat | UnknownSize]) -> None:
         self._stat = stat
         self._lock = threading.Lock()
         self._now = 0
@@ -41,10 +41,10 @@ class Asked:
     def is_concurrent(self, caller: Caller) -> bool:
         return True
 
-    def decided_by(self, caller: Caller) -> tuple[tuple[str, str], ...]:
+    def cache_key(self, caller: Caller) -> tuple[tuple[str, str], ...]:
         return caller.headers
 
-    def stat(self, path: str, caller: Caller) -> Stat | Unsized:
+    def stat(self, path: str, caller: Caller) -> Stat | UnknownSize:
         assert caller == NOBODY
         with self._lock:
             self.paths.append(path)
@@ -60,7 +60,7 @@ class Asked:
 @contextmanager
 def planner_of(source: MemorySource | Asked, **settings: object) -> Iterator[Planner]:
     chosen = Settings(**settings)
-    with closing(Fetchers(chosen.fetch_parallel, memory=0)) as fetchers:
+    with closing(FetcherPool(chosen.fetch_parallel, memory=0)) as fetchers:
         yield Planner(source, chosen, fetchers)
 
 
@@ -299,10 +299,10 @@ class Spooling:
     def is_concurrent(self, caller: Caller) -> bool:
         return True
 
-    def decided_by(self, caller: Caller) -> tuple[tuple[str, str], ...]:
+    def cache_key(self, caller: Caller) -> tuple[tuple[str, str], ...]:
         return caller.headers
 
-    def stat(self, path: str, caller: Caller) -> Stat | Unsized:
+    def stat(self, path: str, caller: Caller) -> Stat | UnknownSize:
         assert caller == NOBODY
         if path == "missing":
             raise missing()
@@ -310,7 +310,7 @@ class Spooling:
             raise ZeroDivisionError
         content = Late(self.release) if path == "late" else Steps(b"x" * int(path))
         self.contents.append(content)
-        return Unsized(1600000000, content)
+        return UnknownSize(1600000000, content)
 
 
 LIMIT = 100

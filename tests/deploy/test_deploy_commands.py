@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests import capacity
-from tests.capacity import Measured
+from tests.capacity import SizedContent
 from tests.support.papers import PAPERS, block
 from tests.support.servers import PATIENCE, listens, nginx, wait_until
 
@@ -137,13 +137,18 @@ def test_what_a_fleet_needs_is_worked_out_of_what_was_measured():
 @pytest.mark.parametrize(
     ("one", "rate", "name", "value"),
     [
-        (Measured(0.7, 0), 10e9, "the gateway's cores", "2"),  # 1.16 GiB/s of 0.7 s, 70 % busy
-        (Measured(7, 0), 10e9, "the gateway's cores", "12"),
-        (Measured(7, 0), 10e9, "processes, MAX_DOWNLOADS each", "12"),
-        (Measured(0.7, 0), 10e9, "processes, MAX_DOWNLOADS each", "6"),  # 500 downloads, 96 each
-        (Measured(0.7, 1), 10e9, "memory of all, GiB", "0.7"),  # 500 MiB, and 6 of 40
-        (Measured(0.7, 0), 1e12, "machines of 16 cores, 25 Gbit/s", "58"),  # their cards
-        (Measured(7, 0), 1e12, "machines of 16 cores, 25 Gbit/s", "73"),  # their cores
+        (SizedContent(0.7, 0), 10e9, "the gateway's cores", "2"),  # 1.16 GiB/s of 0.7 s, 70 % busy
+        (SizedContent(7, 0), 10e9, "the gateway's cores", "12"),
+        (SizedContent(7, 0), 10e9, "processes, MAX_DOWNLOADS each", "12"),
+        (
+            SizedContent(0.7, 0),
+            10e9,
+            "processes, MAX_DOWNLOADS each",
+            "6",
+        ),  # 500 downloads, 96 each
+        (SizedContent(0.7, 1), 10e9, "memory of all, GiB", "0.7"),  # 500 MiB, and 6 of 40
+        (SizedContent(0.7, 0), 1e12, "machines of 16 cores, 25 Gbit/s", "58"),  # their cards
+        (SizedContent(7, 0), 1e12, "machines of 16 cores, 25 Gbit/s", "73"),  # their cores
     ],
 )
 def test_a_fleet_is_as_large_as_its_tightest_part(one, rate, name, value):

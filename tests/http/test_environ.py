@@ -9,7 +9,7 @@ from tar_gateway.access.links import logged_query
 from tar_gateway.errors import BadRequest, ContentTooLarge
 from tar_gateway.http.conditions import Conditions
 from tar_gateway.http.environ import conditions_of, path_of, query_of, read_body
-from tar_gateway.http.paths import decode_once
+from tar_gateway.http.paths import decode_form_value
 from tar_gateway.sources import Caller
 
 
@@ -100,7 +100,7 @@ def test_a_missing_query_is_empty():
 
 def test_a_query_means_the_same_as_before():
     printable = "".join(map(chr, range(0x20, 0x7F)))
-    assert decode_once(query_of({"QUERY_STRING": printable})) == printable.replace("+", " ")
+    assert decode_form_value(query_of({"QUERY_STRING": printable})) == printable.replace("+", " ")
 
 
 def test_a_log_shows_the_beginning_of_a_query_and_no_signature_that_is_cut():

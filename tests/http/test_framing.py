@@ -10,7 +10,7 @@ from gunicorn.http.parser import RequestParser
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tar_gateway.http.framing import Incoming, Progress
+from tar_gateway.http.framing import IncomingRequest, Progress
 
 MAX_HEAD, MAX_BODY = 200, 30
 
@@ -86,8 +86,8 @@ ODD = {
 }
 
 
-def feed(*blocks: bytes, max_body: int = MAX_BODY) -> Incoming:
-    incoming = Incoming(MAX_HEAD, max_body)
+def feed(*blocks: bytes, max_body: int = MAX_BODY) -> IncomingRequest:
+    incoming = IncomingRequest(MAX_HEAD, max_body)
     for block in blocks:
         incoming.feed(block)
     return incoming
@@ -196,7 +196,7 @@ def test_gunicorn_reads_the_same_of_joined_chunks_as_of_those_that_came(
 
 def test_many_small_chunks_take_little_time_and_leave_one():
     chunks = b"1\r\na\r\n" * 100_000
-    incoming = Incoming(MAX_HEAD, 10**6)
+    incoming = IncomingRequest(MAX_HEAD, 10**6)
     incoming.feed(CHUNKED)
     begun = time.process_time()
     for at in range(0, len(chunks), 65536):
@@ -220,7 +220,7 @@ def test_a_head_that_is_too_long_is_seen_while_it_comes():
 
 
 def test_a_chunks_line_that_never_ends_is_not_waited_for():
-    incoming = Incoming(MAX_HEAD, 10**6)
+    incoming = IncomingRequest(MAX_HEAD, 10**6)
     assert incoming.feed(CHUNKED + b"1;" + b"a" * 8188) is Progress.BODY
     assert incoming.feed(b"a") is Progress.WHOLE
 

@@ -10,7 +10,7 @@ from tar_gateway.http.paths import (
     MAX_NAME_BYTES,
     BadName,
     check_name,
-    decode_once,
+    decode_form_value,
     decode_text,
     url_path,
 )
@@ -192,13 +192,13 @@ def test_every_segment_of_a_url_path_is_quoted(name, path):
     ],
 )
 def test_a_part_of_a_query_is_decoded_exactly_once(quoted, text):
-    assert decode_once(quoted) == text
+    assert decode_form_value(quoted) == text
 
 
 @pytest.mark.parametrize("quoted", ["%ff", "a%C3", "%c0%ae", "%ed%a0%80"])
 def test_a_part_of_a_query_that_is_not_utf8_is_refused(quoted):
     with pytest.raises(BadName, match="is not valid UTF-8"):
-        decode_once(quoted)
+        decode_form_value(quoted)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))

@@ -16,7 +16,7 @@ from tar_gateway.errors import Cancelled, MemberChanged, SourceError
 from tar_gateway.sources import Caller, Stat
 from tar_gateway.sources.wire.cancellation import Cancellation
 from tar_gateway.sources.wire.pool import REACH
-from tar_gateway.sources.wire.response import Answer
+from tar_gateway.sources.wire.response import Response
 from tests.support.fakes import record_pauses
 from tests.support.scripted import (
     Fault,
@@ -362,7 +362,7 @@ def test_a_file_stays_with_its_server_and_files_are_spread():
 # --- plain files --------------------------------------------------------------------------------
 
 
-def forward(made: Group, method: str = "GET", *headers: tuple[str, str]) -> Answer:
+def forward(made: Group, method: str = "GET", *headers: tuple[str, str]) -> Response:
     return made.replicas.forward(method, "a", "", headers)
 
 
@@ -437,8 +437,8 @@ def test_no_connection_is_lost_to_answers_that_are_not_passed_on(pair: Group):
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_redirect_of_any_server_is_translated(pair: Group, number: int):
     url = pair.servers[number].url
-    assert pair.replicas.location(f"{url}x/?y=1", "a") == "x/?y=1"
-    assert pair.replicas.location("http://elsewhere/x", "a") is None
+    assert pair.replicas.own_path(f"{url}x/?y=1", "a") == "x/?y=1"
+    assert pair.replicas.own_path("http://elsewhere/x", "a") is None
 
 
 def test_several_servers_are_there_as_long_as_one_is(pair: Group):

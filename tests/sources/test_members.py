@@ -6,9 +6,9 @@ import pytest
 
 from tar_gateway.errors import MemberChanged, SourceError
 from tar_gateway.http.validators import Validator
-from tar_gateway.sources import Caller, Stat, Unsized
+from tar_gateway.sources import Caller, Stat, UnknownSize
 from tar_gateway.sources.members import HttpMembers
-from tar_gateway.sources.wire.response import Answer, Content, Headers
+from tar_gateway.sources.wire.response import Content, Headers, Response
 from tests.support.fakes import STRONG, WEAK, Steps, broken
 
 DATE = "Sun, 13 Sep 2020 12:26:40 GMT"
@@ -31,7 +31,7 @@ class Table:
         self.callers: list[Caller] = []
         self.contents: list[Steps] = []
 
-    def __call__(self, method: str, path: str, headers: Headers, caller: Caller) -> Answer:
+    def __call__(self, method: str, path: str, headers: Headers, caller: Caller) -> Response:
         sent = dict(headers)
         kind = "RANGE" if "Range" in sent else method
         self.asked.append(kind)
@@ -44,7 +44,7 @@ class Table:
         status, received, steps = row
         content = Steps(*steps)
         self.contents.append(content)
-        return Answer(status, list(received.items()), content)
+        return Response(status, list(received.items()), content)
 
     @property
     def all_closed(self) -> bool:
@@ -55,7 +55,7 @@ def row(status: int, *steps: bytes | Exception, **headers: str) -> Row:
     return status, {name.replace("_", "-"): text for name, text in headers.items()}, steps
 
 
-def stat(table: Table) -> Stat | Unsized:
+def stat(table: Table) -> Stat | UnknownSize:
     return HttpMembers(table).stat("a", Caller())
 
 
@@ -194,7 +194,7 @@ def test_one_byte_is_asked_for_where_head_does_not_tell():
 def test_a_size_that_nobody_tells_leaves_the_content_open():
     table = Table(HEAD=row(200), RANGE=row(200, b"da", b"ta", Last_Modified=DATE))
     told = stat(table)
-    assert isinstance(told, Unsized)
+    assert isinstance(told, UnknownSize)
     assert told.mtime == MTIME
     assert not table.contents[-1].closed
     assert read_all(told.content) == b"data"

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tar_gateway.errors import SourceError
-from tar_gateway.sources.spool import Spool, Spooled, SpoolFile
+from tar_gateway.sources.spool import Spool, SpooledMember, SpoolFile
 from tar_gateway.sources.wire.response import Content
 from tests.support.fakes import Step, Steps, broken
 
@@ -152,7 +152,7 @@ def test_members_held_at_once_by_many_threads_share_one_file_and_do_not_mix():
     spool = Spool(10**8)
     start = threading.Barrier(8)
 
-    def hold(file: SpoolFile, byte: int) -> Spooled:
+    def hold(file: SpoolFile, byte: int) -> SpooledMember:
         start.wait()
         return file.hold(Steps(*[bytes([byte]) * 50_000] * 9), math.inf)
 

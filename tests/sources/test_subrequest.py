@@ -9,10 +9,10 @@ import pytest
 from webob import Request
 
 from tar_gateway.errors import SourceError
-from tar_gateway.sources import Caller, Unsized
+from tar_gateway.sources import Caller, UnknownSize
 from tar_gateway.sources.spool import Spool
 from tar_gateway.sources.subrequest import Subrequests
-from tests.support.wrapped import TAGGED, TEXT, Counted, Page, Pages, unpacked, wrapped
+from tests.support.wrapped import TAGGED, TEXT, Counted, Page, Probes, unpacked, wrapped
 
 OLD = ("Last-Modified", "Sun, 13 Sep 2020 12:26:40 GMT")
 WEAK = ("ETag", 'W/"1"')
@@ -72,7 +72,7 @@ def member_environ(**more: object) -> dict:
     before = dict(outer)
     with wrapped(app) as client:
         stat = Subrequests(app, Spool(0)).stat("dir/sub/%C3%BC%20100%25.txt", Caller((), outer))
-        assert isinstance(stat, Unsized)
+        assert isinstance(stat, UnknownSize)
         stat.content.close()
         assert outer == before
         with closing(client.bare(outer, lambda *_: None)) as answer:
@@ -106,7 +106,7 @@ def test_a_member_is_asked_for_without_what_belongs_to_the_outer_request():
 
 @pytest.mark.parametrize("query", ["bundle=a&token=1", "token=1&bundle=a&filename=x"])
 def test_the_outer_query_is_not_the_members(query):
-    app = Pages({"/a": Page()})
+    app = Probes({"/a": Page()})
     with wrapped(app) as client:
         client.get(f"/?{query}")
     assert set(app.asked) == {"/a"}
@@ -134,7 +134,7 @@ def test_the_outer_query_is_not_the_members(query):
     ],
 )
 def test_a_member_that_can_not_be_had_is_named_alone(answer, status, reason):
-    app = Pages({"/good": Page(b"good"), "/bad": answer})
+    app = Probes({"/good": Page(b"good"), "/bad": answer})
     with wrapped(app) as client:
         response = client.get("/?bundle=good&bundle=bad", status=status)
     (fault,) = response.json["members"]
@@ -146,7 +146,7 @@ def test_a_member_that_can_not_be_had_is_named_alone(answer, status, reason):
 
 def test_a_member_that_needs_credentials_passes_the_applications_challenge_on():
     challenge = ("WWW-Authenticate", 'Basic realm="files"')
-    app = Pages({"/a": Page(b"who?", (challenge,), "401 Unauthorized")})
+    app = Probes({"/a": Page(b"who?", (challenge,), "401 Unauthorized")})
     with wrapped(app) as client:
         response = client.get("/?bundle=a", status=401)
     assert challenge in response.headerlist
@@ -161,7 +161,7 @@ def allows(user: str, content: bytes):
 
 
 def test_each_member_is_the_applications_to_allow():
-    app = Pages({"/hers": allows("eve", b"1"), "/his": allows("bob", b"2"), "/x": Page(b"3")})
+    app = Probes({"/hers": allows("eve", b"1"), "/his": allows("bob", b"2"), "/x": Page(b"3")})
     with wrapped(app) as client:
         cookie = {"Cookie": "user=eve"}
         refused = client.get("/?bundle=hers&bundle=his&bundle=x", headers=cookie, status=403)
@@ -184,7 +184,7 @@ def test_each_member_is_the_applications_to_allow():
     ],
 )
 def test_an_answer_without_a_validator_is_made_once_and_others_are_asked_for_again(page, calls):
-    app = Pages({"/a": page})
+    app = Probes({"/a": page})
     with wrapped(app) as client:
         response = client.get("/?bundle=a")
     assert unpacked(response.body) == {"a": b"abc"}
@@ -197,7 +197,7 @@ def test_an_answer_without_a_validator_is_made_once_and_others_are_asked_for_aga
     [(TAGGED, ("HTTP_IF_MATCH", '"1"')), (OLD, ("HTTP_IF_UNMODIFIED_SINCE", OLD[1]))],
 )
 def test_an_answer_that_is_asked_for_again_must_be_the_same(header, condition):
-    app = Pages({"/a": Page(b"abc", (header,))})
+    app = Probes({"/a": Page(b"abc", (header,))})
     with wrapped(app) as client:
         client.get("/?bundle=a")
     first, second = app.environs
@@ -230,7 +230,7 @@ def tagged(content: bytes, tag: str) -> Page:
     ],
 )
 def test_a_member_that_changes_in_between_is_asked_about_once_more(second):
-    app = Pages({"/a": in_turn(tagged(b"old", '"1"'), second, tagged(b"newest", '"3"'))})
+    app = Probes({"/a": in_turn(tagged(b"old", '"1"'), second, tagged(b"newest", '"3"'))})
     with wrapped(app) as client:
         response = client.get("/?bundle=a")
     assert unpacked(response.body) == {"a": b"newest"}
@@ -239,7 +239,7 @@ def test_a_member_that_changes_in_between_is_asked_about_once_more(second):
 
 def test_a_member_that_changes_all_the_time_is_an_error_that_names_it():
     pages = [tagged(b"x" * count, f'"{count}"') for count in range(1, 6)]
-    app = Pages({"/a": in_turn(*pages)})
+    app = Probes({"/a": in_turn(*pages)})
     with wrapped(app) as client:
         response = client.get("/?bundle=a", status=502)
     assert [fault["path"] for fault in response.json["members"]] == ["a"]
@@ -251,7 +251,7 @@ ALL = "/?bundle=0,1,2,3,4,5,6,7"
 
 
 def test_a_range_asks_only_for_what_it_touches():
-    app = Pages(FILES)
+    app = Probes(FILES)
     with wrapped(app) as client:
         whole = client.get(ALL).body
         app.environs.clear()
@@ -266,7 +266,7 @@ def test_a_range_asks_only_for_what_it_touches():
 
 
 def test_an_application_that_is_not_thread_safe_is_called_by_the_callers_thread_alone():
-    app = Pages(FILES | {"/7": Page(b"unsized", (), sized=False)})
+    app = Probes(FILES | {"/7": Page(b"unsized", (), sized=False)})
     with wrapped(app, environ={"wsgi.multithread": False}) as client:
         client.get(ALL)
     assert app.threads == {threading.get_ident()}
@@ -307,7 +307,7 @@ def test_an_application_that_is_thread_safe_is_asked_about_several_members_at_on
 @pytest.mark.parametrize("headers", [(TAGGED,), ()], ids=["asked twice", "spooled"])
 def test_a_manifest_is_an_answer_of_the_application_too(headers):
     manifest = Page(b'{"members": ["a", {"path": "b", "name": "c"}]}', headers)
-    app = Pages({"/dir/list": manifest, "/dir/a": Page(b"1"), "/dir/b": Page(b"2")})
+    app = Probes({"/dir/list": manifest, "/dir/a": Page(b"1"), "/dir/b": Page(b"2")})
     with wrapped(app) as client:
         response = client.get("/dir/?bundle&manifest=list")
     assert unpacked(response.body) == {"a": b"1", "c": b"2"}
@@ -331,7 +331,7 @@ def test_what_an_application_writes_is_not_held_in_memory():
         stat = Subrequests(writing(256, block), Spool(1024**3)).stat(
             "a", Caller((), Request.blank("/").environ)
         )
-        assert isinstance(stat, Unsized)
+        assert isinstance(stat, UnknownSize)
         with closing(stat.content):
             length = sum(map(len, iter(lambda: stat.content.read(65536), b"")))
         peak = tracemalloc.get_traced_memory()[1]
@@ -346,7 +346,7 @@ def test_the_limit_is_one_for_all_that_applications_write():
     source = Subrequests(writing(6, b"x" * 1000), spool)
     caller = Caller((), Request.blank("/").environ)
     first = source.stat("a", caller)
-    assert isinstance(first, Unsized)
+    assert isinstance(first, UnknownSize)
     assert spool.used == 6_000
     with pytest.raises(SourceError, match="10000 bytes"):
         source.stat("b", caller)
@@ -361,7 +361,7 @@ def test_what_applications_write_shares_the_limit_with_members_of_unknown_size()
         return []
 
     pages = {"/a": Page(b"x" * 6_000, (), sized=False), "/b": sized}
-    with wrapped(Pages(pages), spool_limit=10_000) as client:
+    with wrapped(Probes(pages), spool_limit=10_000) as client:
         client.get("/?bundle=a", status=200)
         client.get("/?bundle=b", status=200)
         refused = client.get("/?bundle=a,b", expect_errors=True)
@@ -371,7 +371,7 @@ def test_what_applications_write_shares_the_limit_with_members_of_unknown_size()
 
 
 def test_an_application_may_not_write_more_than_is_set_aside():
-    app = Pages({"/a": writing(11, b"x" * 1000)})
+    app = Probes({"/a": writing(11, b"x" * 1000)})
     with wrapped(app, spool_limit=10_000) as client:
         response = client.get("/?bundle=a", status=502)
     assert "10000 bytes" in response.json["members"][0]["reason"]

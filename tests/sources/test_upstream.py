@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tar_gateway.archive.bundle import Requested
+from tar_gateway.archive.bundle import Entry
 from tar_gateway.errors import Cancelled, SettingsError, SourceError
 from tar_gateway.settings import Settings
-from tar_gateway.sources import Caller, Stat, Unsized
+from tar_gateway.sources import Caller, Stat, UnknownSize
 from tar_gateway.sources.upstream import Upstream
 from tar_gateway.sources.wire.pool import _Idle
 from tar_gateway.sources.wire.response import Content
@@ -97,7 +97,7 @@ def open_whole(
 def test_a_path_is_sent_quoted_once_and_not_normalised(path: str, target: str):
     with serving(base="base/") as (server, upstream):
         with pytest.raises(SourceError, match="does not exist"):
-            upstream.stat(Requested(path, path).reference, NOBODY)
+            upstream.stat(Entry(path, path).reference, NOBODY)
         assert {request.target for request in server.requests} == {target}
 
 
@@ -348,7 +348,7 @@ def test_an_answer_of_any_framing_gives_its_bytes(script: Script):
 def test_a_size_that_is_not_told_is_learnt_by_reading(script: Script):
     with serving(script) as (_, upstream):
         told = upstream.stat("a", NOBODY)
-        assert isinstance(told, Unsized)
+        assert isinstance(told, UnknownSize)
         assert read_all(told.content) == DATA
 
 

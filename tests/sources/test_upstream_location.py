@@ -31,4 +31,4 @@ from tar_gateway.sources.upstream import Upstream
 )
 def test_a_location_is_translated_only_below_the_base(location: str, below: str | None):
     with closing(Upstream("http://files.internal/base/")) as upstream:
-        assert upstream.location(location, "a") == below
+        assert upstream.own_path(location, "a") == below

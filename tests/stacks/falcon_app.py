@@ -35,7 +35,7 @@ class Secret:
         resp.data = files.SECRET
 
 
-class Listed:
+class Query:
     """The list of an archive's files."""
 
     def on_get(self, req: Request, resp: Response) -> None:
@@ -57,7 +57,7 @@ class Tar:
 app = App()
 app.add_route("/files/{name}", File())
 app.add_route("/private/secret.txt", Secret())
-app.add_route("/list", Listed())
+app.add_route("/list", Query())
 app.add_route("/tar/{name}", Tar())
 
 application = BundleMiddleware(app)

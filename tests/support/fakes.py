@@ -7,11 +7,11 @@ from urllib.parse import unquote
 
 import pytest
 
-from tar_gateway.archive.bundle import Bundle, Requested
+from tar_gateway.archive.bundle import Bundle, Entry
 from tar_gateway.delivery.plan import Plan
 from tar_gateway.errors import SourceError
 from tar_gateway.http.validators import Validator
-from tar_gateway.sources import Caller, Stat, Unsized
+from tar_gateway.sources import Caller, Stat, UnknownSize
 from tar_gateway.sources.wire.response import Content
 
 STRONG = Validator('"1"', strong=True)
@@ -57,7 +57,7 @@ class MemorySource:
         self,
         files: Mapping[str, bytes] | None = None,
         *,
-        told: Mapping[str, Sequence[Stat | Unsized | BaseException]] | None = None,
+        told: Mapping[str, Sequence[Stat | UnknownSize | BaseException]] | None = None,
         given: Mapping[str, Sequence[BaseException | Sequence[Step]]] | None = None,
         validator: Validator | None = STRONG,
     ) -> None:
@@ -74,10 +74,10 @@ class MemorySource:
     def is_concurrent(self, caller: Caller) -> bool:
         return True
 
-    def decided_by(self, caller: Caller) -> tuple[tuple[str, str], ...]:
+    def cache_key(self, caller: Caller) -> tuple[tuple[str, str], ...]:
         return caller.headers
 
-    def stat(self, path: str, caller: Caller) -> Stat | Unsized:
+    def stat(self, path: str, caller: Caller) -> Stat | UnknownSize:
         path = unquote(path)
         with self._lock:
             self.asked.append(path)
@@ -114,7 +114,7 @@ class MemorySource:
 
 
 def bundle_of(*paths: str) -> Bundle:
-    return Bundle(tuple(Requested(path, path) for path in paths), "bundle.tar")
+    return Bundle(tuple(Entry(path, path) for path in paths), "bundle.tar")
 
 
 def plan_of(source: MemorySource, kind: type[Plan] = Plan) -> Plan:

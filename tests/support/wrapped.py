@@ -58,7 +58,7 @@ class Page:
 
 
 @dataclass
-class Pages:
+class Probes:
     """An application of an application for each path; remembers its calls and their answers."""
 
     pages: Mapping[str, WSGIApp]

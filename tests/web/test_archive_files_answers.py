@@ -17,7 +17,7 @@ from webtest import TestApp
 from tar_gateway import BrokenOff, BundleMiddleware
 from tests.support.answers import lasting
 from tests.support.files_upstream import TEXT, Canned, FilesUpstream, gateway_to
-from tests.support.wrapped import Page, Pages, unpacked, wrapped
+from tests.support.wrapped import Page, Probes, unpacked, wrapped
 
 LIST = ("X-Archive-Files", "tar")
 NAMED = ("Content-Disposition", 'attachment; filename="mine.tar"')
@@ -53,7 +53,7 @@ class Served:
     """A client of one of the two faces, and what is behind that."""
 
     client: TestApp
-    behind: Pages | FilesUpstream
+    behind: Probes | FilesUpstream
     bare: Any = field(repr=False)
 
     @property
@@ -86,7 +86,7 @@ def served(
             yield Served(client, upstream, client.gateway)
         return
     pages = {f"/{name}".encode().decode("latin-1"): Page(data) for name, data in files.items()}
-    app = Pages({URL: Page(body, (LIST, *headers)), **pages})
+    app = Probes({URL: Page(body, (LIST, *headers)), **pages})
     with wrapped(app, **more) as client:
         yield Served(client, app, client.bare)
     assert app.closes <= {1}
@@ -267,7 +267,7 @@ def test_a_size_that_lies_about_a_later_file_breaks_the_download_off(face, lie):
 @pytest.mark.parametrize("lie", LIES)
 def test_a_size_that_lies_is_found_by_counting_where_the_file_tells_none(lie, told):
     page = Page(b"x" * 2000, (), sized=told)
-    app = Pages({URL: Page(b"- 5 /a a\n- %d /b b\n" % (2000 + lie), (LIST,)), "/b": page})
+    app = Probes({URL: Page(b"- 5 /a a\n- %d /b b\n" % (2000 + lie), (LIST,)), "/b": page})
     app.pages["/a"] = Page(b"alpha", (), sized=told)
     received: list[bytes] = []
     with closing(BundleMiddleware(app)) as middleware:

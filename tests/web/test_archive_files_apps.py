@@ -9,7 +9,7 @@ import pytest
 from webob import Request
 
 from tar_gateway import BundleMiddleware
-from tests.support.wrapped import TAGGED, TEXT, Counted, Page, Pages, unpacked, wrapped
+from tests.support.wrapped import TAGGED, TEXT, Counted, Page, Probes, unpacked, wrapped
 
 LIST = ("X-Archive-Files", "tar")
 LINES = b"- 5 /a a\n- 4 /b sub/b\n"
@@ -87,7 +87,7 @@ WAYS = [
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_list_is_heard_however_it_is_given(way, method):
-    app = Pages({"/list": way, **FILES})
+    app = Probes({"/list": way, **FILES})
     with wrapped(app) as client:
         response = client.request("/list", method=method)
     assert unpacked(response.body) == CONTENTS
@@ -96,7 +96,7 @@ def test_a_list_is_heard_however_it_is_given(way, method):
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 def test_head_asks_for_the_list_once_more_and_closes_both_answers(way):
-    app = Pages({"/list": way, **FILES})
+    app = Probes({"/list": way, **FILES})
     with wrapped(app) as client:
         response = client.head("/list")
     assert response.headers["Content-Length"] == "10240"
@@ -108,7 +108,7 @@ def test_head_asks_for_the_list_once_more_and_closes_both_answers(way):
 @pytest.mark.parametrize("blocks_read", [0, 1, 2])
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 def test_a_client_that_leaves_closes_every_answer_once(way, blocks_read):
-    app = Pages({"/list": way, **FILES})
+    app = Probes({"/list": way, **FILES})
     with closing(BundleMiddleware(app)) as middleware:
         answer = middleware(Request.blank("/list").environ, lambda *_: None)
         for _ in zip(range(blocks_read), answer, strict=False):
@@ -167,7 +167,7 @@ DATE = {"If-Modified-Since": "Sun, 13 Sep 2020 12:26:40 GMT"}
     ],
 )
 def test_what_a_list_answers_to_the_archives_conditions_is_asked_for_anew(way, headers):
-    app = Pages({"/list": way, **FILES})
+    app = Probes({"/list": way, **FILES})
     with wrapped(app) as client:
         response = client.get("/list", headers=headers, status=200)
     assert unpacked(response.body) == CONTENTS
@@ -181,7 +181,7 @@ def test_what_a_list_answers_to_the_archives_conditions_is_asked_for_anew(way, h
     [("GET", {}), ("GET", {"Range": "bytes=0-"}), ("GET", DATE), ("HEAD", {}), ("POST", {})],
 )
 def test_an_error_is_passed_on_even_if_it_says_that_it_lists_files(status, method, headers):
-    app = Pages({"/list": Page(b"no", (LIST,), status)})
+    app = Probes({"/list": Page(b"no", (LIST,), status)})
     with wrapped(app) as client:
         response = client.request("/list", method=method, headers=headers, status="*")
     assert response.status == status
@@ -191,7 +191,7 @@ def test_an_error_is_passed_on_even_if_it_says_that_it_lists_files(status, metho
 
 def test_an_archives_tag_at_another_answer_is_the_applications_to_judge():
     tag = '"tar-' + "0" * 40 + '"'
-    app = Pages({"/page": Page(b"a page")})
+    app = Probes({"/page": Page(b"a page")})
     with wrapped(app) as client:
         response = client.get("/page", headers={"If-None-Match": tag})
     assert response.body == b"a page"
@@ -253,7 +253,7 @@ RAISING = [
 
 @pytest.mark.parametrize("way", RAISING, ids=lambda way: way.__name__)
 def test_what_is_raised_while_files_are_listed_is_the_applications_own(way):
-    app, told = Pages({"/list": way}), []
+    app, told = Probes({"/list": way}), []
 
     def read(middleware: BundleMiddleware) -> None:
         environ = Request.blank("/list").environ
@@ -286,7 +286,7 @@ def test_a_list_that_fails_when_it_is_asked_for_anew_is_a_bad_gateway(way, heade
         conditional = set(environ) & {"HTTP_RANGE", "HTTP_IF_NONE_MATCH"}
         return (at_once if conditional else way)(environ, start_response)
 
-    counted = Pages({"/list": app})
+    counted = Probes({"/list": app})
     with wrapped(counted) as client:
         response = client.get("/list", headers=headers, status=502)
     assert response.content_type == "application/problem+json"

@@ -7,7 +7,7 @@ import pytest
 from webtest import TestApp
 
 from tar_gateway import BundleMiddleware, Gateway, Settings, Upstream
-from tar_gateway.sources.wire.response import Answer
+from tar_gateway.sources.wire.response import Response
 from tests.support.fakes import MemorySource, Steps, missing
 from tests.support.scripted import Scripted, Wire, answer
 
@@ -69,11 +69,11 @@ def test_head_of_anything_else_stays_refused(client: TestApp):
 class FailsAfter(MemorySource):
     """A file server that gives these answers in turn, and then fails."""
 
-    def __init__(self, *answers: Answer) -> None:
+    def __init__(self, *answers: Response) -> None:
         super().__init__()
         self.answers = list(answers)
 
-    def forward(self, *request: object) -> Answer:
+    def forward(self, *request: object) -> Response:
         if not self.answers:
             raise missing()
         return self.answers.pop(0)
@@ -95,7 +95,7 @@ IS_LIST = [("X-Archive-Files", "tar")]
 )
 def test_an_answer_is_closed_where_the_question_after_it_fails(method, status, headers):
     content = Steps()
-    server = FailsAfter(Answer(status, headers, content))
+    server = FailsAfter(Response(status, headers, content))
     with closing(Gateway(server, Settings(retries=0))) as gateway:
         TestApp(gateway).request("/a", method=method, headers=PART, status=404)
     assert content.closed

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tar_gateway.archive.bundle import Requested
+from tar_gateway.archive.bundle import Entry
 from tar_gateway.archive.layout import Layout, Member
 from tar_gateway.errors import UpstreamFailed
 from tar_gateway.http.conditions import Conditions
@@ -133,26 +133,26 @@ def test_the_headers_to_be_passed_are_named_and_none_that_would_spoil_a_request(
 
 
 GOOD = [
-    ("- 5 /a.txt a.txt", Requested("a.txt", "a.txt", size=5)),
-    ("1034ab38 428 /foo.txt My Document1.txt", Requested("foo.txt", "My Document1.txt", size=428)),
-    ("0 0 /a b", Requested("a", "b", size=0)),
-    ("- - /a b", Requested("a", "b", size=None)),
-    ("- 007 /a b", Requested("a", "b", size=7)),
-    ("- 999999999999999999 /a b", Requested("a", "b", size=10**18 - 1)),
-    ("- 1 /a  two spaces ", Requested("a", " two spaces ", size=1)),
-    ("- 1 /a%20b/%C3%BC x/y", Requested("a b/ü", "x/y", size=1)),
-    ("- 1 /a+b x", Requested("a+b", "x", size=1)),
-    ("- 1 /ü x", Requested("ü", "x", size=1)),
-    ("- 1 /a#b x", Requested("a#b", "x", size=1)),
-    ("- 1 /a?x=1&y=%20+z x", Requested("a", "x", "x=1&y=%20+z", 1)),
-    ("- 1 /a?b?c x", Requested("a", "x", "b?c", 1)),
-    ("- 1 /a? x", Requested("a", "x", size=1)),
-    ("- 1 /export/?id=3 x", Requested("export/", "x", "id=3", 1)),
-    ("- 1 /?id=3 x", Requested("", "x", "id=3", 1)),
-    ("- 1 / x", Requested("", "x", size=1)),
-    ("- 0 @directory empty", Requested("", "empty/", size=0)),
-    ("- 0 @directory a/empty/", Requested("", "a/empty/", size=0)),
-    ("- - @directory empty dir", Requested("", "empty dir/", size=0)),
+    ("- 5 /a.txt a.txt", Entry("a.txt", "a.txt", size=5)),
+    ("1034ab38 428 /foo.txt My Document1.txt", Entry("foo.txt", "My Document1.txt", size=428)),
+    ("0 0 /a b", Entry("a", "b", size=0)),
+    ("- - /a b", Entry("a", "b", size=None)),
+    ("- 007 /a b", Entry("a", "b", size=7)),
+    ("- 999999999999999999 /a b", Entry("a", "b", size=10**18 - 1)),
+    ("- 1 /a  two spaces ", Entry("a", " two spaces ", size=1)),
+    ("- 1 /a%20b/%C3%BC x/y", Entry("a b/ü", "x/y", size=1)),
+    ("- 1 /a+b x", Entry("a+b", "x", size=1)),
+    ("- 1 /ü x", Entry("ü", "x", size=1)),
+    ("- 1 /a#b x", Entry("a#b", "x", size=1)),
+    ("- 1 /a?x=1&y=%20+z x", Entry("a", "x", "x=1&y=%20+z", 1)),
+    ("- 1 /a?b?c x", Entry("a", "x", "b?c", 1)),
+    ("- 1 /a? x", Entry("a", "x", size=1)),
+    ("- 1 /export/?id=3 x", Entry("export/", "x", "id=3", 1)),
+    ("- 1 /?id=3 x", Entry("", "x", "id=3", 1)),
+    ("- 1 / x", Entry("", "x", size=1)),
+    ("- 0 @directory empty", Entry("", "empty/", size=0)),
+    ("- 0 @directory a/empty/", Entry("", "a/empty/", size=0)),
+    ("- - @directory empty dir", Entry("", "empty dir/", size=0)),
 ]
 
 

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import pytest
 
-from tar_gateway.web.client import watched
+from tar_gateway.web.client import until_departure
 from tests.support.scripted import File, Script, Scripted, Wire, answer
 from tests.support.servers import WORKERS, Running, gateway, wait_until
 
@@ -337,8 +337,8 @@ def test_one_client_may_be_watched_twice_at_once():
     with listener, socket.create_connection(listener.getsockname()) as client:
         served, _ = listener.accept()
         environ = {"gunicorn.socket": served}
-        with served, watched(environ, noticed.set):
-            with watched(environ, lambda: None):
+        with served, until_departure(environ, noticed.set):
+            with until_departure(environ, lambda: None):
                 pass
             client.close()
             assert noticed.wait(NOTICED)
@@ -357,8 +357,8 @@ def test_a_watch_that_found_no_thread_tries_again_with_the_next_client(monkeypat
 
             with monkeypatch.context() as broken:
                 broken.setattr(threading.Thread, "start", refused)
-                with watched(environ, noticed.set):
+                with until_departure(environ, noticed.set):
                     pass
-            with watched(environ, noticed.set):
+            with until_departure(environ, noticed.set):
                 client.close()
                 assert noticed.wait(NOTICED)

@@ -8,7 +8,7 @@ from webob import Request
 
 from tar_gateway import BundleMiddleware, Settings, Upstream
 from tests.support.files_upstream import FilesUpstream
-from tests.support.wrapped import TAGGED, TEXT, Counted, Page, Pages, unpacked, wrapped
+from tests.support.wrapped import TAGGED, TEXT, Counted, Page, Probes, unpacked, wrapped
 
 PLAIN = [
     ("GET", ""),
@@ -142,7 +142,7 @@ def test_nothing_is_kept_back(late):
 def test_an_answer_is_closed_once_however_far_it_was_read(late):
     closes = []
     for blocks_read in range(4):
-        app = Pages({"/some/where": starting([b"1", b"2"], late=late)})
+        app = Probes({"/some/where": starting([b"1", b"2"], late=late)})
         answer = BundleMiddleware(app)(environ_of(), lambda *_: None)
         for _ in zip(range(blocks_read), answer, strict=False):
             pass
@@ -231,7 +231,7 @@ def test_a_late_application_that_gives_no_bytes_is_the_servers_to_judge():
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
 def test_a_bundle_is_answered_by_the_middleware(method):
-    app = Pages({"/a.txt": Page(b"alpha"), "/": Page(b"the application's own")})
+    app = Probes({"/a.txt": Page(b"alpha"), "/": Page(b"the application's own")})
     form = {"params": {"bundle": "a.txt"}} if method == "POST" else {}
     url = "/?bundle" if method == "POST" else "/?bundle=a.txt"
     with wrapped(app) as client:
@@ -243,7 +243,7 @@ def test_a_bundle_is_answered_by_the_middleware(method):
 
 
 def test_an_application_with_a_bundle_of_its_own_keeps_it_when_the_parameter_has_another_name():
-    app = Pages({"/a": Page(b"alpha"), "/": Page(b"the application's own")})
+    app = Probes({"/a": Page(b"alpha"), "/": Page(b"the application's own")})
     with wrapped(app, parameter="files") as client:
         own = client.get("/?bundle=1")
         bundle = client.get("/?files=a")
@@ -252,7 +252,7 @@ def test_an_application_with_a_bundle_of_its_own_keeps_it_when_the_parameter_has
 
 
 def test_with_a_source_members_come_from_there_and_all_else_from_the_application():
-    app = Pages({"/a.txt": Page(b"the application's")})
+    app = Probes({"/a.txt": Page(b"the application's")})
     with FilesUpstream({"a.txt": b"the upstream's"}) as upstream:
         source = Upstream(upstream.url)
         with wrapped(app, source) as client:
@@ -264,7 +264,7 @@ def test_with_a_source_members_come_from_there_and_all_else_from_the_application
 
 
 def test_a_middleware_that_is_closed_leaves_its_source_to_its_owner():
-    app = Pages({})
+    app = Probes({})
     with FilesUpstream({"a.txt": b"alpha"}) as upstream:
         source = Upstream(upstream.url)
         first = BundleMiddleware(app, source, Settings(retries=0))
@@ -279,7 +279,7 @@ def test_a_middleware_that_is_closed_leaves_its_source_to_its_owner():
     [("bundle", 400), ("bundle=", 400), ("bundle=../a", 400), ("bundle=none", 404)],
 )
 def test_a_bundle_that_can_not_be_had_is_a_problem_of_the_middleware(query, status):
-    with wrapped(Pages({})) as client:
+    with wrapped(Probes({})) as client:
         response = client.get(f"/?{query}", status=status)
     assert response.content_type == "application/problem+json"
     assert response.json["status"] == status
@@ -287,14 +287,14 @@ def test_a_bundle_that_can_not_be_had_is_a_problem_of_the_middleware(query, stat
 
 @pytest.mark.parametrize("query", ["bundle=../a", "bundle=a%00", "bundle=/a", "bundle=a&bundle=a"])
 def test_the_application_hears_nothing_of_names_that_are_refused(query):
-    app = Pages({"/a": Page()})
+    app = Probes({"/a": Page()})
     with wrapped(app) as client:
         client.get(f"/dir/?{query}", status=400)
     assert app.asked == []
 
 
 def test_a_middleware_around_a_middleware_is_transparent():
-    app = Pages({"/a": Page(b"alpha", (TAGGED,))})
+    app = Probes({"/a": Page(b"alpha", (TAGGED,))})
     with wrapped(BundleMiddleware(app, settings=Settings(parameter="inner"))) as client:
         outer, inner = client.get("/?bundle=a"), client.get("/?inner=a")
     assert outer.body == inner.body
@@ -303,10 +303,10 @@ def test_a_middleware_around_a_middleware_is_transparent():
 
 def test_a_defect_in_the_middleware_is_an_internal_error_and_says_nothing_of_itself(caplog):
     class Defective:
-        def decided_by(self, caller) -> None:
+        def cache_key(self, caller) -> None:
             raise OSError("a secret place")
 
-    with wrapped(Pages({}), Defective()) as client:
+    with wrapped(Probes({}), Defective()) as client:
         response = client.get("/?bundle=a", status=500)
     assert "secret" not in response.text
     assert "a secret place" in caplog.text

@@ -14,7 +14,7 @@ import pytest
 from webob import Request
 
 from tar_gateway import BrokenOff, BundleMiddleware, Settings
-from tests.support.wrapped import TAGGED, TEXT, Counted, Page, Pages, WSGIApp, unpacked
+from tests.support.wrapped import TAGGED, TEXT, Counted, Page, Probes, WSGIApp, unpacked
 
 DATA = b"0123456789abcdef" * 20_000
 LENGTH = ("Content-Length", str(len(DATA)))
@@ -340,7 +340,7 @@ BREAKING = {name: q for name, q in QUIRKS.items() if q.becomes == BREAKS}
 class Asked:
     """An answer of the middleware, and the application that gave the members."""
 
-    app: Pages
+    app: Probes
     status: str
     headers: dict[str, str]
     blocks: Iterator[bytes]
@@ -351,7 +351,7 @@ def ask(
     found: Quirk, *, method: str = "GET", multithread: bool = False, **headers: str
 ) -> Iterator[Asked]:
     """Ask for the three members, and leave at the end."""
-    app = Pages({"/first": FIRST, "/quirk": found.app, "/last": LAST})
+    app = Probes({"/first": FIRST, "/quirk": found.app, "/last": LAST})
     request = Request.blank(URL, method=method, headers=headers)
     request.environ["wsgi.multithread"] = multithread
     with closing(BundleMiddleware(app, settings=Settings(retries=0))) as middleware:
@@ -439,7 +439,7 @@ def test_a_server_that_ends_its_worker_closes_every_answer_once(when):
         yield b"x"
         raise SystemExit(1)
 
-    app = Pages({"/first": FIRST, "/quirk": ended, "/last": LAST})
+    app = Probes({"/first": FIRST, "/quirk": ended, "/last": LAST})
     with closing(BundleMiddleware(app)) as middleware, pytest.raises(SystemExit):
         Request.blank(URL).call_application(middleware)
     assert app.closes == {1}
@@ -447,7 +447,7 @@ def test_a_server_that_ends_its_worker_closes_every_answer_once(when):
 
 def test_a_large_block_is_handed_on_in_parts_and_not_over_and_over():
     large = bytes(64 * 1024 * 1024)
-    app = Pages({"/first": Page(large)})
+    app = Probes({"/first": Page(large)})
     with closing(BundleMiddleware(app)) as middleware:
         _, fields, blocks = Request.blank("/?bundle=first").call_application(middleware)
         with closing(blocks):

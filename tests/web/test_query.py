@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tar_gateway.archive.bundle import Requested, archive_filename
+from tar_gateway.archive.bundle import Entry, archive_filename
 from tar_gateway.errors import BadRequest, ContentTooLarge, Refusal
 from tar_gateway.http.paths import BadName
 from tar_gateway.settings import Settings
-from tar_gateway.web.query import Listed, is_bundle, json_bundle, list_bundle, read_form, read_query
+from tar_gateway.web.query import Query, is_bundle, json_bundle, list_bundle, read_form, read_query
 
 
 def query(raw, *, parameter="bundle", max_members=10):
@@ -105,7 +105,7 @@ def test_a_query_asks_for_a_bundle_by_having_the_parameter(raw, asks):
     ],
 )
 def test_a_query_lists_members_in_order(raw, members):
-    assert query(raw) == Listed(tuple(members))
+    assert query(raw) == Query(tuple(members))
 
 
 def test_the_parameter_can_have_another_name():
@@ -273,15 +273,15 @@ def test_a_file_name_in_the_query_comes_before_the_one_in_a_json_list():
 
 def test_a_query_can_name_the_file_that_holds_the_list():
     listed = query("bundle&manifest=2026/all%20of%2Cit.json&filename=x.tar")
-    assert listed == Listed((), "x.tar", manifest="2026/all of,it.json")
+    assert listed == Query((), "x.tar", manifest="2026/all of,it.json")
 
 
 def test_a_query_can_say_which_version_it_is_about():
-    assert query("bundle=a&v=0123abcd") == Listed(("a",), version="0123abcd")
+    assert query("bundle=a&v=0123abcd") == Query(("a",), version="0123abcd")
 
 
 def test_a_form_has_neither_manifest_nor_version():
-    assert form("bundle=a&manifest=b&v=c") == Listed(("a",))
+    assert form("bundle=a&manifest=b&v=c") == Query(("a",))
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ def test_a_manifest_or_version_that_makes_no_sense_is_refused(raw, text):
 def test_a_member_is_relative_to_the_directory_and_named_as_it_was_asked_for(
     directory, raw, path, name
 ):
-    assert from_query(raw, directory).members == (Requested(path, name),)
+    assert from_query(raw, directory).members == (Entry(path, name),)
 
 
 @pytest.mark.parametrize(
@@ -438,7 +438,7 @@ def test_a_json_list_of_more_members_than_the_limit_is_too_large():
     ],
 )
 def test_a_comma_in_a_form_is_part_of_a_name(body, members):
-    assert form(body) == Listed(tuple(members))
+    assert form(body) == Query(tuple(members))
 
 
 def test_a_form_that_is_not_utf8_is_refused():
@@ -451,15 +451,15 @@ def test_a_form_that_is_not_utf8_is_refused():
 def test_a_json_member_is_a_path_or_a_path_and_a_name():
     members = ["a.pdf", {"path": "x/b.pdf", "name": "b.pdf"}, {"path": "c"}]
     assert from_json({"members": members}, "d/").members == (
-        Requested("d/a.pdf", "a.pdf"),
-        Requested("d/x/b.pdf", "b.pdf"),
-        Requested("d/c", "c"),
+        Entry("d/a.pdf", "a.pdf"),
+        Entry("d/x/b.pdf", "b.pdf"),
+        Entry("d/c", "c"),
     )
 
 
 def test_one_file_may_be_in_an_archive_under_two_names():
     members = from_json({"members": ["a", {"path": "a", "name": "b"}]}).members
-    assert members == (Requested("a", "a"), Requested("a", "b"))
+    assert members == (Entry("a", "a"), Entry("a", "b"))
 
 
 def test_two_files_may_not_be_in_an_archive_under_one_name():
@@ -468,7 +468,7 @@ def test_two_files_may_not_be_in_an_archive_under_one_name():
 
 
 def test_a_json_name_is_not_decoded():
-    assert from_json({"members": ["a+b,c%20d"]}).members == (Requested("a+b,c%20d", "a+b,c%20d"),)
+    assert from_json({"members": ["a+b,c%20d"]}).members == (Entry("a+b,c%20d", "a+b,c%20d"),)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from webob import Request
 from webtest import TestApp
 
 from tar_gateway.errors import BadRequest, ContentTooLarge
-from tar_gateway.http.paths import BadName, decode_once
+from tar_gateway.http.paths import BadName, decode_form_value
 from tar_gateway.settings import Settings
 from tar_gateway.web.query import is_bundle, json_bundle, list_bundle, read_form, read_query
 from tests.support.files_upstream import FilesUpstream, gateway_to
@@ -289,7 +289,7 @@ def test_names_that_differ_only_in_case_are_refused_where_that_is_set(upstream):
 def test_a_query_has_the_parameter_exactly_when_a_key_decodes_to_it(query, parameter):
     def decoded(key):
         try:
-            return decode_once(key)
+            return decode_form_value(key)
         except BadName:
             return None
 

@@ -72,7 +72,7 @@ class Connection:
     def read(self, limit: int) -> bytes:
         """Give what is there, at most ``limit`` bytes; ``b""`` once the other side has ended."""
         if not self._ahead:
-            return self._wire.recv(arrived(self._wire, limit))
+            return self._wire.recv(bytes_ready(self._wire, limit))
         block, self._ahead = self._ahead[:limit], self._ahead[limit:]
         return block
 
@@ -138,7 +138,7 @@ class Connection:
         return deadline or time.monotonic() + self._timeout
 
 
-class Measured:
+class SizedContent:
     """A content that ends after ``length`` bytes, or with the connection where it is `None`.
 
     ``on_end`` is called once, when the last byte was read.
@@ -169,7 +169,7 @@ class Measured:
         return block
 
 
-class Chunked:
+class ChunkedContent:
     """A content in chunks (RFC 9112 7.1); ``on_end`` is called once, at the last one's end."""
 
     def __init__(self, connection: Connection, on_end: Callable[[], None]) -> None:
@@ -218,7 +218,7 @@ class Chunked:
 _NUMBER = bytes(4)  # room for a C int
 
 
-def arrived(wire: socket.socket, limit: int) -> int:
+def bytes_ready(wire: socket.socket, limit: int) -> int:
     """Wait until something is there, and give its length: at least 1, at most ``limit``, bytes.
 
     At the connection's end it is 1, too: a read of so much tells. Where encryption hides how

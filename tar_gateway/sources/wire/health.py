@@ -65,7 +65,7 @@ class Health:
         """When it last failed, by the clock."""
         return self._last
 
-    def is_left_alone(self) -> bool:
+    def is_resting(self) -> bool:
         """Tell whether others should be asked first.
 
         When the pause is over one caller is told no, and tries; the others wait for what comes
@@ -80,7 +80,7 @@ class Health:
             self._probe = now + self._pause
             return False
 
-    def watch(self, ask: Callable[[], T]) -> T:
+    def track(self, ask: Callable[[], T]) -> T:
         """Ask the server, and remember whether it worked.
 
         Raises what asking raises. A failure of a server that is given up on is no passing one;
@@ -100,14 +100,14 @@ class Health:
         self._worked(began)
         return answer
 
-    def watched(self, content: Content) -> Content:
+    def tracked(self, content: Content) -> Content:
         """Give a content whose failures are remembered as well, and that it drips."""
         began = self._clock()
 
         def noted(error: SourceError) -> SourceError:
             return self._failed(error, began) if error.transient else error
 
-        return Watched(content, noted, rate=self._rate, window=self._window)
+        return HealthContent(content, noted, rate=self._rate, window=self._window)
 
     def _begin(self) -> float:
         now = self._clock()
@@ -148,7 +148,7 @@ class Health:
         return SourceError(error.reason, status=error.status, unreachable=error.unreachable)
 
 
-class Watched:
+class HealthContent:
     """A content whose failures ``noted`` hears of, and gives the error that is raised.
 
     It also hears of less than ``rate`` bytes a second in ``window`` seconds of waiting, which

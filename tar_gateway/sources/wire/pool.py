@@ -22,8 +22,8 @@ from tar_gateway.errors import Cancelled, SourceError
 from tar_gateway.http.messages import BadLength, BadMessage, Head, request_head
 from tar_gateway.settings import Settings
 from tar_gateway.sources.wire.cancellation import Cancellation
-from tar_gateway.sources.wire.connection import Chunked, Connection, Measured
-from tar_gateway.sources.wire.response import Answer, Headers
+from tar_gateway.sources.wire.connection import ChunkedContent, Connection, SizedContent
+from tar_gateway.sources.wire.response import Headers, Response
 
 PORTS: Final = {"http": 80, "https": 443}
 
@@ -75,7 +75,7 @@ class Origin:
         *,
         timeout: float | None = None,
         cancellation: Cancellation | None = None,
-    ) -> Answer:
+    ) -> Response:
         """Send one request, and give the answer once its headers are there.
 
         ``target`` is the path and query as they are sent; ``timeout`` is in seconds, for the
@@ -100,16 +100,16 @@ class Origin:
                 cancellation.add(pooled.wire.stop)
                 head = pooled.wire.ask(method, request)
             except BaseException:
-                self.give_back(pooled, cancellation, keep=False)
+                self.release(pooled, cancellation, keep=False)
                 raise
         except (HTTPError, OSError, ValueError, BadMessage) as error:
             raise self.fault(error, cancellation) from error
         if not 200 <= head.status < 600:
-            self.give_back(pooled, cancellation, keep=False)
+            self.release(pooled, cancellation, keep=False)
             raise SourceError(f"{self._called} answered with the status {head.status}")
-        return Answer(head.status, head.fields, _Content(self, pooled, head, cancellation))
+        return Response(head.status, head.fields, _Content(self, pooled, head, cancellation))
 
-    def give_back(self, pooled: "_Pooled", cancellation: Cancellation, *, keep: bool) -> None:
+    def release(self, pooled: "_Pooled", cancellation: Cancellation, *, keep: bool) -> None:
         """Take a connection back; one that is not worth keeping has a place in the pool, too."""
         # First, for it may be somebody else's from then on.
         cancellation.remove(pooled.wire.stop)
@@ -234,9 +234,9 @@ class _Content:
         self._cancellation = cancellation
         self._keeps = head.keeps
         self._content = (
-            Chunked(pooled.wire, self._release)
+            ChunkedContent(pooled.wire, self._release)
             if head.chunked
-            else Measured(pooled.wire, head.length, self._release)
+            else SizedContent(pooled.wire, head.length, self._release)
         )
 
     def read(self, limit: int) -> bytes:
@@ -259,7 +259,7 @@ class _Content:
             pooled = self._held.pop()
         except IndexError:  # it was given back
             return
-        self._origin.give_back(pooled, self._cancellation, keep=read and self._keeps)
+        self._origin.release(pooled, self._cancellation, keep=read and self._keeps)
 
 
 # How a TLS connection tells that the other side has ended it.

@@ -14,7 +14,7 @@ from tar_gateway.errors import SourceError
 from tar_gateway.settings import Settings
 from tar_gateway.sources.wire.cancellation import Cancellation
 from tar_gateway.sources.wire.pool import PORTS, Origin
-from tar_gateway.sources.wire.response import Answer, Headers, let_go
+from tar_gateway.sources.wire.response import Headers, Response, discard
 from tar_gateway.sources.wire.tls import client_tls
 
 # Redirects of one request. A store needs one, and one more to the host of its region.
@@ -40,12 +40,12 @@ class Redirects:
 
     def follow(
         self,
-        answer: Answer,
+        answer: Response,
         method: str,
         url: str,
         headers: Headers,
         cancellation: Cancellation | None = None,
-    ) -> Answer:
+    ) -> Response:
         """Give the answer at the end of redirects, where ``answer`` is one; it came from ``url``.
 
         ``headers`` are sent to each host, so none of them may be a credential. A redirect to
@@ -54,7 +54,7 @@ class Redirects:
         """
         followed = 0
         while (place := self._place(answer, url)) is not None:
-            let_go(answer)
+            discard(answer)
             if followed == LIMIT:
                 raise SourceError("the upstream redirects too often")
             followed += 1
@@ -78,7 +78,7 @@ class Redirects:
         for origin in origins:
             origin.close()
 
-    def _place(self, answer: Answer, url: str) -> SplitResult | None:
+    def _place(self, answer: Response, url: str) -> SplitResult | None:
         location = answer.get("location") if answer.status in _REDIRECTS else None
         return place_of(location, url, self._hosts) if location else None
 

@@ -43,7 +43,7 @@ _SHORT = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """A response's status, its headers in order, and its content, which is open."""
 
     status: int
@@ -104,7 +104,7 @@ def drain(content: Content) -> None:
         content.read(_SHORT)
 
 
-def let_go(answer: Answer) -> None:
+def discard(answer: Response) -> None:
     """Close an answer that is not wanted, read to its end where that spares a connection.
 
     Its status has said all: what is wrong with the rest of it is nobody's concern.
@@ -119,7 +119,7 @@ def _seconds(text: str | None) -> int:
     return int(text) if text and re.fullmatch(r"[0-9]{1,9}", text) else 0
 
 
-def fault_of(answer: Answer) -> SourceError:
+def fault_of(answer: Response) -> SourceError:
     """Make an error of an answer whose status says that the member can't be had."""
     status = answer.status
     if status == 401:
@@ -135,7 +135,7 @@ def fault_of(answer: Answer) -> SourceError:
     return failure_of(answer, "the upstream")
 
 
-def failure_of(answer: Answer, called: str) -> SourceError:
+def failure_of(answer: Response, called: str) -> SourceError:
     """Make an error of an answer whose status says nothing that the caller could act upon.
 
     ``called`` is what the error calls the server.

@@ -11,7 +11,7 @@ Outcome = Literal["complete", "no body", "client left", "upstream failed", "refu
 """How a download ends; ``failed`` is a defect of ours."""
 
 
-class Watcher:
+class Listener:
     """Told of what all downloads of a process do, while they do it; this one keeps nothing.
 
     Called from many threads at once, and as often as there are blocks.
@@ -46,10 +46,10 @@ class Watcher:
 
 
 class Tally:
-    """What one download asked of its source, while ``watcher`` is told of it as well."""
+    """What one download asked of its source, while ``listener`` is told of it as well."""
 
-    def __init__(self, watcher: Watcher | None = None) -> None:
-        self.watcher = watcher or Watcher()
+    def __init__(self, listener: Listener | None = None) -> None:
+        self.listener = listener or Listener()
         self.requests: Counter[int | None] = Counter()
         """Requests by the status of their answers, `None` where there was none."""
         self.retries = 0
@@ -60,16 +60,16 @@ class Tally:
         """Count a request to the source."""
         with self._lock:
             self.requests[status] += 1
-        self.watcher.asked(status)
+        self.listener.asked(status)
 
     def retried(self) -> None:
         """Count another attempt."""
         with self._lock:
             self.retries += 1
-        self.watcher.retried()
+        self.listener.retried()
 
     def resumed(self) -> None:
         """Count a fetch that goes on in the middle."""
         with self._lock:
             self.resumes += 1
-        self.watcher.resumed()
+        self.listener.resumed()

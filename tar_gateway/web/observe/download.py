@@ -66,7 +66,7 @@ class Download:
     def begin(self) -> None:
         """Take room among the others. Raises `Busy` or `TooManyRequests`."""
         client = self._downloads.take(self.environ)
-        self.scope.callback(self._downloads.give_back, client)
+        self.scope.callback(self._downloads.release, client)
 
     def caller(self, forwarded: Iterable[str]) -> Caller:
         """Return on whose behalf members are asked for, with these headers of the request."""
@@ -83,19 +83,19 @@ class Download:
         again = self._planned is not None
         self._planned = time.monotonic() - self._started
         if not again:
-            self.tally.watcher.planned(self._planned)
+            self.tally.listener.planned(self._planned)
 
     def waited(self, seconds: float) -> None:
         """Take note of seconds that the client's thread spent waiting for a block."""
         self._waited += seconds
         if self._first_byte is None:
             self._first_byte = time.monotonic() - self._started
-            self.tally.watcher.first_byte(self._first_byte)
+            self.tally.listener.first_byte(self._first_byte)
 
     def sent(self, length: int) -> None:
         """Take note of bytes that the server has taken from us."""
         self._sent += length
-        self.tally.watcher.sent(length)
+        self.tally.listener.sent(length)
 
     def timing(self) -> str:
         """Give the value of ``Server-Timing``, in milliseconds, as far as it is known."""
@@ -121,7 +121,7 @@ class Download:
             return
         self._ended = True
         self.scope.close()
-        self.tally.watcher.ended(self.kind, outcome, self.members)
+        self.tally.listener.ended(self.kind, outcome, self.members)
         # A line a bundle; of plain files, which may be many, only of what went wrong.
         if self.kind == "bundle" or outcome in {"upstream failed", "failed"}:
             log.info("%s", log_line(self.kind, self._line(outcome, reason, member)))

@@ -20,7 +20,7 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from tar_gateway.sources.wire.tally import Kind, Outcome, Watcher
+from tar_gateway.sources.wire.tally import Kind, Listener, Outcome
 
 _PREFIX = "tar_gateway_"
 
@@ -28,7 +28,7 @@ _PREFIX = "tar_gateway_"
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
-class Metrics(Watcher):
+class Metrics(Listener):
     """Counts for one process; the page shows all processes where they share a directory."""
 
     def __init__(self) -> None:

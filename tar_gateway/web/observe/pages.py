@@ -23,7 +23,7 @@ _NAMES = frozenset({"healthy", "ready", "metrics"})
 _TEXT = "text/plain; charset=utf-8"
 
 
-class Pages:
+class Probes:
     """Answers requests below ``settings.pages_prefix``.
 
     ``reach`` asks the upstream something and raises `SourceError`; ``is_full`` tells whether

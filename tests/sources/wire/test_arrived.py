@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tar_gateway.sources.wire.connection import arrived
+from tar_gateway.sources.wire.connection import bytes_ready
 
 Ends = tuple[socket.socket, socket.socket]
 
@@ -24,21 +24,21 @@ def ends() -> Iterator[Ends]:
 def test_it_is_as_much_as_is_there(ends: Ends):
     near, far = ends
     far.sendall(b"12345")
-    assert arrived(near, 100) == 5
+    assert bytes_ready(near, 100) == 5
     assert near.recv(100) == b"12345"
 
 
 def test_it_is_no_more_than_the_limit(ends: Ends):
     near, far = ends
     far.sendall(b"12345")
-    assert arrived(near, 3) == 3
+    assert bytes_ready(near, 3) == 3
 
 
 def test_what_is_not_there_is_waited_for(ends: Ends):
     near, far = ends
     asked = threading.Timer(0.05, far.sendall, [b"1234567"])
     asked.start()
-    assert arrived(near, 100) == 7
+    assert bytes_ready(near, 100) == 7
     asked.join()
 
 
@@ -46,10 +46,10 @@ def test_waiting_takes_no_longer_than_a_read_may(ends: Ends):
     near, _ = ends
     near.settimeout(0.05)
     with pytest.raises(TimeoutError):
-        arrived(near, 100)
+        bytes_ready(near, 100)
 
 
 def test_at_the_end_one_byte_is_asked_for_that_does_not_come(ends: Ends):
     near, far = ends
     far.close()
-    assert near.recv(arrived(near, 100)) == b""
+    assert near.recv(bytes_ready(near, 100)) == b""

@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from tar_gateway.http.messages import LONGEST_HEAD, BadMessage
-from tar_gateway.sources.wire.connection import Chunked, Connection, Measured
+from tar_gateway.sources.wire.connection import ChunkedContent, Connection, SizedContent
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
 
@@ -50,7 +50,7 @@ def dripped(ends: Ends, sent: bytes) -> threading.Thread:
     return thread
 
 
-def read_all(content: Measured | Chunked, limit: int = 1000) -> bytes:
+def read_all(content: SizedContent | ChunkedContent, limit: int = 1000) -> bytes:
     return b"".join(iter(lambda: content.read(limit), b""))
 
 
@@ -68,7 +68,9 @@ def test_a_content_that_comes_with_its_head_or_behind_it_is_the_same(ends: Ends,
     for pieces in ([OK + b"12345"], [OK, b"12345"], [OK + b"12", b"345"], [OK[:20], OK[20:]]):
         head = ends.ask(*pieces, *([] if b"5" in pieces[-1][-3:] else [b"12345"]))
         notes: list[str] = []
-        content = Measured(ends.connection, head.length, lambda notes=notes: notes.append("end"))
+        content = SizedContent(
+            ends.connection, head.length, lambda notes=notes: notes.append("end")
+        )
         assert read_all(content, limit) == b"12345"
         assert notes == ["end"]
         assert ends.connection.is_fit()
@@ -80,7 +82,7 @@ def test_an_answer_that_drips_is_read(ends: Ends, newline: bytes):
     chunks = b"4;x=y\r\n1234\r\n1\r\n5\r\n0\r\nA: b\r\n\r\n"
     thread = dripped(ends, head.replace(b"\r\n", newline) + chunks)
     assert ends.connection.ask("GET", b"").chunked
-    assert read_all(Chunked(ends.connection, lambda: None)) == b"12345"
+    assert read_all(ChunkedContent(ends.connection, lambda: None)) == b"12345"
     thread.join()
     assert ends.connection.is_fit()
 
@@ -138,13 +140,13 @@ def test_a_head_that_drips_for_longer_than_the_timeout_is_late(ends: Ends):
 def test_what_ends_with_the_connection_is_read_to_its_end(ends: Ends):
     head = ends.ask(b"HTTP/1.1 200 OK\r\n\r\n123", b"45", end=True)
     assert head.length is None
-    assert read_all(Measured(ends.connection, None, never)) == b"12345"
+    assert read_all(SizedContent(ends.connection, None, never)) == b"12345"
 
 
 @pytest.mark.parametrize("sent", [b"", b"1234"])
 def test_a_content_that_breaks_off_is_noticed(ends: Ends, sent: bytes):
     ends.ask(OK + sent, end=True)
-    content = Measured(ends.connection, 5, never)
+    content = SizedContent(ends.connection, 5, never)
     with pytest.raises(ConnectionResetError):
         read_all(content)
 
@@ -156,7 +158,7 @@ def test_a_content_that_breaks_off_is_noticed(ends: Ends, sent: bytes):
 def test_chunks_that_break_off_are_noticed(ends: Ends, sent: bytes):
     ends.ask(OK + sent, end=True)
     with pytest.raises(ConnectionResetError):
-        read_all(Chunked(ends.connection, never))
+        read_all(ChunkedContent(ends.connection, never))
 
 
 @pytest.mark.parametrize(
@@ -179,7 +181,7 @@ def test_chunks_that_are_none_are_noticed(ends: Ends, sent: bytes):
     ends.server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 256 * 1024)
     ends.ask(OK + sent, end=True)
     with pytest.raises(BadMessage):
-        read_all(Chunked(ends.connection, never))
+        read_all(ChunkedContent(ends.connection, never))
 
 
 def test_a_connection_is_fit_for_another_request_while_nothing_comes(ends: Ends):
@@ -195,7 +197,7 @@ def test_a_connection_that_the_other_side_has_ended_is_not_fit(ends: Ends):
 
 def test_a_connection_with_more_than_its_answer_is_not_fit(ends: Ends):
     head = ends.ask(OK + b"12345" + OK)
-    assert read_all(Measured(ends.connection, head.length, lambda: None)) == b"12345"
+    assert read_all(SizedContent(ends.connection, head.length, lambda: None)) == b"12345"
     assert not ends.connection.is_fit()
 
 
@@ -223,19 +225,19 @@ def tls() -> Iterator[Ends]:
 
 def test_an_answer_over_tls_is_read_and_leaves_the_connection_fit(tls: Ends):
     head = tls.ask(OK, b"12345")
-    assert read_all(Measured(tls.connection, head.length, lambda: None)) == b"12345"
+    assert read_all(SizedContent(tls.connection, head.length, lambda: None)) == b"12345"
     assert tls.connection.is_fit()
 
 
 def test_more_than_the_answer_in_the_same_record_is_noticed(tls: Ends):
     head = tls.ask(OK, b"12345" + OK)
-    assert read_all(Measured(tls.connection, head.length, lambda: None)) == b"12345"
+    assert read_all(SizedContent(tls.connection, head.length, lambda: None)) == b"12345"
     assert not tls.connection.is_fit()
 
 
 def test_what_has_come_before_a_stop_is_never_given_in_its_encrypted_form(tls: Ends):
     tls.ask(OK, b"1")
-    content = Measured(tls.connection, 5, lambda: None)
+    content = SizedContent(tls.connection, 5, lambda: None)
     assert content.read(1) == b"1"
     tls.server.sendall(b"2345")
     tls.connection.stop()
@@ -246,7 +248,7 @@ def test_what_has_come_before_a_stop_is_never_given_in_its_encrypted_form(tls: E
 def test_a_stop_ends_a_read_that_waits_and_gives_nothing_more(kind: str, request):
     ends = request.getfixturevalue(kind)
     ends.ask(OK, b"1")
-    content = Measured(ends.connection, 5, never)
+    content = SizedContent(ends.connection, 5, never)
     assert content.read(1) == b"1"
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(content.read, 5)

@@ -10,7 +10,7 @@ import pytest
 
 from tar_gateway import Upstream
 from tar_gateway.delivery.planner import Planner
-from tar_gateway.delivery.threads import Fetchers
+from tar_gateway.delivery.threads import FetcherPool
 from tar_gateway.errors import Cancelled, MembersFailed, SourceError
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller
@@ -42,7 +42,7 @@ class Server:
             return "answer"
 
         try:
-            assert self.health.watch(answer) == "answer"
+            assert self.health.track(answer) == "answer"
         except SourceError as error:
             return error
         return None
@@ -68,15 +68,15 @@ def server() -> Server:
 
 def test_a_server_is_asked_until_it_fails(server: Server):
     assert server.ask() is None
-    assert not server.health.is_left_alone()
+    assert not server.health.is_resting()
 
 
 @pytest.mark.parametrize("error", [broken(), unreachable()])
 def test_a_server_that_failed_is_left_alone_for_the_pause(server: Server, error: SourceError):
     server.ask(error)
-    assert server.health.is_left_alone()
+    assert server.health.is_resting()
     server.now += 9.9
-    assert server.health.is_left_alone()
+    assert server.health.is_resting()
 
 
 @pytest.mark.parametrize("error", [missing(), SourceError("denied", status=403)])
@@ -88,30 +88,30 @@ def test_an_answer_that_says_no_is_no_failure(server: Server, error: SourceError
 def test_after_the_pause_one_caller_tries_and_the_others_wait_for_it(server: Server):
     server.ask(broken())
     server.now += 10
-    assert [server.health.is_left_alone() for _ in range(3)] == [False, True, True]
+    assert [server.health.is_resting() for _ in range(3)] == [False, True, True]
 
 
 def test_a_try_that_never_ends_is_followed_by_another_after_a_pause(server: Server):
     server.ask(broken())
     server.now += 10
-    assert not server.health.is_left_alone()
+    assert not server.health.is_resting()
     server.now += 10
-    assert [server.health.is_left_alone() for _ in range(2)] == [False, True]
+    assert [server.health.is_resting() for _ in range(2)] == [False, True]
 
 
 def test_a_try_that_worked_brings_the_server_back(server: Server):
     server.ask(broken())
     server.now += 10
-    assert not server.health.is_left_alone()
+    assert not server.health.is_resting()
     server.ask()
-    assert [server.health.is_left_alone() for _ in range(3)] == [False] * 3
+    assert [server.health.is_resting() for _ in range(3)] == [False] * 3
 
 
 def test_a_try_that_failed_leaves_it_alone_for_another_pause(server: Server):
     server.fail_for(10, broken())
-    assert server.health.is_left_alone()
+    assert server.health.is_resting()
     server.now += 9.9
-    assert server.health.is_left_alone()
+    assert server.health.is_resting()
 
 
 def test_what_was_asked_before_the_failure_brings_no_server_back(server: Server):
@@ -119,14 +119,14 @@ def test_what_was_asked_before_the_failure_brings_no_server_back(server: Server)
         server.now += 1
         server.ask(broken())
 
-    server.health.watch(failing_meanwhile)
+    server.health.track(failing_meanwhile)
     assert server.health.is_failing
 
 
 def test_without_a_pause_no_server_is_left_alone():
     server = Server(Settings(upstream_pause=0))
     server.ask(broken())
-    assert not server.health.is_left_alone()
+    assert not server.health.is_resting()
 
 
 def test_the_log_tells_when_a_server_begins_to_fail_and_when_it_works_again(
@@ -211,7 +211,7 @@ def test_a_server_that_could_be_reached_before_is_asked_each_time(server: Server
 
 
 def test_a_content_that_breaks_is_a_failure_of_its_server(server: Server):
-    content = server.health.watched(Steps(b"ab", broken()))
+    content = server.health.tracked(Steps(b"ab", broken()))
     assert content.read(10) == b"ab"
     assert not server.health.is_failing
     with pytest.raises(SourceError, match="it broke"):
@@ -220,14 +220,14 @@ def test_a_content_that_breaks_is_a_failure_of_its_server(server: Server):
 
 
 def test_a_content_that_was_cancelled_is_none(server: Server):
-    content = server.health.watched(Steps(Cancelled()))
+    content = server.health.tracked(Steps(Cancelled()))
     with pytest.raises(Cancelled):
         content.read(10)
     assert not server.health.is_failing
 
 
 def test_a_content_that_is_longer_than_promised_is_none(server: Server):
-    content = server.health.watched(Steps(SourceError("it is longer by now")))
+    content = server.health.tracked(Steps(SourceError("it is longer by now")))
     with pytest.raises(SourceError):
         content.read(10)
     assert not server.health.is_failing
@@ -243,7 +243,7 @@ def plan_at(url: str, *names: str, **settings: object) -> MembersFailed | None:
     settings = Settings(**settings)
     with (
         closing(Upstream(url, settings)) as upstream,
-        closing(Fetchers(settings.fetch_parallel, 0)) as fetchers,
+        closing(FetcherPool(settings.fetch_parallel, 0)) as fetchers,
     ):
         try:
             Planner(upstream, settings, fetchers).plan(bundle_of(*names), NOBODY)

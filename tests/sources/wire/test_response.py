@@ -5,13 +5,13 @@ import pytest
 from tar_gateway.errors import SourceError
 from tar_gateway.sources import Caller
 from tar_gateway.sources.members import HttpMembers
-from tar_gateway.sources.wire.response import Answer, Headers
+from tar_gateway.sources.wire.response import Headers, Response
 from tests.support.fakes import Steps
 
 
 def test_an_etag_that_comes_twice_is_none():
     content = Steps()
-    answer = Answer(200, [("ETag", '"1"'), ("etag", '"2"')], content)
+    answer = Response(200, [("ETag", '"1"'), ("etag", '"2"')], content)
     assert answer.validator() is None
 
 
@@ -26,11 +26,11 @@ def test_an_etag_that_comes_twice_is_none():
     ],
 )
 def test_a_length_is_what_all_headers_agree_on(headers: Headers, length: int | None):
-    assert Answer(200, headers, Steps()).length() == length
+    assert Response(200, headers, Steps()).length() == length
 
 
 def test_two_different_lengths_are_refused():
-    answer = Answer(200, [("Content-Length", "1"), ("Content-Length", "2")], Steps())
+    answer = Response(200, [("Content-Length", "1"), ("Content-Length", "2")], Steps())
     with pytest.raises(SourceError, match="not a length"):
         answer.length()
 
@@ -39,7 +39,7 @@ def test_two_different_lengths_are_refused():
 @pytest.mark.parametrize("status", [200, 206])
 def test_an_answer_that_a_server_in_front_would_replace_is_no_member(name: str, status: int):
     content = Steps(b"/secret/place")
-    answered = Answer(status, [(name, "/secret/place"), ("Content-Length", "13")], content)
+    answered = Response(status, [(name, "/secret/place"), ("Content-Length", "13")], content)
     members = HttpMembers(lambda *_: answered)
     with pytest.raises(SourceError, match="left to a server in front"):
         members.stat("a", Caller())

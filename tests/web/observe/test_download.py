@@ -120,7 +120,7 @@ def test_one_client_gets_429_while_others_are_served(upstream):
 
 def test_a_request_that_its_server_ends_makes_room():
     class Ending(MemorySource):
-        def decided_by(self, caller):
+        def cache_key(self, caller):
             raise SystemExit
 
     middleware = BundleMiddleware(lambda *_: [], Ending({"a": b"1"}), Settings(max_downloads=1))
