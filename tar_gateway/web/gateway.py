@@ -12,7 +12,7 @@ from tar_gateway.sources.members import FileServer
 from tar_gateway.web.door import Door
 from tar_gateway.web.endpoint import Endpoint
 from tar_gateway.web.observe.download import Download
-from tar_gateway.web.observe.pages import Probes
+from tar_gateway.web.observe.probes import Probes
 from tar_gateway.web.passthrough import PassThrough
 
 if TYPE_CHECKING:

@@ -185,6 +185,6 @@ TOLD = {
 }
 
 
-def test_pages_tell_errors_as_all_others_are_told(make):
+def test_probes_tell_errors_as_all_others_are_told(make):
     response = make().get("/-/metrics", status=404)
     assert json.loads(response.body)["title"] == "Not Found"
