@@ -65,7 +65,7 @@ class Refusal(TarGatewayError):
     """A request that is answered with an error.
 
     ``status`` is the HTTP status, ``detail`` a sentence for the client (never another
-    exception's text), ``headers`` are added to the answer.
+    exception's text), ``headers`` are added to the response.
     """
 
     status = HTTPStatus.BAD_REQUEST
@@ -116,7 +116,7 @@ class PreconditionFailed(Refusal):
 
 
 class RangeNotSatisfiable(Refusal):
-    """A range of an answer of ``size`` bytes that holds none of them."""
+    """A range of a response of ``size`` bytes that holds none of them."""
 
     status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
 
@@ -210,7 +210,7 @@ class MembersChanged(MembersFailed):
 
 
 class UpstreamFailed(Refusal):
-    """A plain file can't be passed on: the upstream's answer was wrong, late or missing."""
+    """A plain file can't be passed on: the upstream's response was wrong, late or missing."""
 
     blame = Blame.UPSTREAM
 
@@ -236,7 +236,7 @@ class AccessDenied(Refusal):
 
 
 class InternalError(Refusal):
-    """A defect of ours; what it was stands in the log, never in the answer."""
+    """A defect of ours; what it was stands in the log, never in the response."""
 
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     blame = Blame.OPERATOR
@@ -302,7 +302,7 @@ class TooSlow(SourceError):
 
 
 class BrokenOff(TarGatewayError):
-    """The answer can't be completed, and the server has to cut the connection.
+    """The response can't be completed, and the server has to cut the connection.
 
     ``member`` is the path of the one at fault, ``reason`` what is wrong with it.
     """

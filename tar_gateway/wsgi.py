@@ -1,7 +1,7 @@
 """What a WSGI server loads: the gateway, set up from the environment.
 
 ``gunicorn --config python:tar_gateway.gunicorn_conf``, or any other server with
-``tar_gateway.wsgi:application``. Raises `SettingsError` when a setting is missing or wrong.
+``tar_gateway.wsgi:application``. Raise `SettingsError` when a setting is missing or wrong.
 """
 
 import os

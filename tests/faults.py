@@ -1,4 +1,4 @@
-"""Faults of an upstream, and an oracle: an answer that looks complete is right in every byte.
+"""Faults of an upstream, and an oracle: a response that looks complete is right in every byte.
 
 ``python -m tests.faults --trials N --seed S`` runs random ones and prints what came of them;
 with ``--replicas`` there are two upstreams, that don't always agree.
@@ -217,7 +217,7 @@ WRONG: dict[str, Fault] = {
     "negative length": _told("-5"),
     "two lengths": alters(lambda r: replace(r, head=(*r.head, ("Content-Length", "7")))),
     "two framings": alters(lambda r: replace(r, head=(*r.head, ("Transfer-Encoding", "chunked")))),
-    # Another answer that nobody has asked for, right behind the one that is right.
+    # Another response that nobody has asked for, right behind the one that is right.
     "says more": alters(
         lambda r: replace(r, body=r.body + MORE if r.body else b"", told=len(r.body))
     ),

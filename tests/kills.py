@@ -91,7 +91,7 @@ class Client:
 
     received: bytearray = field(default_factory=bytearray)
     etag: str | None = None
-    size: int | None = None  # of the whole; unknown until an answer tells
+    size: int | None = None  # of the whole; unknown until a response tells
 
     @property
     def complete(self) -> bool:
@@ -124,7 +124,7 @@ class Client:
                     raise Lost(f"a living replica failed: {error!r}") from error
 
     def _begin(self, answer: http.client.HTTPResponse) -> None:
-        """Check that an answer is the whole, or exactly what is missing of the same version."""
+        """Check that a response is the whole, or exactly what is missing of the same version."""
         there = len(self.received)
         if self.etag is None and answer.status == 200:
             self.etag = answer.headers["ETag"]

@@ -44,7 +44,7 @@ GROWTH = {"MiB": 3.0, "descriptors": 8.0, "threads": 4.0}
 
 
 class Wrong(Exception):
-    """An answer that ended cleanly is not what was asked for."""
+    """A response that ended cleanly is not what was asked for."""
 
 
 class Site:

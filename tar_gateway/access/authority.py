@@ -25,7 +25,7 @@ from tar_gateway.sources.wire.tls import client_tls
 class Authority:
     """Answers whether a caller may have a file. Safe to use from many threads.
 
-    ``url`` is asked as it is, its query included. Raises `SettingsError` for certificates that
+    ``url`` is asked as it is, its query included. Raise `SettingsError` for certificates that
     can't be used.
     """
 
@@ -39,7 +39,7 @@ class Authority:
     def permit(self, path: str, caller: Caller) -> None:
         """Ask for a member, ``path`` being a reference below the source's base.
 
-        Raises `SourceError`: 401 or 403 where the caller may not have it, 502 or 504 where
+        Raise `SourceError`: 401 or 403 where the caller may not have it, 502 or 504 where
         that is not known.
         """
         # What the caller sends along is shown here too, whatever its `Connection` says of it.
@@ -47,19 +47,19 @@ class Authority:
         self._ask(caller.environ, "GET", uri, caller.headers, caller.cancellation)
 
     def permit_plain(self, environ: WSGIEnvironment, cancellation: Cancellation) -> None:
-        """Ask for the file that a plain request is for. Raises `SourceError`, as `permit` does."""
+        """Ask for the file that a plain request is for. Raise `SourceError`, as `permit` does."""
         query = query_of(environ)
         uri = file_uri(environ) + ("?" + query if query else "")
         self._ask(environ, environ["REQUEST_METHOD"], uri, (), cancellation)
 
     def reach(self) -> int:
-        """Ask for nobody and no file, within seconds, and give the answer's status.
+        """Ask for nobody and no file, within seconds, and give the response's status.
 
-        Raises `SourceError` if nothing answers.
+        Raise `SourceError` if nothing answers.
         """
-        answer = self._origin.request("GET", self._target, (), timeout=REACH)
-        answer.content.close()
-        return answer.status
+        response = self._origin.request("GET", self._target, (), timeout=REACH)
+        response.content.close()
+        return response.status
 
     def close(self) -> None:
         """Close the connections that are not in use."""
@@ -85,9 +85,9 @@ class Authority:
         self._health.track(lambda: self._judge([*headers.items(), *told], cancellation))
 
     def _judge(self, headers: Headers, cancellation: Cancellation) -> None:
-        answer = self._origin.request("GET", self._target, headers, cancellation=cancellation)
-        discard(answer)
-        if answer.status in {401, 403}:
-            raise fault_of(answer)
-        if not 200 <= answer.status < 300:
-            raise failure_of(answer, "the authority")
+        response = self._origin.request("GET", self._target, headers, cancellation=cancellation)
+        discard(response)
+        if response.status in {401, 403}:
+            raise fault_of(response)
+        if not 200 <= response.status < 300:
+            raise failure_of(response, "the authority")

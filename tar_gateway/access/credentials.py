@@ -14,7 +14,7 @@ _NOT_PASSED = frozenset({"host", "content-length", "content-type", "expect"})
 
 
 def caller_of(environ: WSGIEnvironment, forwarded: Iterable[str]) -> Caller:
-    """Give the caller's credentials: those headers that go along with every member."""
+    """Return the caller's credentials: those headers that go along with every member."""
     pairs = (
         (name, referer_of(environ) if name.lower() == "referer" else header_of(environ, name))
         for name in forwarded
@@ -24,7 +24,7 @@ def caller_of(environ: WSGIEnvironment, forwarded: Iterable[str]) -> Caller:
 
 
 def passed_headers(environ: Mapping[str, Any], *, conditions: bool) -> list[tuple[str, str]]:
-    """Give the request's end-to-end headers, as they go on to the upstream.
+    """Return the request's end-to-end headers, as they go on to the upstream.
 
     ``conditions`` says whether the range and the preconditions are among them.
     """

@@ -26,7 +26,7 @@ _PORT = re.compile(r"^(?:([0-9.]+):[0-9]+|\[([0-9A-Fa-f:.]+)\](?::[0-9]+)?)$")
 
 
 def address_of(environ: WSGIEnvironment, trusted: Iterable[Network | Literal["unix"]]) -> str:
-    """Give the client's address, by which it is counted; of IPv6 the network of 64 bits.
+    """Return the client's address, by which it is counted; of IPv6 the network of 64 bits.
 
     What ``X-Forwarded-For`` says is believed as far as ``trusted`` proxies have said it:
     ``unix`` stands for all that connect by a unix socket.
@@ -85,7 +85,7 @@ class Downloads:
     def take(self, environ: WSGIEnvironment) -> str | None:
         """Make room for a download; gives the client that it is of, where those are counted.
 
-        Raises `Busy` or `TooManyRequests` at once where there is none.
+        Raise `Busy` or `TooManyRequests` at once where there is none.
         """
         again = [("Retry-After", str(_RETRY_AFTER))]
         client = address_of(environ, self._trusted) if self._limit_of_one else None
@@ -104,7 +104,7 @@ class Downloads:
         return client
 
     def release(self, client: str | None) -> None:
-        """Give a download's room back."""
+        """Return a download's room back."""
         with self._lock:
             self._running -= 1
             if client is not None:

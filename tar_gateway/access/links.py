@@ -19,13 +19,13 @@ _LOGGED = 8192
 
 
 def logged_query(environ: Mapping[str, Any]) -> str:
-    """Give the query string for a log: its beginning, without the signature that opens a link."""
+    """Return the query string for a log: its beginning, without the signature that opens a link."""
     beginning = {"QUERY_STRING": environ.get("QUERY_STRING", "")[:_LOGGED]}
     return hide_signature(query_of(beginning))
 
 
 def referer_of(environ: Mapping[str, Any]) -> str | None:
-    """Give the Referer: without the signature, where a page was had by a signed link."""
+    """Return the Referer: without the signature, where a page was had by a signed link."""
     referer = environ.get("HTTP_REFERER")
     if referer is None:
         return None
@@ -51,12 +51,12 @@ _TIME = re.compile(r"[1-9][0-9]{0,10}")
 
 
 def sign_url(url: str, key: str | bytes, *, expires: int, key_id: str) -> str:
-    """Give a URL with ``expires``, ``key_id`` and ``signature`` added to its query.
+    """Return a URL with ``expires``, ``key_id`` and ``signature`` added to its query.
 
     ``url`` is a path with or without a query, or an absolute URL, percent-encoded. ``key`` is
     the secret that the gateway's file of keys has for ``key_id``; ``expires`` is the Unix time,
     in whole seconds, from which on the link is refused. The signature holds at any host.
-    Raises `ValueError` for what can't be signed.
+    Raise `ValueError` for what can't be signed.
     """
     base, _, query = url.partition("?")
     path = _path_of(url, base)
@@ -75,7 +75,7 @@ def sign_url(url: str, key: str | bytes, *, expires: int, key_id: str) -> str:
 
 
 def check_link(path: bytes, query: str, keys: Iterable[SigningKey], now: float) -> None:
-    """Check a request by the link it came with. Raises `Forbidden`, which says what is wrong.
+    """Check a request by the link it came with. Raise `Forbidden`, which says what is wrong.
 
     ``path`` is the whole path, decoded once; ``query`` is the raw query string, ASCII; ``now``
     is the Unix time.
@@ -103,13 +103,13 @@ def check_link(path: bytes, query: str, keys: Iterable[SigningKey], now: float) 
 
 
 def without_signature(query: str) -> str:
-    """Give a raw query string without what is a link's own, or was not signed with it."""
+    """Return a raw query string without what is a link's own, or was not signed with it."""
     own = _OF_A_LINK | _NOT_SIGNED
     return "&".join(part for part in query.split("&") if _name(part) not in own)
 
 
 def hide_signature(query: str) -> str:
-    """Give a raw query string for others to read: a signature opens what it signs."""
+    """Return a raw query string for others to read: a signature opens what it signs."""
     parts = query.split("&")
     return "&".join("signature=..." if _name(part) == _SIGNATURE else part for part in parts)
 
@@ -165,7 +165,7 @@ class SignedLinks:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "SignedLinks | None":
-        """Read the keys; `None` where links need no signature. Raises `SettingsError`."""
+        """Read the keys; `None` where links need no signature. Raise `SettingsError`."""
         file = settings.signing_keys_file
         return None if file is None else cls(read_keys(file))
 
@@ -178,7 +178,7 @@ class SignedLinks:
         check_link(path, query_of(environ), self._keys, self._now())
 
     def for_upstream(self, environ: WSGIEnvironment) -> WSGIEnvironment:
-        """Give the request without its signature, and without what anybody may have added."""
+        """Return the request without its signature, and without what anybody may have added."""
         stripped = {**environ, "QUERY_STRING": without_signature(query_of(environ))}
         referer = referer_of(environ)
         return stripped if referer is None else {**stripped, "HTTP_REFERER": referer}

@@ -32,7 +32,7 @@ class Entry:
 
     @property
     def is_directory(self) -> bool:
-        """Tell whether it is a directory of the archive only, which stands for no file."""
+        """Return whether it is a directory of the archive only, which stands for no file."""
         return self.name.endswith("/")
 
     @property

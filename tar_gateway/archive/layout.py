@@ -119,9 +119,9 @@ class Layout:
         return max(dates) if dates and all(dates) else 0
 
     def slice(self, start: int, stop: int) -> Iterator[Segment]:
-        """Give the segments that make bytes ``start`` to ``stop`` of the archive, in order.
+        """Return the segments that make bytes ``start`` to ``stop`` of the archive, in order.
 
-        Raises `ValueError` for a slice that does not lie in ``0 <= start <= stop <= size``.
+        Raise `ValueError` for a slice that does not lie in ``0 <= start <= stop <= size``.
         """
         if not 0 <= start <= stop <= self.size:
             raise ValueError(f"{start}-{stop} does not lie in an archive of {self.size} bytes")

@@ -44,12 +44,12 @@ def _library_header(name: str, size: int, mtime: int) -> bytes:
 
 
 def header_size(name: str, size: int, mtime: int) -> int:
-    """Tell the length of `header` in bytes, without making it where the answer is plain."""
+    """Tell the length of `header` in bytes, without making it where that is plain."""
     return BLOCK if _is_plain(name, size, mtime) else len(header(name, size, mtime))
 
 
 def _is_plain(name: str, size: int, mtime: int) -> bool:
-    """Tell whether everything fits into the fields of one ustar block."""
+    """Return whether everything fits into the fields of one ustar block."""
     return (
         len(name) <= _USTAR_NAME
         and name.isascii()
@@ -66,7 +66,7 @@ _AFTER_CHECKSUM = slice(156, 512)
 
 @cache
 def _same_of_all() -> tuple[bytes, bytes, int]:
-    """Give those fields, which are the same in every plain file's block, and their sum."""
+    """Return those fields, which are the same in every plain file's block, and their sum."""
     block = _library_header("", 0, 0)
     before, after = block[_BEFORE_NUMBERS], block[_AFTER_CHECKSUM]
     return before, after, sum(before) + sum(after) + 8 * ord(" ")

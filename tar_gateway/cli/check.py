@@ -30,14 +30,14 @@ class Finding:
 
 
 def effective(settings: Settings) -> Iterator[str]:
-    """Give the settings as lines of an environment, with what may be secret masked."""
+    """Return the settings as lines of an environment, with what may be secret masked."""
     for field in fields(settings):
         value = getattr(settings, field.name)
         yield f"{PREFIX}{field.name.upper()}={_written(value)}"
 
 
 def server() -> str:
-    """Give gunicorn's own settings, ``GUNICORN_CMD_ARGS`` included, as a command's options.
+    """Return gunicorn's own settings, ``GUNICORN_CMD_ARGS`` included, as a command's options.
 
     The gateway's, which some follow from, are read from the environment.
     """
@@ -59,7 +59,7 @@ def server() -> str:
 def findings(settings: Settings) -> Iterator[Finding]:
     """Look at everything that a gateway with these settings needs. Asks each server once.
 
-    Raises `SettingsError` for a file that has become wrong since the settings were checked.
+    Raise `SettingsError` for a file that has become wrong since the settings were checked.
     """
     if settings.upstream is not None:
         yield _reached("upstream", settings.upstream, Upstream, settings)

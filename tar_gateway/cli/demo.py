@@ -46,7 +46,7 @@ class DemoFailed(TarGatewayError):
 def run(port: int, *, serve_on: bool) -> None:
     """Run the demonstration; ``serve_on`` keeps the servers up until Ctrl-C.
 
-    Raises `DemoFailed` when anything is not as it should be.
+    Raise `DemoFailed` when anything is not as it should be.
     """
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tar-gateway-")))

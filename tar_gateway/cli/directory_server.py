@@ -112,7 +112,7 @@ def listen(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
 
 
 def address(listener: socket.socket) -> str:
-    """Give the URL of a listening socket."""
+    """Return the URL of a listening socket."""
     host, port = listener.getsockname()[:2]
     return f"http://{host}:{port}/"
 

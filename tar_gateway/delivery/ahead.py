@@ -84,14 +84,14 @@ class Prefetch:
                     self._window.popleft()
 
     def claim(self, slot: Slot) -> bool:
-        """Tell whether no thread has begun with a slot; it is the body's to fetch then."""
+        """Return whether no thread has begun with a slot; it is the body's to fetch then."""
         with self._lock:
             mine = not slot.taken
             slot.taken = True
         return mine
 
     def would_wait(self, slot: Slot) -> bool:
-        """Tell whether nothing of a slot is there that was not given yet."""
+        """Return whether nothing of a slot is there that was not given yet."""
         return not (slot.blocks or slot.ended)
 
     def gather(self, slot: Slot, size: int, seconds: float) -> None:
@@ -114,9 +114,9 @@ class Prefetch:
             self._wait(last, lambda: last.ended, seconds)
 
     def take(self, slot: Slot) -> list[bytes]:
-        """Give what has come of a slot, waiting for it; nothing at its end.
+        """Return what has come of a slot, waiting for it; nothing at its end.
 
-        Raises what fetching raised.
+        Raise what fetching raised.
         """
         while self.would_wait(slot):
             if self._closed:
@@ -133,7 +133,7 @@ class Prefetch:
         return blocks
 
     def release(self, slot: Slot) -> None:
-        """Give a slot's memory back, once its bytes are on their way. May be called again."""
+        """Return a slot's memory back, once its bytes are on their way. May be called again."""
         with self._lock:
             reserved, slot.reserved = slot.reserved, 0
             self._held -= reserved

@@ -76,7 +76,7 @@ class Body:
     def prime(self) -> None:
         """Open the first member, so that what is wrong with it still gets a status.
 
-        Raises `MembersFailed`, `MembersChanged` for what a new plan may put right, or `Cancelled`;
+        Raise `MembersFailed`, `MembersChanged` for what a new plan may put right, or `Cancelled`;
         the body is closed then.
         """
         for segment in islice(self._segments, OPENED_WITHIN):
@@ -139,7 +139,7 @@ class Body:
             self._fetch.close()
 
     def _walk(self) -> Generator[bytes, None, None]:
-        """Give the pieces; small ones that are there at once leave together."""
+        """Return the pieces; small ones that are there at once leave together."""
         ready: list[bytes] = []
         count = 0
         for piece in self._pieces():
@@ -160,7 +160,7 @@ class Body:
             raise BrokenOff(f"{self._left} bytes are missing at the end")
 
     def _pieces(self) -> Iterator[bytes | None]:
-        """Give the bytes in order, and `None` before anything that may have to be waited for."""
+        """Return the bytes in order, and `None` before anything that may have to be waited for."""
         for segment, slot in self._in_order():
             if isinstance(segment, Literal):
                 yield segment.data
@@ -204,7 +204,7 @@ class Body:
         self._fetch = None
 
     def _fetched_ahead(self, slot: Slot) -> Iterator[bytes | None]:
-        """Give what a thread has fetched of a member, or fetch it here if none is at it."""
+        """Return what a thread has fetched of a member, or fetch it here if none is at it."""
         assert self._ahead is not None
         try:
             if self._patience > 0 and self._ahead.would_wait(slot):

@@ -31,7 +31,7 @@ class ExpiringCache(Generic[T]):
         self._kept: OrderedDict[bytes, _CacheEntry[T]] = OrderedDict()
 
     def recall(self, key: bytes) -> T | None:
-        """Give what was kept under a key, `None` where that was not, or too long ago."""
+        """Return what was kept under a key, `None` where that was not, or too long ago."""
         with self._lock:
             kept = self._kept.get(key)
         return kept.value if kept is not None and kept.until > time.monotonic() else None

@@ -40,7 +40,7 @@ class Fetch:
         self._content: Content | None = None
 
     def open(self) -> None:
-        """Open the slice, unless it is open. Raises `SourceError` when that can't be done."""
+        """Open the slice, unless it is open. Raise `SourceError` when that can't be done."""
         while self._content is None:
             self._meter.begin()
             try:
@@ -50,9 +50,9 @@ class Fetch:
                 self._wait(self._failed, error)
 
     def read(self, limit: int) -> bytes:
-        """Give what is there, at least 1 byte and at most ``limit``; ``b""`` at the end.
+        """Return what is there, at least 1 byte and at most ``limit``; ``b""`` at the end.
 
-        Raises `SourceError` when the bytes can't be had, or are not as many as was promised.
+        Raise `SourceError` when the bytes can't be had, or are not as many as was promised.
         """
         while True:
             self._break_off_if_slow()
@@ -65,7 +65,7 @@ class Fetch:
             except SourceError as error:
                 self.close()
                 if self._position == self._stop and error.transient and self._is_proved():
-                    return b""  # only the answer's end is missing, and the length is proved
+                    return b""  # only the response's end is missing, and the length is proved
                 self._failed += 1
                 self._wait(self._failed, error)
                 continue
@@ -76,7 +76,7 @@ class Fetch:
             return block
 
     def close(self) -> None:
-        """Give back what the source opened. May be called again."""
+        """Release what the source opened. May be called again."""
         if self._content is not None:
             content, self._content = self._content, None
             content.close()

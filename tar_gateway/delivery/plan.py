@@ -43,7 +43,7 @@ class Plan:
         )
 
     def open(self, index: int, start: int, stop: int) -> Content:
-        """Open bytes ``start`` to ``stop`` of a member. Raises `SourceError`."""
+        """Open bytes ``start`` to ``stop`` of a member. Raise `SourceError`."""
         if index in self._spooled:
             return self._spooled[index].open(start, stop)
         path = self.bundle.members[index].reference
@@ -54,12 +54,12 @@ class Plan:
         return self._stats[index].size
 
     def is_proved(self, index: int) -> bool:
-        """Tell whether every opening of a member is provably of the same version."""
+        """Return whether every opening of a member is provably of the same version."""
         validator = self._stats[index].validator
         return index in self._spooled or (validator is not None and validator.strong)
 
     def close(self) -> None:
-        """Give back what was set aside, and end what is being asked. May be called again."""
+        """Release what was set aside, and end what is being asked. May be called again."""
         try:
             self.cancellation.cancel()
         finally:
@@ -68,5 +68,5 @@ class Plan:
 
 
 def member_fault(member: Entry, error: SourceError) -> MemberFault:
-    """Say what is wrong with a member in the words of an answer."""
+    """Say what is wrong with a member in the words of a response."""
     return MemberFault(member.path, error.status, error.reason, error.challenge)

@@ -50,7 +50,7 @@ class Planner:
         """Ask about every member, until the caller's cancellation is cancelled.
 
         ``limit`` is for the bytes of all members together, in place of the archive's limit.
-        Raises `MembersFailed`, which names all that can't be had, `ContentTooLarge`, or
+        Raise `MembersFailed`, which names all that can't be had, `ContentTooLarge`, or
         `Cancelled`.
         """
         caller = replace(caller, cancellation=caller.cancellation.child())
@@ -93,7 +93,7 @@ class Planner:
         return limits
 
     def recall(self, bundle: Bundle, caller: Caller) -> Plan | None:
-        """Give the plan of the same bundle for the same caller that was made a moment ago.
+        """Return the plan of the same bundle for the same caller that was made a moment ago.
 
         The source was asked then, and may answer otherwise by now. What is fetched by the plan
         is still held to its validators, and asked for on the caller's authority.
@@ -106,7 +106,7 @@ class Planner:
         return Plan(self._source, caller, bundle, surveyed.stats, {}, layout=surveyed.layout)
 
     def _key(self, bundle: Bundle, caller: Caller) -> bytes | None:
-        """Give what decides a survey's outcome, `None` where that can't be told.
+        """Return what decides a survey's outcome, `None` where that can't be told.
 
         As a digest, so that no credentials are kept. An authority may go by all of a request,
         and is asked each time.
@@ -209,7 +209,7 @@ class _Survey:
             self._ask(index)
 
     def _may_grow(self) -> bool:
-        """Tell whether there are threads and questions for more to work at."""
+        """Return whether there are threads and questions for more to work at."""
         assert self._fetchers is not None
         return self._workers < min(self._fetchers.share, self._left)
 
@@ -237,7 +237,7 @@ class _Survey:
         return True
 
     def stats(self) -> list[Stat]:
-        """Give the stats in order, or raise `MembersFailed` for all that have none."""
+        """Return the stats in order, or raise `MembersFailed` for all that have none."""
         if self._defect is not None:
             raise self._defect
         faults = []

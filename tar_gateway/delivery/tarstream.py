@@ -25,9 +25,9 @@ class TarStream:
     or a `datetime`) and data.
     A member's data is bytes, an iterable of bytes, a binary file, or a callable that is given
     an offset and returns one of those from there on; it is closed with the stream. ``start``
-    and ``stop`` choose a slice of the archive in bytes, for an answer to a range.
+    and ``stop`` choose a slice of the archive in bytes, for a response to a range.
 
-    Raises `ValueError` for a name that no archive may hold, a name twice, and a slice outside
+    Raise `ValueError` for a name that no archive may hold, a name twice, and a slice outside
     the archive. While iterated, raises `BrokenOff` when a member's data is longer or shorter
     than its size, or fails: a server then cuts the connection.
     """
@@ -95,7 +95,7 @@ def _member(name: str, size: int, date: float | datetime, data: object) -> Membe
 def tar_size(members: Sequence[tuple[str, int] | tuple[str, int, int]]) -> int:
     """Predict the length in bytes of an archive of (name, size) or (name, size, mtime).
 
-    Raises `ValueError` for members that a `TarStream` would not take.
+    Raise `ValueError` for members that a `TarStream` would not take.
     """
     listed = [Member(*member) for member in members]
     _check(listed)

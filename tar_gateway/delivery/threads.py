@@ -35,7 +35,7 @@ class LatencyMeter:
         self._in_a_row = 0
 
     def took(self, seconds: float) -> bool:
-        """Take another answer into account."""
+        """Take another response into account."""
         self._in_a_row = self._in_a_row + 1 if seconds > QUICK else 0
         return self._in_a_row > 1
 
@@ -57,7 +57,7 @@ class FetcherPool:
     def work(self, step: Callable[[], bool]) -> None:
         """Call ``step`` in some thread, again and again until it says that nothing is left.
 
-        Raises `RuntimeError` once closed.
+        Raise `RuntimeError` once closed.
         """
         self._pool.submit(self._turn, step)
 

@@ -86,7 +86,7 @@ def _slice(text: str, size: int) -> Decision | None:
 
 
 def _lists(text: str, etag: Validator, *, strongly: bool) -> bool:
-    """Tell whether a list of entity tags, or ``*``, names this one (RFC 9110 8.8.3.2)."""
+    """Return whether a list of entity tags, or ``*``, names this one (RFC 9110 8.8.3.2)."""
     if text.strip() == "*":
         return True
     if strongly:

@@ -15,7 +15,7 @@ _STRAY_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
 def path_of(environ: WSGIEnvironment) -> str:
-    """Give the path below the mount point as a checked name, ``""`` for the root.
+    """Return the path below the mount point as a checked name, ``""`` for the root.
 
     A directory's keeps the slash at its end. The server has decoded it exactly once.
     """
@@ -30,12 +30,12 @@ def path_of(environ: WSGIEnvironment) -> str:
 
 
 def mount_of(environ: Mapping[str, Any]) -> str:
-    """Give the path that the application is mounted at, as a URL writes it."""
+    """Return the path that the application is mounted at, as a URL writes it."""
     return quote(environ.get("SCRIPT_NAME", "").encode("latin-1", "replace"))
 
 
 def file_uri(environ: WSGIEnvironment) -> str:
-    """Give the whole path, mount point included, as a URL writes it."""
+    """Return the whole path, mount point included, as a URL writes it."""
     return f"{mount_of(environ)}/{url_path(path_of(environ))}"
 
 
@@ -46,20 +46,20 @@ def check_query(environ: Mapping[str, Any], limit: int) -> None:
 
 
 def query_of(environ: Mapping[str, Any]) -> str:
-    """Give the raw query string, with anything that a URL can't hold encoded."""
+    """Return the raw query string, with anything that a URL can't hold encoded."""
     raw = environ.get("QUERY_STRING", "").encode("latin-1", "replace")
     raw = _STRAY_PERCENT.sub(b"%25", raw)
     return quote(raw, safe="%!$&'()*+,;=:@/?-._~")
 
 
 def logged_path(environ: Mapping[str, Any]) -> str:
-    """Give the whole path for a log, as text."""
+    """Return the whole path for a log, as text."""
     path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
     return str(path).encode("latin-1", "replace").decode("utf-8", "backslashreplace")
 
 
 def conditions_of(environ: WSGIEnvironment) -> Conditions:
-    """Give the headers that decide which part of an answer is wanted, if any."""
+    """Return the headers that decide which part of a response is wanted, if any."""
     return Conditions(
         if_match=header_of(environ, "If-Match"),
         if_none_match=header_of(environ, "If-None-Match"),
@@ -71,7 +71,7 @@ def conditions_of(environ: WSGIEnvironment) -> Conditions:
 
 
 def wants_part(environ: WSGIEnvironment) -> bool:
-    """Tell whether a request wants less than a whole answer: its headers, a part, if changed."""
+    """Return whether a request wants less than a whole response: headers, a part, if changed."""
     method = environ["REQUEST_METHOD"]
     return method == "HEAD" or (method == "GET" and conditions_of(environ) != Conditions())
 

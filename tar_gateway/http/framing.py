@@ -79,7 +79,7 @@ class IncomingRequest:
         return self.progress
 
     def take(self, count: int) -> bytes:
-        """Give the first bytes, at most ``count``, and hold them no more."""
+        """Return the first bytes, at most ``count``, and hold them no more."""
         block = bytes(self.data[:count])
         del self.data[:count]
         return block
@@ -112,7 +112,7 @@ class IncomingRequest:
                 if not 0 < int(length) <= self._max_body:
                     return
                 self._end = start + int(length)
-            case _:  # no body, or two answers to where it ends
+            case _:  # no body, or two opinions on where it ends
                 return
         self.progress = Progress.BODY
         self.wants_continue = (
@@ -156,7 +156,7 @@ class IncomingRequest:
         return is_whole or end > most
 
     def _put_back(self) -> None:
-        """Give what the chunks had that were taken out, as one chunk, its place in ``data``."""
+        """Return what the chunks had that were taken out, as one chunk, its place in ``data``."""
         size = len(self._joined) - self._body
         if size > 0:
             self._joined[self._body : self._body] = b"%x\r\n" % size
@@ -166,6 +166,6 @@ class IncomingRequest:
 
 
 def _ends_chunked(others: list[tuple[bytes, bytes]], value: bytes) -> bool:
-    """Tell whether chunked is the last transfer coding, and no length contradicts it."""
+    """Return whether chunked is the last transfer coding, and no length contradicts it."""
     last = value.rpartition(b",")[2].strip(b" \t").lower()
     return last == b"chunked" and all(name == b"transfer-encoding" for name, _ in others)

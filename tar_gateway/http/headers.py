@@ -42,7 +42,7 @@ SENDFILE = frozenset(
     }
 )
 
-# What makes a request ask for less than a plain answer (RFC 9110 13, 14).
+# What makes a request ask for less than a plain response (RFC 9110 13, 14).
 CONDITIONAL = frozenset(
     {
         "if-match",

@@ -1,7 +1,7 @@
-"""HTTP/1.1 messages as they are on the wire: a request's head out, an answer's head in.
+"""HTTP/1.1 messages as they are on the wire: a request's head out, a response's head in.
 
 Pure: texts and bytes in, bytes and values out (RFC 9112). What can be read in two ways is not
-read at all: on a connection that is used again it would shift every later answer.
+read at all: on a connection that is used again it would shift every later response.
 """
 
 import re
@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from tar_gateway.http.headers import TOKEN, VALUE
 
-# Bytes of an answer's head, and its fields. Servers send a twentieth of either.
+# Bytes of a response's head, and its fields. Servers send a twentieth of either.
 LONGEST_HEAD = 64 * 1024
 _MOST_FIELDS = 100
 
@@ -48,7 +48,7 @@ class BadLength(BadMessage):
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """An answer's status and fields, in order, and where its content ends.
+    """A response's status and fields, in order, and where its content ends.
 
     ``length`` is the content's in bytes; `None` where chunks tell it (``chunked``) or the
     connection's end does. ``keeps`` says that the connection stays open behind the content.
@@ -64,7 +64,7 @@ class Head:
 def request_head(method: str, target: str, host: str, fields: Mapping[str, str]) -> bytes:
     """Write a request without content; ``host`` is the Host field's value.
 
-    Raises `ValueError` for fields that would not end where they should.
+    Raise `ValueError` for fields that would not end where they should.
     """
     lines = [f"{method} {quote(target, _TARGET, 'latin-1')} HTTP/1.1\r\nHost: {host}\r\n"]
     for name, value in fields.items():
@@ -76,19 +76,19 @@ def request_head(method: str, target: str, host: str, fields: Mapping[str, str])
 
 
 def read_head(received: bytes, method: str) -> Head:
-    """Read the head of an answer to a request of this method, its empty line included.
+    """Read the head of a response to a request of this method, its empty line included.
 
-    Raises `BadMessage`.
+    Raise `BadMessage`.
     """
     text = received.decode("latin-1")
     if "\n " in text or "\n\t" in text:
         text = _FOLD.sub(" ", text)
     match = _HEAD.fullmatch(text)
     if match is None:
-        raise BadMessage("the answer is not HTTP/1")
+        raise BadMessage("the response is not HTTP/1")
     fields = [(name, value.rstrip(" \t")) for name, value in _FIELD.findall(match[3])]
     if len(fields) > _MOST_FIELDS:
-        raise BadMessage("the answer's head has too many fields")
+        raise BadMessage("the response's head has too many fields")
     status = int(match[2])
     lengths, codings, options = set(), [], []
     for name, value in fields:
@@ -104,13 +104,13 @@ def read_head(received: bytes, method: str) -> Head:
         return Head(status, fields, 0, chunked=False, keeps=keeps and status >= 200)
     if codings:
         if codings != ["chunked"]:
-            raise BadMessage("the answer is coded for its transfer, though nobody asked for it")
+            raise BadMessage("the response is coded for its transfer, though nobody asked for it")
         # RFC 9112 6.1, 6.3: who tells a length too, or speaks HTTP/1.0, is not to be trusted
-        # with another answer.
+        # with another response.
         keeps = keeps and match[1] != "0" and not lengths
         return Head(status, fields, None, chunked=True, keeps=keeps)
     if not lengths:
         return Head(status, fields, None, chunked=False, keeps=False)
     if len(lengths) > 1 or not _LENGTH.fullmatch(length := lengths.pop()):
-        raise BadLength("the answer's Content-Length is not a length")
+        raise BadLength("the response's Content-Length is not a length")
     return Head(status, fields, int(length), chunked=False, keeps=keeps)

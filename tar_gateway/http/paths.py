@@ -26,7 +26,7 @@ class BadName(ValueError):
 def check_name(name: str, *, limit: int = MAX_NAME_BYTES) -> None:
     """Refuse a name that is anything but a plain relative path of at most ``limit`` bytes.
 
-    Raises `BadName` for what is empty, absolute, climbing, not text, or would become one of
+    Raise `BadName` for what is empty, absolute, climbing, not text, or would become one of
     those for an upstream that decodes once more than it should.
     """
     _check_once(name, limit)
@@ -46,7 +46,7 @@ def device_in(name: str) -> str | None:
 def decode_form_value(quoted: str) -> str:
     """Undo the encoding of a query's or form's part, where ``+`` is a space.
 
-    Raises `BadName` for what is not UTF-8.
+    Raise `BadName` for what is not UTF-8.
     """
     return decode_text(unquote_to_bytes(quoted.replace("+", " ")))
 
@@ -57,7 +57,7 @@ def url_path(name: str) -> str:
 
 
 def decode_path(quoted: str) -> str:
-    """Undo the encoding of a URL's path. Raises `BadName` for what is not UTF-8."""
+    """Undo the encoding of a URL's path. Raise `BadName` for what is not UTF-8."""
     return decode_text(unquote_to_bytes(quoted))
 
 

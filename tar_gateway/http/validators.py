@@ -43,9 +43,9 @@ class Validator:
 def read_validator(
     etag: str | None, last_modified: str | None, date: str | None
 ) -> Validator | None:
-    """Find the best validator in an answer's ``ETag``, ``Last-Modified`` and ``Date``.
+    """Find the best validator in a response's ``ETag``, ``Last-Modified`` and ``Date``.
 
-    A modification date is strong when the answer was made at least a second later: the
+    A modification date is strong when the response was made at least a second later: the
     second it names was over by then, so no second version can share it (RFC 9110 8.8.2.2).
     """
     if etag is not None and (match := _ETAG.fullmatch(etag)):

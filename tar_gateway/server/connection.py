@@ -20,7 +20,7 @@ class Connection(TConn):
     deadline = math.inf
     """When its client is late, by the monotonic clock."""
     lingers = False
-    """Whether it has had its last answer."""
+    """Whether it has had its last response."""
     is_given_up = False
     """Whether it was closed because no thread was to be had for it."""
 
@@ -38,7 +38,7 @@ class Connection(TConn):
             parser.unreader.unread(begun)
 
     def take_left(self) -> bytes:
-        """Give what has arrived behind a request that was answered."""
+        """Return what has arrived behind a request that was answered."""
         assert isinstance(self.parser, Parser)
         return self.parser.unreader.take_buffered() + self.incoming.take(len(self.incoming.data))
 

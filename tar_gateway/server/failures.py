@@ -1,6 +1,6 @@
 """What gunicorn finds wrong with a request, in words that hold nothing of the request.
 
-gunicorn's own quote the line at fault, in its log and in its answer: a link's signature may be in
+gunicorn's own quote the line at fault, in its log and in its response: a link's signature may be in
 it, or a caller's credentials.
 """
 
@@ -58,7 +58,7 @@ _APPLICATIONS = (
 
 
 def refusal_of(error: BaseException) -> Refusal | None:
-    """Give what a client is told of an error, or None where it is the application's."""
+    """Return what a client is told of an error, or None where it is the application's."""
     if isinstance(error, _APPLICATIONS):
         return None
     told = (kind(words) for raised, kind, words in _WORDS if isinstance(error, raised))
@@ -95,7 +95,7 @@ class ErrorBoundary:
 
 
 class _Blocks:
-    """The blocks of an application's answer; see `ErrorBoundary`."""
+    """The blocks of an application's response; see `ErrorBoundary`."""
 
     def __init__(self, blocks: Iterable[bytes], log: Callable[[str], None]) -> None:
         self._blocks = blocks
@@ -113,8 +113,8 @@ class _Blocks:
             if begun:
                 # The one was told where it was raised; the other is the client's doing.
                 if not isinstance(error, BrokenOff | ParseException):
-                    self._log("The answer broke off")
-                raise BrokenPipeError(errno.EPIPE, "the answer broke off") from error
+                    self._log("The response broke off")
+                raise BrokenPipeError(errno.EPIPE, "the response broke off") from error
             if isinstance(error, ParseException):  # the worker refuses the request
                 raise
             raise RuntimeError("the application failed") from error

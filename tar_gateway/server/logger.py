@@ -29,7 +29,7 @@ class JsonFormatter(logging.Formatter):
     """Writes a message as a line of JSON, whatever is in it."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Give the line of a message."""
+        """Return the line of a message."""
         line = {
             "level": record.levelname,
             "pid": record.process,

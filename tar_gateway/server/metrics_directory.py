@@ -17,7 +17,7 @@ VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 def share(user: int, group: int) -> None:
     """Take the directory that the environment names, or make one that ends with this process.
 
-    One that is made belongs to the workers' ``user`` and ``group``, by their ids. Raises
+    One that is made belongs to the workers' ``user`` and ``group``, by their ids. Raise
     `SettingsError` where nothing can be written.
     """
     named = os.environ.get(VARIABLE)
@@ -55,7 +55,7 @@ def _remove(directory: str, owner: int) -> None:
 
 
 def _is_counting(file: Path) -> bool:
-    """Tell whether the process that a file is called after still lives, and counts in it.
+    """Return whether the process that a file is called after still lives, and counts in it.
 
     Where all was killed at once nobody has called `forget`, and the id may be another's by now.
     """

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def checked_settings(environ: Mapping[str, str]) -> Settings:
-    """Read a gateway's settings, certificates and locations included. Raises `SettingsError`."""
+    """Read a gateway's settings, certificates and locations included. Raise `SettingsError`."""
     settings = Settings.from_environment(environ)
     _check_certificates(settings)
     if settings.locations_file is not None:
@@ -37,7 +37,7 @@ def _check_certificates(settings: Settings) -> None:
 
 
 def gunicorn_command(bind: str) -> list[str]:
-    """Give the arguments for Python that run the gateway under gunicorn."""
+    """Return the arguments for Python that run the gateway under gunicorn."""
     return ["-m", "gunicorn", "--config", "python:tar_gateway.gunicorn_conf", "--bind", bind]
 
 

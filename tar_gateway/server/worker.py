@@ -1,8 +1,8 @@
 """gunicorn's threaded worker, with its threads for answers alone.
 
 gunicorn's own gives a thread to each new connection and each request that has begun, and keeps
-all others waiting while a client that has its answer doesn't close. Here the one thread that
-polls reads requests until they are whole and lingers behind last answers, without waiting for
+all others waiting while a client that has its response doesn't close. Here the one thread that
+polls reads requests until they are whole and lingers behind last responses, without waiting for
 anyone: slow clients hold no thread.
 
 Made for gunicorn 27: each override says what it replaces.
@@ -39,7 +39,7 @@ _MAX_HEAD = 64 * 1024
 # body are told to come back; all others go on as ever.
 _MAX_HELD = 64 * 1024 * 1024
 
-# Seconds to read on behind a last answer, so that the client gets all of it before a reset.
+# Seconds to read on behind a last response, so that the client gets all of it before a reset.
 _LINGER = 2.0
 
 # Seconds between two looks at who is late; and without accepting, after the system had no room
@@ -172,7 +172,7 @@ class GatewayWorker(ThreadWorker):
                     conn.sock.send(_CONTINUE)
 
     def _answer(self, conn: Connection) -> None:
-        """Give a connection to a thread."""
+        """Return a connection to a thread."""
         self._wait_no_more(conn)
         conn.deadline = time.monotonic() + self.settings.client_header_timeout
         self.enqueue_req(conn)
@@ -227,7 +227,7 @@ class GatewayWorker(ThreadWorker):
     # --- in a thread and back ----------------------------------------------------------------
 
     def enqueue_req(self, conn: TConn) -> None:
-        """Give a connection to a thread, and take no more when that was the last."""
+        """Return a connection to a thread, and take no more when that was the last."""
         self._busy += 1
         if self._busy >= self.cfg.threads:
             self.set_accept_enabled(False)
@@ -300,7 +300,7 @@ class GatewayWorker(ThreadWorker):
     def finish_request(self, conn: TConn, fs: Future[bool]) -> None:
         """Wait for the next request or linger.
 
-        gunicorn counts an answer that broke off twice, so that it takes ever more connections,
+        gunicorn counts a response that broke off twice, so that it takes ever more connections,
         and an application's SystemExit ends it.
         """
         assert isinstance(conn, Connection)
@@ -348,7 +348,7 @@ class GatewayWorker(ThreadWorker):
 
 
 def _last_answer(refusal: Refusal) -> bytes:
-    """Give a refusal as the last answer on a connection."""
+    """Return a refusal as the last response on a connection."""
     status, headers, body = problem(refusal, None)
     lines = [f"HTTP/1.1 {status} {status.phrase}", "Connection: close"]
     lines += [f"{name}: {value}" for name, value in headers]

@@ -91,7 +91,7 @@ class Settings:
     """Seconds for a connection to the upstream: a server that is up answers at once."""
 
     read_timeout: Seconds = 30
-    """Seconds for the head of an upstream's answer, and for one read of its content: longer
+    """Seconds for the head of an upstream's response, and for one read of its content: longer
     silence counts as failure, and so does a head that drips."""
 
     plan_timeout: Seconds = 60
@@ -210,7 +210,7 @@ class Settings:
     def from_environment(cls, environ: Mapping[str, str]) -> "Settings":
         """Read the settings of a gateway: ``UPSTREAM`` or ``LOCATIONS_FILE`` is among them.
 
-        An empty variable counts as unset. Raises `SettingsError`, one line, for the first
+        An empty variable counts as unset. Raise `SettingsError`, one line, for the first
         that is missing, wrong or unknown.
         """
         known = {PREFIX + field.name.upper(): field.name for field in fields(cls)}

@@ -14,7 +14,7 @@ from tar_gateway.http.headers import OF_ONE_REQUEST, TOKEN, VALUE
 def read_service_headers(path: Path) -> tuple[tuple[str, str], ...]:
     """Read a headers file; empty lines and those that begin with ``#`` say nothing.
 
-    Raises `SettingsError` for a file that can't be read or is wrong, with the line's number.
+    Raise `SettingsError` for a file that can't be read or is wrong, with the line's number.
     """
     try:
         text = path.read_bytes().decode("latin-1")  # as a header's bytes are sent
@@ -50,7 +50,7 @@ SHORTEST_SECRET = 16
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A secret and the id that links name it by. Raises `ValueError` for what can't be one.
+    """A secret and the id that links name it by. Raise `ValueError` for what can't be one.
 
     Both are such that every editor, shell and URL writes them alike.
     """
@@ -70,7 +70,7 @@ class SigningKey:
 def read_keys(path: Path) -> tuple[SigningKey, ...]:
     """Read a file of keys, in its order: lines ``id:secret``, empty ones and ``#`` comments.
 
-    There is at least one. Raises `SettingsError` for a file that can't be read or is wrong.
+    There is at least one. Raise `SettingsError` for a file that can't be read or is wrong.
     """
     try:
         lines = path.read_bytes().splitlines()

@@ -46,7 +46,7 @@ class Location:
 def read_locations(path: Path, settings: Settings) -> tuple[Location, ...]:
     """Read a file of locations; paths in it are relative to its own directory.
 
-    Raises `SettingsError`, one line that names the file, the location by its number, and the
+    Raise `SettingsError`, one line that names the file, the location by its number, and the
     key, for the first thing that is wrong.
     """
     try:
@@ -75,7 +75,7 @@ def read_locations(path: Path, settings: Settings) -> tuple[Location, ...]:
 
 
 def _read(table: Mapping[str, Any], directory: Path, settings: Settings) -> Location:
-    """Read one table. Raises `ValueError` with the key and what is wrong with it."""
+    """Read one table. Raise `ValueError` with the key and what is wrong with it."""
     for key in table:
         if key not in KEYS:
             raise ValueError(_unknown(key, KEYS))

@@ -74,7 +74,7 @@ class Limits:
         return cls(settings.max_members, settings.max_bytes or math.inf)
 
     def strictest(self, other: Self) -> Self:
-        """Give what both allow."""
+        """Return what both allow."""
         return type(self)(min(self.members, other.members), min(self.size, other.size))
 
 
@@ -83,7 +83,7 @@ class LimitingSource(Protocol):
     """A source with limits of its own for bundles that have certain members."""
 
     def limits(self, paths: Iterable[str]) -> Limits:
-        """Give the limits of a bundle of these members, by their references."""
+        """Return the limits of a bundle of these members, by their references."""
         ...
 
 
@@ -95,21 +95,21 @@ class Source(Protocol):
     """
 
     def is_concurrent(self, caller: Caller) -> bool:
-        """Tell whether other threads than the caller's may ask, several of them at once."""
+        """Return whether other threads than the caller's may ask, several of them at once."""
         ...
 
     def cache_key(self, caller: Caller) -> tuple[tuple[str, str], ...] | None:
-        """Give all of a caller that decides what this source answers, `None` if nobody can tell."""
+        """Return all of a caller that decides what this source answers, `None` if unknown."""
         ...
 
     def stat(self, path: str, caller: Caller) -> Stat | UnknownSize:
-        """Learn a member's size, date and validator. Raises `SourceError`."""
+        """Learn a member's size, date and validator. Raise `SourceError`."""
         ...
 
     def open(self, path: str, start: int, stop: int, stat: Stat, caller: Caller) -> Content:
         """Open bytes ``start`` to ``stop`` of the version that ``stat`` describes.
 
-        The content gives exactly those bytes or raises. Raises `MemberChanged` when there is
+        The content gives exactly those bytes or raises. Raise `MemberChanged` when there is
         another version by now, `SourceError` for anything else that is not what was promised.
         """
         ...

@@ -14,7 +14,7 @@ Data: TypeAlias = bytes | Iterable[bytes] | BinaryIO
 """What a member's bytes come as."""
 
 DataAt: TypeAlias = Callable[[int], Data]
-"""Gives a member's bytes from an offset on, so that a slice needs nothing before it."""
+"""Return a member's bytes from an offset on, so that a slice needs nothing before it."""
 
 _READ_SIZE = 128 * 1024
 
@@ -39,12 +39,12 @@ class DataMembers:
         del caller
 
     def stat(self, path: str, caller: Caller) -> Stat:
-        """Give what was promised of a member."""
+        """Return what was promised of a member."""
         del caller  # nobody is asked on anybody's behalf
         return self._members[path][0]
 
     def open(self, path: str, start: int, stop: int, stat: Stat, caller: Caller) -> Content:
-        """Begin a member at an offset. Raises `SourceError` when its data can't be."""
+        """Begin a member at an offset. Raise `SourceError` when its data can't be."""
         del caller
         _, data = self._members[path]
         # What comes up to the end is not cut there: more than was promised has to be seen.
@@ -105,7 +105,7 @@ class _DataContent:
 
 
 def _blocks(data: object, skip: int) -> Generator[memoryview, None, None]:
-    """Give data block by block, from an offset on."""
+    """Return data block by block, from an offset on."""
     if isinstance(data, bytes | bytearray | memoryview):
         yield _view(data)[skip:]
     elif hasattr(data, "read"):

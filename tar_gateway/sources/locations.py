@@ -50,20 +50,20 @@ class Locations:
         return f"Locations({ {'/' + route.prefix: route.server for route in self._routes} })"
 
     def is_concurrent(self, caller: Caller) -> bool:
-        """Tell whether all of them may be asked by several threads at once."""
+        """Return whether all of them may be asked by several threads at once."""
         return all(route.server.is_concurrent(caller) for route in self._routes)
 
     def cache_key(self, caller: Caller) -> tuple[tuple[str, str], ...]:
-        """Give the headers that go along: no server is sent anything else of the caller."""
+        """Return the headers that go along: no server is sent anything else of the caller."""
         return caller.headers
 
     def stat(self, path: str, caller: Caller) -> Stat | UnknownSize:
-        """Ask the server that the member belongs to. Raises `SourceError`."""
+        """Ask the server that the member belongs to. Raise `SourceError`."""
         route = self._of_reference(path)
         return route.server.stat(path.removeprefix(route.quoted), caller)
 
     def open(self, path: str, start: int, stop: int, stat: Stat, caller: Caller) -> Content:
-        """Open a slice at the server that the member belongs to. Raises `SourceError`."""
+        """Open a slice at the server that the member belongs to. Raise `SourceError`."""
         route = self._of_reference(path)
         return route.server.open(path.removeprefix(route.quoted), start, stop, stat, caller)
 
@@ -81,18 +81,18 @@ class Locations:
         return route.server.forward(method, below, query, headers, cancellation)
 
     def own_path(self, url: str, path: str) -> str | None:
-        """Give the path that a ``Location`` points to, as the server of ``path`` means it."""
+        """Return the path that a ``Location`` points to, as the server of ``path`` means it."""
         route = self._of_path(path)
         below = route.server.own_path(url, path.removeprefix(route.prefix))
         return None if below is None else route.quoted + below
 
     def limits(self, paths: Iterable[str]) -> Limits:
-        """Give what all locations allow that the members are of."""
+        """Return what all locations allow that the members are of."""
         allowed = {route.limits for path in paths for route in self._matching(path)[:1]}
         return reduce(Limits.strictest, allowed, Limits())
 
     def reach(self) -> None:
-        """Tell whether any of them answers: what lies at the others must not stop it all."""
+        """Return whether any of them answers: what lies at the others must not stop it all."""
         reach_any(route.server for route in self._routes)
 
     def close(self) -> None:
@@ -119,7 +119,7 @@ def _first(matching: Sequence[_Route]) -> _Route:
 
 
 def file_server(settings: Settings) -> FileServer:
-    """Make it. Raises `SettingsError` for a file that can't be used."""
+    """Make it. Raise `SettingsError` for a file that can't be used."""
     if settings.locations_file is None:
         assert settings.upstream is not None
         return Upstream(settings.upstream, settings)

@@ -1,4 +1,4 @@
-"""What HTTP answers say of a member, and whether they keep what an earlier one promised.
+"""What HTTP responses say of a member, and whether they keep what an earlier one promised.
 
 Asks through an `Exchange` and judges the answers; how they travel is not known here, so an
 upstream's socket and a wrapped application's call are read by the same rules.
@@ -25,13 +25,13 @@ _FOR_A_SERVER = SENDFILE | {"x-accel-redirect", "x-archive-files"}
 
 
 class Exchange(Protocol):
-    """Sends one request for a member and gives the answer once its headers are there.
+    """Sends one request for a member and gives the response once its headers are there.
 
-    Raises `SourceError` when there is none.
+    Raise `SourceError` when there is none.
     """
 
     def __call__(self, method: str, path: str, headers: Headers, caller: Caller) -> Response:
-        """Send one request; the answer's content is open and has to be closed."""
+        """Send one request; the response's content is open and has to be closed."""
         ...
 
 
@@ -46,7 +46,7 @@ class FileServer(Source, Protocol):
         headers: Headers,
         cancellation: Cancellation | None = None,
     ) -> Response:
-        """Pass a plain request on, and give the answer as it is. Raises `SourceError`.
+        """Pass a plain request on, and give the response as it is. Raise `SourceError`.
 
         ``path`` is a checked name, or a directory's with a slash at its end, or empty. Once
         ``cancellation`` is cancelled, raises `Cancelled`.
@@ -54,14 +54,14 @@ class FileServer(Source, Protocol):
         ...
 
     def own_path(self, url: str, path: str) -> str | None:
-        """Give the path that a ``Location`` points to, `None` if it is none of the server's.
+        """Return the path that a ``Location`` points to, `None` if it is none of the server's.
 
         ``path`` is that of the request that was answered so.
         """
         ...
 
     def reach(self) -> object:
-        """Ask for anything at all, within seconds. Raises `SourceError` if nothing answers."""
+        """Ask for anything at all, within seconds. Raise `SourceError` if nothing answers."""
         ...
 
     def close(self) -> None:
@@ -76,17 +76,17 @@ class HttpMembers:
         self._exchange = exchange
 
     def ask(self, method: str, path: str, headers: Headers, caller: Caller) -> Response:
-        """Ask, and refuse an answer that is only there for a server in front to replace."""
+        """Ask, and refuse a response that is only there for a server in front to replace."""
         try:
-            answer = self._exchange(method, path, headers, caller)
+            response = self._exchange(method, path, headers, caller)
         except SourceError:
             caller.tally.asked(None)
             raise
-        caller.tally.asked(answer.status)
-        if answer.status in {200, 206} and not _FOR_A_SERVER.isdisjoint(answer.names):
-            answer.content.close()
+        caller.tally.asked(response.status)
+        if response.status in {200, 206} and not _FOR_A_SERVER.isdisjoint(response.names):
+            response.content.close()
             raise SourceError("its bytes are left to a server in front")
-        return answer
+        return response
 
     def stat(self, path: str, caller: Caller) -> Stat | UnknownSize:
         """Ask by HEAD, then by a Range of one byte, then by a plain GET, until one tells.
@@ -98,20 +98,20 @@ class HttpMembers:
         with closing(head.content):
             if head.status == 200 and not head.encoded() and (size := head.length()):
                 return stat_of(head, size)
-        answer = self.ask("GET", path, _headers(("Range", "bytes=0-0")), caller)
-        if answer.status in {206, 416}:
-            with closing(answer.content):
-                size = _told_by_range(answer)
+        response = self.ask("GET", path, _headers(("Range", "bytes=0-0")), caller)
+        if response.status in {206, 416}:
+            with closing(response.content):
+                size = _told_by_range(response)
                 if size is not None:
-                    drain(answer.content)
+                    drain(response.content)
                     # An empty file is told of by an error, whose own date and tag mean nothing.
-                    told = head if answer.status == 416 and head.status == 200 else answer
+                    told = head if response.status == 416 and head.status == 200 else response
                     return stat_of(told, size)
-            answer = self.ask("GET", path, _headers(), caller)
-        return _stat_by_get(answer)
+            response = self.ask("GET", path, _headers(), caller)
+        return _stat_by_get(response)
 
     def open(self, path: str, start: int, stop: int, stat: Stat, caller: Caller) -> Content:
-        """Ask for a slice and check everything that the answer says of it.
+        """Ask for a slice and check everything that the response says of it.
 
         Anything less than the whole needs a strong validator: without one nothing proves
         that two parts are of one file.
@@ -128,13 +128,13 @@ class HttpMembers:
             asked.append((name, validator.text))
         if not whole:
             asked.append(("Range", f"bytes={start}-{stop - 1}"))
-        answer = self.ask("GET", path, _headers(*asked), caller)
+        response = self.ask("GET", path, _headers(*asked), caller)
         try:
-            skip, ends = _check_slice(answer, start, stop, stat, ranged=not whole)
-            content = ExactContent(answer.content, stop - start, ends=ends)
-            _skip(answer.content, skip)
+            skip, ends = _check_slice(response, start, stop, stat, ranged=not whole)
+            content = ExactContent(response.content, stop - start, ends=ends)
+            _skip(response.content, skip)
         except BaseException:
-            answer.content.close()
+            response.content.close()
             raise
         return content
 
@@ -144,73 +144,73 @@ def _headers(*more: tuple[str, str]) -> Headers:
     return [("Accept-Encoding", "identity"), *more]
 
 
-def _told_by_range(answer: Response) -> int | None:
-    """Find the member's size in the answer to a Range of its first byte."""
-    told = answer.get("content-range") or ""
-    if answer.status == 416:
+def _told_by_range(response: Response) -> int | None:
+    """Find the member's size in the response to a Range of its first byte."""
+    told = response.get("content-range") or ""
+    if response.status == 416:
         return 0 if _EMPTY_RANGE.fullmatch(told) else None
     match = _CONTENT_RANGE.fullmatch(told)
-    if answer.encoded() or not match or match[1] != "0" or match[2] != "0" or match[3] == "*":
+    if response.encoded() or not match or match[1] != "0" or match[2] != "0" or match[3] == "*":
         return None
     return int(match[3])
 
 
-def stat_of(answer: Response, size: int) -> Stat:
+def stat_of(response: Response, size: int) -> Stat:
     """Return what a response says of the member that it is of."""
-    return Stat(size, answer.mtime(), answer.validator())
+    return Stat(size, response.mtime(), response.validator())
 
 
-def size_by_get(answer: Response) -> int | None:
-    """Find the member's size in the answer to a plain GET, `None` where that tells none.
+def size_by_get(response: Response) -> int | None:
+    """Find the member's size in the response to a plain GET, `None` where that tells none.
 
     Closes the content, and raises `SourceError`, for anything that is not the member.
     """
     try:
-        if answer.status != 200:
-            discard(answer)
-            raise fault_of(answer)
-        if answer.encoded():
-            raise SourceError("the answer is encoded, though the plain file was asked for")
-        return answer.length()
+        if response.status != 200:
+            discard(response)
+            raise fault_of(response)
+        if response.encoded():
+            raise SourceError("the response is encoded, though the plain file was asked for")
+        return response.length()
     except BaseException:
-        answer.content.close()
+        response.content.close()
         raise
 
 
-def _stat_by_get(answer: Response) -> Stat | UnknownSize:
-    size = size_by_get(answer)
+def _stat_by_get(response: Response) -> Stat | UnknownSize:
+    size = size_by_get(response)
     if size is None:
-        return UnknownSize(answer.mtime(), answer.content)
-    answer.content.close()
-    return stat_of(answer, size)
+        return UnknownSize(response.mtime(), response.content)
+    response.content.close()
+    return stat_of(response, size)
 
 
 def _check_slice(
-    answer: Response, start: int, stop: int, stat: Stat, *, ranged: bool
+    response: Response, start: int, stop: int, stat: Stat, *, ranged: bool
 ) -> tuple[int, bool]:
-    """Check that an answer is the slice that was asked for, of the version that was promised.
+    """Check that a response is the slice that was asked for, of the version that was promised.
 
-    Gives how many bytes come before the slice, and whether the answer ends with it.
+    Gives how many bytes come before the slice, and whether the response ends with it.
     """
-    if answer.status == 412 or (ranged and answer.status == 416):
+    if response.status == 412 or (ranged and response.status == 416):
         raise MemberChanged("it has changed since its size was asked")
-    if answer.status not in {200, 206}:
-        raise fault_of(answer)
-    if answer.encoded():
-        raise SourceError("the answer is encoded, though the plain file was asked for")
-    _check_version(answer.validator(), stat.validator)
-    length = answer.length()
-    if answer.status == 200:
+    if response.status not in {200, 206}:
+        raise fault_of(response)
+    if response.encoded():
+        raise SourceError("the response is encoded, though the plain file was asked for")
+    _check_version(response.validator(), stat.validator)
+    length = response.length()
+    if response.status == 200:
         if length is not None and length != stat.size:
             raise MemberChanged(f"it is of {length} bytes by now, not {stat.size}")
         return start, stop == stat.size
-    match = _CONTENT_RANGE.fullmatch(answer.get("content-range") or "")
+    match = _CONTENT_RANGE.fullmatch(response.get("content-range") or "")
     if not ranged or not match or (int(match[1]), int(match[2])) != (start, stop - 1):
-        raise SourceError("the answer is not the range that was asked for")
+        raise SourceError("the response is not the range that was asked for")
     if match[3] != "*" and int(match[3]) != stat.size:
         raise MemberChanged(f"it is of {match[3]} bytes by now, not {stat.size}")
     if length is not None and length != stop - start:
-        raise SourceError("the answer's Content-Length is not that of the range")
+        raise SourceError("the response's Content-Length is not that of the range")
     return 0, True
 
 
@@ -227,7 +227,7 @@ def _skip(content: Content, count: int) -> None:
     while count:
         block = content.read(min(count, 64 * 1024))
         if not block:
-            raise SourceError("the answer ended too early", transient=True)
+            raise SourceError("the response ended too early", transient=True)
         count -= len(block)
 
 
@@ -240,14 +240,14 @@ class ExactContent:
         self._ends = ends
 
     def read(self, limit: int) -> bytes:
-        """Give what is there; raises `SourceError` where it is not what was promised."""
+        """Return what is there; raise `SourceError` where it is not what was promised."""
         if not self._left:
             if self._ends and self._content.read(1):
                 raise MemberChanged("it is longer by now than was promised")
             return b""
         block = self._content.read(min(limit, self._left))
         if not block:
-            raise SourceError("the answer ended too early", transient=True)
+            raise SourceError("the response ended too early", transient=True)
         self._left -= len(block)
         return block
 

@@ -1,6 +1,6 @@
 """Several equivalent upstreams as one: what one can't give is asked of the next.
 
-What a file is, and whether two answers are of one version, is known below; here is only who
+What a file is, and whether two responses are of one version, is known below; here is only who
 is asked, in which order, and what a failure of one means while there are others.
 """
 
@@ -46,11 +46,11 @@ class Replicas:
         return True
 
     def cache_key(self, caller: Caller) -> tuple[tuple[str, str], ...]:
-        """Give the headers that go along: nothing else of the caller is sent."""
+        """Return the headers that go along: nothing else of the caller is sent."""
         return caller.headers
 
     def stat(self, path: str, caller: Caller) -> Stat | UnknownSize:
-        """Learn a member's size, date and validator. Raises `SourceError`.
+        """Learn a member's size, date and validator. Raise `SourceError`.
 
         What the first server says that is able to is what counts, a 404 as well.
         """
@@ -62,7 +62,7 @@ class Replicas:
     def open(self, path: str, start: int, stop: int, stat: Stat, caller: Caller) -> Content:
         """Open a slice of the version that ``stat`` describes, at a server that has it.
 
-        Raises `MemberChanged` when those that can be asked have another, or none. It is a
+        Raise `MemberChanged` when those that can be asked have another, or none. It is a
         passing fault while there is one that can't be asked.
         """
 
@@ -81,17 +81,17 @@ class Replicas:
     ) -> Response:
         """Pass a plain request on, to the next server where one answers that it is not able to.
 
-        Raises `SourceError` where none answers; an answer that is no better at any other is
+        Raise `SourceError` where none answers; a response that is no better at any other is
         given as it is.
         """
         refused: list[Response] = []
 
         def ask(server: Upstream) -> Response:
-            answer = server.forward(method, path, query, headers, cancellation)
-            if answer.status not in PASSING:
-                return answer
-            refused.append(answer)
-            raise SourceError(f"the upstream answered {answer.status}")
+            response = server.forward(method, path, query, headers, cancellation)
+            if response.status not in PASSING:
+                return response
+            refused.append(response)
+            raise SourceError(f"the upstream answered {response.status}")
 
         try:
             return self._first(url_path(path), ask)
@@ -100,16 +100,16 @@ class Replicas:
                 raise
             return refused.pop(0)
         finally:
-            for answer in refused:
-                answer.content.close()
+            for response in refused:
+                response.content.close()
 
     def own_path(self, url: str, path: str) -> str | None:
-        """Give the path below the bases that a ``Location`` points to, `None` if elsewhere."""
+        """Return the path below the bases that a ``Location`` points to, `None` if elsewhere."""
         found = (server.own_path(url, path) for server in self._servers)
         return next((below for below in found if below is not None), None)
 
     def reach(self) -> None:
-        """Tell whether any of them answers, within seconds. Raises `SourceError` otherwise."""
+        """Return whether any of them answers, within seconds. Raise `SourceError` otherwise."""
         reach_any(self._servers)
 
     def close(self) -> None:
@@ -118,7 +118,7 @@ class Replicas:
             server.close()
 
     def _first(self, path: str, ask: Callable[[Upstream], T], *, of_one_version: bool = False) -> T:
-        """Give what the first server gives that is able to, or raise what tells most.
+        """Return what the first server gives that is able to, or raise what tells most.
 
         With ``of_one_version`` one that has another version, or no such file, is not able to.
         """
@@ -134,7 +134,7 @@ class Replicas:
         raise _summed_up(faults)
 
     def _in_order(self, path: str) -> Iterator[Upstream]:
-        """Give the servers as they are to be asked; those left alone come last.
+        """Return the servers as they are to be asked; those left alone come last.
 
         They come all the same: whether one is able to is not known before it was asked.
         """
@@ -166,7 +166,7 @@ class Replicas:
 def reach_any(servers: Iterable[FileServer]) -> None:
     """Ask all at once until one answers: one that is silent holds nobody up.
 
-    Raises a `SourceError` where none does.
+    Raise a `SourceError` where none does.
     """
     fault: SourceError | None = None
     servers = list(servers)

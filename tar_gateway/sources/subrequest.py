@@ -78,26 +78,28 @@ class Subrequests:
         del caller
 
     def stat(self, path: str, caller: Caller) -> Stat | UnknownSize:
-        """Ask once by GET: an application may know no HEAD, and may make its answer anew.
+        """Ask once by GET: an application may know no HEAD, and may make its response anew.
 
-        With a validator and a length the answer is let go and asked for again when its bytes
-        are wanted. Without, the one answer is kept, as a second might be another.
+        With a validator and a length the response is let go and asked for again when its bytes
+        are wanted. Without, the one response is kept, as a second might be another.
         """
-        answer = self._members.ask("GET", path, [("Accept-Encoding", "identity")], caller)
-        if 300 <= answer.status < 400:
-            answer.content.close()
+        response = self._members.ask("GET", path, [("Accept-Encoding", "identity")], caller)
+        if 300 <= response.status < 400:
+            response.content.close()
             raise SourceError("it is not shown: a login is asked for instead", status=403)
-        size = size_by_get(answer)
-        validator = answer.validator()
-        # A weak date is of an answer that was made this very moment, as the next one would be.
+        size = size_by_get(response)
+        validator = response.validator()
+        # A weak date is of a response that was made this very moment, as the next one would be.
         if size is not None and validator is not None and (validator.is_etag or validator.strong):
-            answer.content.close()
-            return stat_of(answer, size)
-        content = answer.content if size is None else ExactContent(answer.content, size, ends=True)
-        return UnknownSize(answer.mtime(), content)
+            response.content.close()
+            return stat_of(response, size)
+        content = (
+            response.content if size is None else ExactContent(response.content, size, ends=True)
+        )
+        return UnknownSize(response.mtime(), content)
 
     def open(self, path: str, start: int, stop: int, stat: Stat, caller: Caller) -> Content:
-        """Ask for the member again, and check that it is the same. Raises `SourceError`."""
+        """Ask for the member again, and check that it is the same. Raise `SourceError`."""
         return self._members.open(path, start, stop, stat, caller)
 
     def _ask(self, method: str, path: str, headers: Headers, caller: Caller) -> Response:
@@ -145,7 +147,7 @@ class AppResponse:
 
     The call is made, and its first blocks are drawn, until ``start_response`` was called.
     What the application writes is kept in ``written`` until it is read, which is closed with it.
-    Raises `SourceError` when it gives no answer; what it raised itself is logged.
+    Raise `SourceError` when it gives no response; what it raised itself is logged.
     """
 
     def __init__(self, app: WSGIApplication, environ: WSGIEnvironment, written: SpoolFile) -> None:
@@ -161,13 +163,13 @@ class AppResponse:
             self._iterator = iter(self._iterable)
             while (started := self._started) is None:
                 if not self._draw():
-                    raise SourceError("the application gave no answer")
+                    raise SourceError("the application gave no response")
             self._committed = True
             self.status: int = int(started[0][:3])
         self.headers: list[tuple[str, str]] = started[1]
 
     def read(self, limit: int) -> bytes:
-        """Give what is there, as `Content.read` does."""
+        """Return what is there, as `Content.read` does."""
         with self._failing():
             while not self._written and not self._rest:
                 if not self._draw() and not self._written:

@@ -22,7 +22,7 @@ class Upstream:
 
     ``url`` is the base, such as ``http://files.internal:8080/base/``. Timeouts and TLS come
     from ``settings``. Safe to use from many threads; connections open when they are needed,
-    so one that is made before a fork may be used after it. Raises `SettingsError` for a URL,
+    so one that is made before a fork may be used after it. Raise `SettingsError` for a URL,
     or a file of certificates or headers, that can't be used.
     """
 
@@ -49,18 +49,18 @@ class Upstream:
         return True
 
     def cache_key(self, caller: Caller) -> tuple[tuple[str, str], ...]:
-        """Give the headers that go along: nothing else of the caller is sent."""
+        """Return the headers that go along: nothing else of the caller is sent."""
         return caller.headers
 
     def stat(self, path: str, caller: Caller) -> Stat | UnknownSize:
-        """Learn a member's size, date and validator. Raises `SourceError`."""
+        """Learn a member's size, date and validator. Raise `SourceError`."""
         found = self.health.track(lambda: self._members.stat(path, caller))
         if isinstance(found, UnknownSize):
             return replace(found, content=self.health.tracked(found.content))
         return found
 
     def open(self, path: str, start: int, stop: int, stat: Stat, caller: Caller) -> Content:
-        """Open a slice of a member. Raises `SourceError`."""
+        """Open a slice of a member. Raise `SourceError`."""
         health, members = self.health, self._members
         content = health.track(lambda: members.open(path, start, stop, stat, caller))
         return health.tracked(content)
@@ -73,29 +73,29 @@ class Upstream:
         headers: Headers,
         cancellation: Cancellation | None = None,
     ) -> Response:
-        """Pass a plain request on, and give the answer as it is, redirects included.
+        """Pass a plain request on, and give the response as it is, redirects included.
 
-        ``path`` is a checked name, or a directory's with a slash at its end, or empty. Raises
-        `SourceError` when there is no answer, `Cancelled` once ``cancellation`` is.
+        ``path`` is a checked name, or a directory's with a slash at its end, or empty. Raise
+        `SourceError` when there is no response, `Cancelled` once ``cancellation`` is.
         """
         target = self._base + url_path(path) + ("?" + query if query else "")
-        answer = self.health.track(
+        response = self.health.track(
             lambda: self._request(method, target, headers, cancellation=cancellation)
         )
-        return replace(answer, content=self.health.tracked(answer.content))
+        return replace(response, content=self.health.tracked(response.content))
 
     def reach(self) -> int:
-        """Ask for the base, within seconds, and give the answer's status, whatever it is.
+        """Ask for the base, within seconds, and give the response's status, whatever it is.
 
-        Raises `SourceError` if nothing answers.
+        Raise `SourceError` if nothing answers.
         """
         # The base may be slow to list: that says nothing of the files, so it is not remembered.
-        answer = self._request("HEAD", self._base, [], timeout=REACH)
-        answer.content.close()
-        return answer.status
+        response = self._request("HEAD", self._base, [], timeout=REACH)
+        response.content.close()
+        return response.status
 
     def own_path(self, url: str, path: str) -> str | None:
-        """Give the path below the base that a ``Location`` points to, `None` if elsewhere.
+        """Return the path below the base that a ``Location`` points to, `None` if elsewhere.
 
         ``path`` is what was asked for when it came.
         """
@@ -126,8 +126,8 @@ class Upstream:
     def _ask(self, method: str, path: str, headers: Headers, caller: Caller) -> Response:
         cancellation = caller.cancellation
         sent = [*headers, *caller.headers]
-        answer = self._request(method, self._base + path, sent, cancellation=cancellation)
-        return self._redirects.follow(answer, method, self.url + path, headers, cancellation)
+        response = self._request(method, self._base + path, sent, cancellation=cancellation)
+        return self._redirects.follow(response, method, self.url + path, headers, cancellation)
 
     def _request(
         self,

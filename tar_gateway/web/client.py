@@ -35,11 +35,11 @@ class Blocks(Protocol):
     """What is sent: blocks of bytes."""
 
     def __next__(self) -> bytes:
-        """Give the next block, or raise `BrokenOff` or `Cancelled` when there can be no more."""
+        """Return the next block, or raise `BrokenOff` or `Cancelled` when there can be no more."""
         ...
 
     def close(self) -> None:
-        """Give back everything that is held."""
+        """Release everything that is held."""
         ...
 
 
@@ -61,7 +61,7 @@ class Delivery:
     """A WSGI iterable that passes blocks on while the client is there; closes them once.
 
     It ends ``download`` with what became of it. ``measured`` says that the client was told the
-    length, and so sees a short answer as one; where it wasn't, a break is made unmistakable by
+    length, and so sees a short response as one; where it wasn't, a break is made unmistakable by
     a reset of the connection.
     """
 
@@ -121,7 +121,7 @@ class Delivery:
             self._on_its_way = 0
 
     def close(self) -> None:
-        """Give everything back. May be called again."""
+        """Return everything back. May be called again."""
         if not self._closed:
             self._closed = True
             with ExitStack() as steps:  # each step is made, even if another one raises

@@ -1,4 +1,4 @@
-"""What both faces do around an answer: admit the request, refuse it, tell what became of it."""
+"""What both faces do around a response: admit the request, refuse it, tell what became of it."""
 
 import errno
 import logging
@@ -61,7 +61,7 @@ class Door:
 
 
 def _noted(download: Download, start_response: StartResponse) -> StartResponse:
-    """Give a `start_response` that tells the download of the status, and the client of the id."""
+    """Return a `start_response` that tells the download of the status, and the client of the id."""
 
     def start(
         status: str, headers: list[tuple[str, str]], *exc_info: object

@@ -52,7 +52,7 @@ from tar_gateway.web.query import (
 METHODS = ("GET", "HEAD", "POST")
 
 
-# Bytes; nginx as it comes refuses an answer whose headers don't fit into 4 KiB.
+# Bytes; nginx as it comes refuses a response whose headers don't fit into 4 KiB.
 LONGEST_LINK = 2048
 
 
@@ -80,7 +80,7 @@ class _Asked:
         return str(self.environ["REQUEST_METHOD"])
 
     def decide(self, layout: Layout) -> Decision:
-        """Decide what to answer. Raises `PreconditionFailed` or `RangeNotSatisfiable`."""
+        """Decide what to answer. Raise `PreconditionFailed` or `RangeNotSatisfiable`."""
         decision = decide(
             self.method,
             conditions_of(self.environ),
@@ -119,11 +119,11 @@ class Endpoint:
         self._planner = Planner(source, settings, self._fetchers, self._permit, spool)
 
     def takes(self, environ: WSGIEnvironment) -> bool:
-        """Tell whether a request asks for a bundle, whatever its method."""
+        """Return whether a request asks for a bundle, whatever its method."""
         return is_bundle(environ.get("QUERY_STRING", ""), self._settings.parameter)
 
     def __call__(self, download: Download, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer a bundle request. Raises `Refusal` before anything was said."""
+        """Answer a bundle request. Raise `Refusal` before anything was said."""
         environ = download.environ
         download.kind = "bundle"
         method = environ["REQUEST_METHOD"]
@@ -147,7 +147,7 @@ class Endpoint:
         """Answer a request with the archive that an application's list of files describes.
 
         ``body`` is the list and ``headers`` are its own; see `tar_gateway.web.file_list`.
-        Raises `Refusal` before anything was said.
+        Raise `Refusal` before anything was said.
         """
         environ = download.environ
         download.kind = "bundle"
@@ -238,9 +238,9 @@ class Endpoint:
         )
 
     def _prepare(self, wanted: _Asked, *, anew: bool = False) -> tuple[Plan, Decision, Body | None]:
-        """Plan, decide what to answer, and open the first member that the answer needs.
+        """Plan, decide what to answer, and open the first member that the response needs.
 
-        There is no body where the headers say all. Raises `MembersChanged` where that member
+        There is no body where the headers say all. Raise `MembersChanged` where that member
         has changed since it was asked about.
         """
         plan = None if anew else self._recall(wanted)
@@ -260,7 +260,7 @@ class Endpoint:
         return plan, decision, body
 
     def _recall(self, wanted: _Asked) -> Plan | None:
-        """Give a plan of a moment ago, for a part that begins with a member and nothing else.
+        """Return a plan of a moment ago, for a part that begins with a member and nothing else.
 
         That member is opened before anything is said, and shows whether its version is still
         there. What is said of the whole has to be true now.
@@ -315,13 +315,13 @@ class Endpoint:
 
 
 def _directory_of(environ: WSGIEnvironment) -> str:
-    """Give the directory that members are relative to, as ``""`` or ``"a/b/"``."""
+    """Return the directory that members are relative to, as ``""`` or ``"a/b/"``."""
     path = path_of(environ)
     return path if path.endswith("/") or not path else path + "/"
 
 
 def _pinned_link(environ: WSGIEnvironment, etag: Validator) -> str | None:
-    """Give a link to this very version of the archive, for clients that resume blindly.
+    """Return a link to this very version of the archive, for clients that resume blindly.
 
     A client that sends a Range without If-Range would put parts of two versions together;
     at this URL it gets 412 instead. Left out where a proxy might refuse so long a header.

@@ -1,6 +1,6 @@
 """Lists of files that an application answers with, in the format that nginx's mod_zip reads.
 
-An answer with ``X-Archive-Files: tar`` is no answer to the client but a list, a line a file:
+A response with ``X-Archive-Files: tar`` is no response to the client but a list, a line a file:
 ``crc32-or-dash size /location[?args] name``. Pure: headers and bytes in, members out.
 """
 
@@ -56,7 +56,7 @@ _OF_THE_LIST = frozenset(
 
 
 def is_list(headers: Headers) -> bool:
-    """Tell whether an answer's headers make it a list of files for a tar."""
+    """Return whether a response's headers make it a list of files for a tar."""
     return any(
         name.lower() == "x-archive-files" and value.strip().lower() == "tar"
         for name, value in headers
@@ -64,23 +64,23 @@ def is_list(headers: Headers) -> bool:
 
 
 def knows_no_head(status: int) -> bool:
-    """Tell whether an answer to HEAD says only that HEAD is not known, and nothing of a list."""
+    """Return whether a response to HEAD says only that HEAD is not known, and nothing of a list."""
     return status in {405, 501}
 
 
 def may_list(status: int, *, partly: bool) -> bool:
-    """Tell whether a list may come with this status; ``partly``: to a condition or a range."""
+    """Return whether a list may come with this status; ``partly``: to a condition or a range."""
     return status == 200 or (partly and status in _PARTLY)
 
 
 def concerns_archive(conditions: Conditions) -> bool:
-    """Tell whether a request's conditions name an archive of ours, so that a list is asked for."""
+    """Return whether a request's conditions name an archive of ours: then a list is asked for."""
     texts = (conditions.if_match, conditions.if_none_match, conditions.if_range)
     return any(text is not None and _TAG.search(text) for text in texts)
 
 
 def kept_headers(headers: Headers) -> list[tuple[str, str]]:
-    """Give those of a list's headers that go along with the archive."""
+    """Return those of a list's headers that go along with the archive."""
     return [
         (name, value)
         for name, value in end_to_end(headers)
@@ -89,7 +89,7 @@ def kept_headers(headers: Headers) -> list[tuple[str, str]]:
 
 
 def passed_names(headers: Headers) -> list[str]:
-    """Give the request headers that a list wants to go along with every member.
+    """Return the request headers that a list wants to go along with every member.
 
     ``X-Archive-Pass-Headers`` names them, separated by colons. Those that would spoil the
     request for a member, such as Range, are left out.
@@ -107,7 +107,7 @@ def read_list(body: bytes, mount: str, settings: Settings) -> tuple[Entry, ...]:
     """Read a list's lines. A size of ``-`` is to be asked for.
 
     ``mount`` is the path that the application is mounted at: locations are whole paths, as
-    clients see them. Raises `UpstreamFailed`, which quotes a bad line's number, and
+    clients see them. Raise `UpstreamFailed`, which quotes a bad line's number, and
     `ContentTooLarge` for more members than are allowed.
     """
     members: list[Entry] = []

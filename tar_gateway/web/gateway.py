@@ -24,7 +24,7 @@ class Gateway:
 
     ``?bundle=`` requests become archives of the upstream's files; other GET and HEAD requests
     are passed to it unless ``settings.pass_through`` is off. The upstream is an `Upstream`,
-    several equivalent ones (`Replicas`), or a `Locations`. One serves many threads. Raises
+    several equivalent ones (`Replicas`), or a `Locations`. One serves many threads. Raise
     `SettingsError` for a file of signing keys that has become wrong, and `TypeError` for an
     upstream's URL in its place.
     """

@@ -1,4 +1,4 @@
-"""A wrapper around a WSGI application that exists: bundles of its answers, all else untouched."""
+"""A wrapper around a WSGI application that exists: bundles of its responses, all else untouched."""
 
 import re
 import time
@@ -33,8 +33,8 @@ class BundleMiddleware:
 
     A GET, HEAD or POST with the parameter is answered with an archive. Its members are
     sub-requests to ``app`` by the same caller, or files of ``source`` where one is given.
-    Everything else reaches ``app`` untouched; an answer of its with ``X-Archive-Files: tar``
-    becomes the archive that it lists. One serves many threads. Raises `SettingsError` for a
+    Everything else reaches ``app`` untouched; a response of its with ``X-Archive-Files: tar``
+    becomes the archive that it lists. One serves many threads. Raise `SettingsError` for a
     file of signing keys that has become wrong.
     """
 
@@ -84,7 +84,7 @@ class BundleMiddleware:
     def replace(
         self, request: "_Request", blocks: Iterable[bytes], close: Callable[[], None]
     ) -> Iterable[bytes]:
-        """Answer with the archive that an application's answer lists, once that is closed.
+        """Answer with the archive that an application's response lists, once that is closed.
 
         It may hold what the application needs for its next answer, such as a lock.
         """
@@ -107,7 +107,7 @@ class BundleMiddleware:
         self, request: "_Request", iterable: Iterable[bytes], status: str, headers: _Headers
     ) -> Iterable[bytes]:
         """Answer HEAD for an application that knows none: it may list files to GET."""
-        _close(iterable)  # an answer to HEAD has no body
+        _close(iterable)  # a response to HEAD has no body
         archive = self._from_new_list(request)
         if archive is not None:
             return archive

@@ -37,8 +37,8 @@ log = logging.getLogger(__name__)
 class PassThrough:
     """Answers GET and HEAD with what the upstream answers to them.
 
-    An answer that is a list of files becomes the archive that it lists. Raises `Refusal`,
-    before anything was said, where the upstream's answer can't be had.
+    A response that is a list of files becomes the archive that it lists. Raise `Refusal`,
+    before anything was said, where the upstream's response can't be had.
     """
 
     def __init__(self, upstream: FileServer, bundles: Endpoint, settings: Settings) -> None:
@@ -59,19 +59,19 @@ class PassThrough:
                 return self._archive(listed, download, start_response, gone)
         method = environ["REQUEST_METHOD"]
         with ExitStack() as held:
-            answer = self._ask(download, method, gone, conditions=True)
-            held.callback(answer.content.close)
-            if method == "HEAD" and knows_no_head(answer.status):
+            response = self._ask(download, method, gone, conditions=True)
+            held.callback(response.content.close)
+            if method == "HEAD" and knows_no_head(response.status):
                 listed = self._ask_for_list(download, gone)
                 if listed is not None:
                     held.close()
                     return self._archive(listed, download, start_response, gone)
-            if not (is_list(answer.headers) and may_list(answer.status, partly=partly)):
-                passed = self._pass_on(answer, download, start_response)
+            if not (is_list(response.headers) and may_list(response.status, partly=partly)):
+                passed = self._pass_on(response, download, start_response)
                 held.pop_all()  # the server closes what is passed on
                 return passed
             if not partly:
-                return self._archive(answer, download, start_response, gone)
+                return self._archive(response, download, start_response, gone)
         # It answered to what is the archive's, so it is asked for the list itself.
         listed = self._ask_for_list(download, gone)
         if listed is None:
@@ -110,12 +110,12 @@ class PassThrough:
 
         def ask() -> Response:
             try:
-                answer = self._upstream.forward(method, path, query, headers, gone)
+                response = self._upstream.forward(method, path, query, headers, gone)
             except SourceError:
                 tally.asked(None)
                 raise
-            tally.asked(answer.status)
-            return answer
+            tally.asked(response.status)
+            return response
 
         try:
             return retry.call(ask, tally=tally, stopped=gone.event)
@@ -123,15 +123,15 @@ class PassThrough:
             raise UpstreamFailed(error.reason, status=error.status) from error
 
     def _pass_on(
-        self, answer: Response, download: Download, start_response: StartResponse
+        self, response: Response, download: Download, start_response: StartResponse
     ) -> Iterable[bytes]:
         environ = download.environ
         try:
-            headers, length = _headers(answer, self._upstream, environ)
-            passed = _PlainBody(answer.content, path_of(environ), download.cancellation)
+            headers, length = _headers(response, self._upstream, environ)
+            passed = _PlainBody(response.content, path_of(environ), download.cancellation)
             passed.prime()
             headers.append(("Server-Timing", download.timing()))
-            start_response(f"{answer.status} {_phrase(answer.status)}", headers)
+            start_response(f"{response.status} {_phrase(response.status)}", headers)
             timeout = self._settings.write_timeout
             download.promised = length or 0
             return Delivery(passed, download, timeout, measured=length is not None)
@@ -140,7 +140,7 @@ class PassThrough:
 
     def _archive(
         self,
-        answer: Response,
+        response: Response,
         download: Download,
         start_response: StartResponse,
         gone: Cancellation,
@@ -148,9 +148,9 @@ class PassThrough:
         settings = self._settings
         deadline = time.monotonic() + settings.plan_timeout
         try:
-            with closing(answer.content), ended_at(deadline, gone):
+            with closing(response.content), ended_at(deadline, gone):
                 body = read_whole(
-                    blocks_of(answer.content),
+                    blocks_of(response.content),
                     limit=settings.max_body,
                     deadline=deadline,
                     pace=Pace.from_settings(settings),
@@ -160,7 +160,7 @@ class PassThrough:
             raise UpstreamFailed(text, status=error.status) from error
         except SourceError as error:
             raise UpstreamFailed(error.reason, status=error.status) from error
-        return self._bundles.answer_list(download, start_response, body, answer.headers)
+        return self._bundles.answer_list(download, start_response, body, response.headers)
 
 
 class _PlainBody:
@@ -175,7 +175,7 @@ class _PlainBody:
     def prime(self) -> None:
         """Wait for the first block, so that what is wrong with it still gets a status.
 
-        No server sends the headers before it has one. Raises `SourceError` or `Cancelled`.
+        No server sends the headers before it has one. Raise `SourceError` or `Cancelled`.
         """
         self._first = self._content.read(_READ_SIZE)
         self._gone.check()
@@ -201,12 +201,12 @@ class _PlainBody:
 
 
 def _headers(
-    answer: Response, upstream: FileServer, environ: WSGIEnvironment
+    response: Response, upstream: FileServer, environ: WSGIEnvironment
 ) -> tuple[list[tuple[str, str]], int | None]:
-    """Give the headers that go back to the client, and the content's length where it is told."""
-    length = answer.length()
+    """Return the headers that go back to the client, and the content's length where it is told."""
+    length = response.length()
     headers = []
-    for name, value in end_to_end(answer.headers):
+    for name, value in end_to_end(response.headers):
         match name.lower():
             case "content-length" | "date" | "server" | "server-timing" | "x-request-id":
                 continue  # written by us, or by the server that speaks to the client

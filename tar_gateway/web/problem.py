@@ -28,7 +28,7 @@ padding: 0 1em; overflow-wrap: anywhere }} code {{ background: #8882; padding: .
 def problem(
     refusal: Refusal, accept: str | None, *, vary: Sequence[str] = ()
 ) -> tuple[HTTPStatus, list[tuple[str, str]], bytes]:
-    """Give the status, headers and body that tell a client of a refusal.
+    """Return the status, headers and body that tell a client of a refusal.
 
     ``accept`` is the request's Accept header: HTML where it prefers that, JSON otherwise.
     """

@@ -46,7 +46,7 @@ class Query:
 
 
 def is_bundle(query: str, parameter: str) -> bool:
-    """Tell whether a raw query string, of any length, has the parameter that asks for a bundle."""
+    """Return whether a raw query string, of any length, has the parameter for a bundle."""
     return _has(parameter).search(query) is not None
 
 
@@ -83,7 +83,7 @@ def read_form(body: bytes, settings: Settings) -> Query:
 
 
 def pinned_query(query: str, version: str) -> str:
-    """Give the same query with ``v=`` set to an entity tag's opaque text."""
+    """Return the same query with ``v=`` set to an entity tag's opaque text."""
     kept = (part for part in query.split("&") if part and not is_bundle(part, "v"))
     return "&".join([*kept, f"v={version}"])
 
@@ -144,7 +144,7 @@ def json_bundle(
 
 
 def _commas_exceed(body: bytes, limit: int) -> bool:
-    """Tell whether a JSON text has more commas between its values than ``limit``.
+    """Return whether a JSON text has more commas between its values than ``limit``.
 
     A list has one behind each member, one within each object, and one before the file name.
     No value is made: a text of 64 MiB, none of which is kept, can hold as many of them.

@@ -1,4 +1,4 @@
-"""The authority: what it is asked, when, and what becomes of its answers."""
+"""The authority: what it is asked, when, and what becomes of its responses."""
 
 import io
 import re
@@ -242,7 +242,7 @@ def test_members_are_asked_about_at_once(upstream):
             assert len(contents(app.get("/?bundle=a&bundle=sub/b+c").body)) == 2
 
 
-# --- what becomes of its answers ---------------------------------------------------------------
+# --- what becomes of its responses ---------------------------------------------------------------
 
 
 def status(line: str, *headers: str) -> Script:

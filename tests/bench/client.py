@@ -1,6 +1,6 @@
 """Clients: one that reads as fast as it can, many that read slowly, and a loop of plain GETs.
 
-All answers are counted and thrown away.
+All responses are counted and thrown away.
 """
 
 import json
@@ -22,12 +22,12 @@ _SMALL_WINDOW = 16 * 1024  # bytes that the system takes in for a slow reader
 
 
 class BenchError(Exception):
-    """An answer is not what it should be, so its speed means nothing."""
+    """A response is not what it should be, so its speed means nothing."""
 
 
 @dataclass(frozen=True)
 class Download:
-    """Seconds from before the connection to the answer's first byte, its body's, and the last."""
+    """Seconds from before the connection to the response's first byte, its body's, and the last."""
 
     answered: float
     first_byte: float
@@ -52,10 +52,10 @@ def asking_list(manifest: str, method: str = "GET") -> bytes:
 def download(
     port: int, request: bytes, least: int, on_body: Callable[[], object] | None = None
 ) -> Download:
-    """Read an answer of at least ``least`` bytes to its end.
+    """Read a response of at least ``least`` bytes to its end.
 
     ``on_body`` is called when the body begins. Raises `BenchError` for a status that is not 200
-    and for an answer that is short.
+    and for a response that is short.
     """
     buffer = bytearray(_BLOCK)
     began = time.perf_counter()
@@ -133,7 +133,7 @@ def _read_ticks(
             assert isinstance(key.fileobj, socket.socket)
             block = key.fileobj.recv(rate // _TICKS)
             if not block:
-                raise BenchError("an answer ended while it was being read slowly")
+                raise BenchError("a response ended while it was being read slowly")
             got[key.data] += len(block)
         ticks += 1
         if ticks > PATIENCE * _TICKS:
@@ -146,7 +146,7 @@ def _read_head(connection: socket.socket) -> tuple[bytes, bytes]:
     while b"\r\n\r\n" not in received:
         block = connection.recv(64 * 1024)
         if not block:
-            raise BenchError(f"the answer ended in its head: {received!r}")
+            raise BenchError(f"the response ended in its head: {received!r}")
         received += block
     head, _, body = received.partition(b"\r\n\r\n")
     if head.split(None, 2)[1] != b"200":

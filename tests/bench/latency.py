@@ -1,4 +1,4 @@
-"""Files whose server thinks before each answer: how much of the waiting is hidden."""
+"""Files whose server thinks before each response: how much of the waiting is hidden."""
 
 import statistics
 from functools import partial

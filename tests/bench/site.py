@@ -43,7 +43,7 @@ class Server:
     pid: int
 
     def cost(self, request: bytes, least: int) -> Cost:
-        """Download an answer of at least ``least`` bytes."""
+        """Download a response of at least ``least`` bytes."""
         forget_peak(self.pid)
         before = cpu_seconds(self.pid)
         seconds = download(self.port, request, least).seconds

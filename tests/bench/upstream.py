@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.support.servers import PATIENCE, free_port, listens, wait_until
 
 MTIME = 1_600_000_000  # long ago, so that every validator is strong
-DELAY = 0.02  # seconds before each answer below /slow/
+DELAY = 0.02  # seconds before each response below /slow/
 MODULES = tuple(
     Path("/usr/lib/nginx/modules") / name
     for name in ("ndk_http_module.so", "ngx_http_lua_module.so")
@@ -56,7 +56,7 @@ SLOW = """
 
 
 def has_lua() -> bool:
-    """Tell whether nginx's Lua module is there, without which no answer can be late."""
+    """Tell whether nginx's Lua module is there, without which no response can be late."""
     return all(module.is_file() for module in MODULES)
 
 

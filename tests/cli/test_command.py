@@ -240,7 +240,7 @@ def listening(process: str) -> int:
 
 def test_no_credential_is_in_a_command_line(files: Path):
     with closing(DirectoryServer.start(files, "Bearer not-for-all-to-read")):
-        assert processes_of(str(files))
+        wait_until(lambda: processes_of(str(files)) != [], "the server")
         assert processes_of("not-for-all-to-read") == []
 
 

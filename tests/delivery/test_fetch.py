@@ -211,7 +211,7 @@ def test_a_cancelled_fetch_asks_for_nothing_again(pauses: list[float]):
     assert source.held == 0
 
 
-# --- the end of an answer -----------------------------------------------------------------------
+# --- the end of a response -----------------------------------------------------------------------
 
 
 def test_an_answer_whose_end_is_missing_is_whole_when_the_version_is_proved():

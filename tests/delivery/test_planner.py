@@ -270,7 +270,7 @@ def test_after_the_deadline_nothing_more_is_asked():
     assert sorted(source.paths) == ["0", "1"]
 
 
-# --- members of untold size --------------------------------------------------------------------
+# --- members of unknown size --------------------------------------------------------------------
 
 
 class Late(Steps):

@@ -88,7 +88,7 @@ def ask_both(site: Site, **request) -> list[tuple[int, bytes]]:
 @pytest.mark.parametrize(
     ("script", "data"),
     [
-        pytest.param(close, None, id="closes without an answer"),
+        pytest.param(close, None, id="closes without a response"),
         pytest.param(reset, b"bundle=a", id="resets after a POST"),
         pytest.param(raw(b"HTTP/1.1 200 OK\r\nContent-", close), None, id="closes in its head"),
         pytest.param(FULL, None, id="is full"),

@@ -41,7 +41,7 @@ def post(*lines: str, path: str = "/body") -> bytes:
 
 
 class Client:
-    """A connection to a worker, and the bytes of answers that were received on it."""
+    """A connection to a worker, and the bytes of responses that were received on it."""
 
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
@@ -67,7 +67,7 @@ class Client:
         return self.received
 
     def is_refused(self) -> bool:
-        """Tell, without waiting, whether there is an answer or an end instead of one."""
+        """Tell, without waiting, whether there is a response or an end instead of one."""
         self.socket.setblocking(False)
         try:
             return b" 503 " in (seen := self.socket.recv(65536, socket.MSG_PEEK)) or not seen
@@ -115,7 +115,7 @@ class Site:
         return client
 
     def asks(self, request: bytes = QUICK, answer: bytes = b"quick") -> Client:
-        """Be a client that has had the answer to a request, and goes on being there."""
+        """Be a client that has had the response to a request, and goes on being there."""
         return self.client().send(request).receive(answer)
 
     def hold(self, threads: int) -> list[Client]:
@@ -575,7 +575,7 @@ def test_an_application_that_failed_before_it_had_a_status_is_logged_without_one
         lines = [json.loads(line) for line in site.log().splitlines() if line.startswith("{")]
         return [line for line in lines if line.get("query") == "logged"]
 
-    # gunicorn logs the application's answer, which never began, and then its own.
+    # gunicorn logs the application's response, which never began, and then its own.
     wait_until(lambda: len(told()) == 2, "both lines")
     assert [(line.get("status"), line["bytes"]) for line in told()] == [(None, 0), (500, 0)]
 

@@ -57,7 +57,7 @@ def _body(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[b
 
 
 def _body_late(environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
-    """Read the request's body when the answer is iterated, behind what the query is."""
+    """Read the request's body when the response is iterated, behind what the query is."""
     start_response("200 OK", [("Content-Length", "2")])
     if begun := environ["QUERY_STRING"].encode():
         yield begun

@@ -1,4 +1,4 @@
-"""How answers are read and judged, over tables of answers: no socket is involved."""
+"""How answers are read and judged, over tables of responses: no socket is involved."""
 
 from collections.abc import Sequence
 

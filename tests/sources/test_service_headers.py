@@ -150,7 +150,7 @@ def test_they_are_in_no_repr(upstream, tmp_path):
 
 
 def _whatever_comes(app, url: str) -> tuple[str, list[tuple[str, str]], bytes]:
-    """Ask, and take what comes of the answer, be it broken off."""
+    """Ask, and take what comes of the response, be it broken off."""
     status, headers, blocks = Request.blank(url).call_application(app.app)
     body = b""
     try:

@@ -1,4 +1,4 @@
-"""Members of untold size are set aside, within one limit, and everything is given back."""
+"""Members of unknown size are set aside, within one limit, and everything is given back."""
 
 import errno
 import math

@@ -16,7 +16,7 @@ from tests.support.wrapped import TAGGED, TEXT, Counted, Page, Probes, unpacked,
 
 OLD = ("Last-Modified", "Sun, 13 Sep 2020 12:26:40 GMT")
 WEAK = ("ETag", 'W/"1"')
-MADE_ANEW = ("Last-Modified", "Fri, 01 Jan 2100 00:00:00 GMT")  # not before the answer itself
+MADE_ANEW = ("Last-Modified", "Fri, 01 Jan 2100 00:00:00 GMT")  # not before the response itself
 
 OUTER = {
     "CONTENT_TYPE": "application/x-www-form-urlencoded",
@@ -206,7 +206,7 @@ def test_an_answer_that_is_asked_for_again_must_be_the_same(header, condition):
 
 
 def in_turn(*pages: Page):
-    """An application that gives another answer to each call; the last one stays."""
+    """An application that gives another response to each call; the last one stays."""
     left = list(pages)
 
     def app(environ, start_response):

@@ -199,8 +199,8 @@ def test_a_read_takes_no_more_memory_than_what_it_gives():
 TOO_LATE = (504, True, "took too long")
 BROKEN = (502, True, "broke the connection")
 FAULTS = [
-    pytest.param(close, *BROKEN, id="closed before the answer"),
-    pytest.param(reset, *BROKEN, id="reset before the answer"),
+    pytest.param(close, *BROKEN, id="closed before the response"),
+    pytest.param(reset, *BROKEN, id="reset before the response"),
     pytest.param(stall(NEVER), *TOO_LATE, id="silence"),
     pytest.param(raw(b"HTTP/1.1 2", close), *BROKEN, id="closed within the status line"),
     pytest.param(raw(b"HTTP/1.1 200 OK\r\nA: b\r\n", stall(NEVER)), *TOO_LATE, id="half a head"),
@@ -318,7 +318,7 @@ def test_a_connection_that_died_while_idle_is_replaced():
         assert read_all(open_whole(upstream, len(DATA), validator=False)) == DATA
 
 
-# --- the shapes of an answer -------------------------------------------------------------------
+# --- the shapes of a response -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ FRAMEWORKS = {
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole answer."""
+    """A whole response."""
 
     status: int
     headers: Mapping[str, str]
@@ -200,7 +200,7 @@ BROKEN = {
 
 
 def is_seen_as_broken(stack: Stack, target: str) -> bool:
-    """Tell whether an answer that breaks off in the middle is an error to a client, at once."""
+    """Tell whether a response that breaks off in the middle is an error to a client, at once."""
     try:
         stack.get(target)
     except IncompleteRead as error:
@@ -271,5 +271,5 @@ def receive(client: socket.socket, count: int) -> None:
     """Receive so many bytes at least."""
     while count > 0:
         block = client.recv(min(count, 65536))
-        assert block, "the answer ended too early"
+        assert block, "the response ended too early"
         count -= len(block)

@@ -49,7 +49,7 @@ class Steps:
 class MemorySource:
     """Serves ``files``, all under one validator, but for what the tables say otherwise.
 
-    ``told`` gives a path's answers to `stat` in turn, ``given`` its answers to `open`: an error
+    ``told`` gives a path's answers to `stat` in turn, ``given`` its responses to `open`: an error
     to raise, or the steps of a content. When they are used up, the file is served.
     """
 

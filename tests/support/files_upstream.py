@@ -46,7 +46,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Canned:
-    """An answer that is given whatever was asked, its headers as they stand."""
+    """A response that is given whatever was asked, its headers as they stand."""
 
     status: int
     headers: tuple[tuple[str, str], ...] = ()

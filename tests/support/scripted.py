@@ -292,7 +292,7 @@ def answer(
     """Answer with a head and content; ``headers`` are whole lines.
 
     ``length`` is the told Content-Length, by default the content's, `None` for none. A
-    connection that has to be closed to end the answer is closed.
+    connection that has to be closed to end the response is closed.
     """
     told = len(content) if length == -1 else length
 

@@ -59,7 +59,7 @@ class Page:
 
 @dataclass
 class Probes:
-    """An application of an application for each path; remembers its calls and their answers."""
+    """An application of an application for each path; remembers its calls and their responses."""
 
     pages: Mapping[str, WSGIApp]
     environs: list[dict[str, Any]] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""An answer that lists files becomes their archive: of a wrapped application, or an upstream."""
+"""A response that lists files becomes their archive: of a wrapped application, or an upstream."""
 
 import io
 import os

@@ -139,7 +139,7 @@ def test_the_list_is_closed_before_its_files_are_asked_for(way, headers):
 
 
 def conditional(status: str, *headers: tuple[str, str]):
-    """A list that its framework answers conditions and ranges on as if it were the answer."""
+    """A list that its framework answers conditions and ranges on as if it were the response."""
 
     def app(environ, start_response):
         if {"HTTP_RANGE", "HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE"} & set(environ):

@@ -67,7 +67,7 @@ def test_head_of_anything_else_stays_refused(client: TestApp):
 
 
 class FailsAfter(MemorySource):
-    """A file server that gives these answers in turn, and then fails."""
+    """A file server that gives these responses in turn, and then fails."""
 
     def __init__(self, *answers: Response) -> None:
         super().__init__()

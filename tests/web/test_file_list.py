@@ -1,4 +1,4 @@
-"""What makes an answer a list of files, and what its headers and lines say."""
+"""What makes a response a list of files, and what its headers and lines say."""
 
 import pytest
 from hypothesis import given

@@ -68,7 +68,7 @@ def test_a_range_is_decided_again_with_the_new_plan(app, upstream):
 
 
 def read_until_it_breaks(app: TestApp, url: str, headers: dict[str, str]) -> tuple[int, bytes]:
-    """Read an answer that has to break; give the length it promised and what came of it."""
+    """Read a response that has to break; give the length it promised and what came of it."""
     request = webob.Request.blank(url, headers=headers)
     status, fields, blocks = request.call_application(app.app)
     received: list[bytes] = []

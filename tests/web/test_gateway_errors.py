@@ -399,7 +399,7 @@ def test_an_archive_above_the_limit_is_413_before_any_of_it_is_fetched(upstream,
 
 
 def post_raw(app: TestApp, body: bytes, environ: dict[str, object]) -> tuple[int, bytes]:
-    """Post what no honest server would give the gateway; give the status and the answer."""
+    """Post what no honest server would give the gateway; give the status and the response."""
     request = Request.blank("/reports/?bundle", method="POST", body=body, content_type=FORM)
     told: list[str] = []
     blocks = app.gateway(request.environ | environ, lambda status, _: told.append(status))

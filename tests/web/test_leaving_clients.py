@@ -145,7 +145,7 @@ class Asked:
         """Receive so many bytes."""
         while count > 0:
             block = self.client.recv(min(count, 65536))
-            assert block, "the answer ended too early"
+            assert block, "the response ended too early"
             count -= len(block)
 
     def receive_until_end(self) -> int:
@@ -196,7 +196,7 @@ LEAVING = {
     "a bundle, by a reset": ("/?bundle=silent", True),
     "its second member": ("/?bundle=small&bundle=silent", False),
     "a plain file": ("/silent", False),
-    "one of untold length": ("/silent-untold", False),
+    "one of unknown length": ("/silent-untold", False),
 }
 
 
@@ -253,7 +253,7 @@ def test_a_client_that_leaves_before_the_first_byte_is_not_asked_on_for(site: Si
         with site.asked(target) as asked:
             wait_until(lambda: site.files.at_work[HESITANT[target]] > 0, "a question")
             asked.leave(by_reset=False)
-            wait_until(lambda: site.files.at_work[HESITANT[target]] == 0, "its answer")
+            wait_until(lambda: site.files.at_work[HESITANT[target]] == 0, "its response")
 
     side_by_side(leave, HESITANT)
     time.sleep(0.5)  # another attempt would come within 0.1 s

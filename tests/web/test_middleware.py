@@ -37,7 +37,7 @@ def environ_of(method: str = "GET", query: str = "", **more: object) -> dict:
 
 
 class Server:
-    """A server's side of one answer: what it was told, by the very calls that it got."""
+    """A server's side of one response: what it was told, by the very calls that it got."""
 
     def __init__(self) -> None:
         self.told: list[tuple] = []
@@ -49,7 +49,7 @@ class Server:
 
 
 def starting(blocks, *, late: bool):
-    """An application that starts its answer when called, or not before it is iterated."""
+    """An application that starts its response when called, or not before it is iterated."""
 
     def start(start_response):
         start_response("200 OK", [TEXT])

@@ -1,6 +1,6 @@
 """Applications with quirks of their own, as members: a right archive, or a visible error.
 
-One table: each quirk is the answer of one path, between two members that are ordinary.
+One table: each quirk is the response of one path, between two members that are ordinary.
 """
 
 import gzip
@@ -285,7 +285,7 @@ def gives_nothing(environ, start_response):
     start_response("200 OK", [TEXT])
 
 
-@quirk(BEFORE, "gave no answer")
+@quirk(BEFORE, "gave no response")
 def never_starts(environ, start_response):
     return [b"", b""]
 
@@ -338,7 +338,7 @@ BREAKING = {name: q for name, q in QUIRKS.items() if q.becomes == BREAKS}
 
 @dataclass
 class Asked:
-    """An answer of the middleware, and the application that gave the members."""
+    """A response of the middleware, and the application that gave the members."""
 
     app: Probes
     status: str

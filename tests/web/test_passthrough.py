@@ -1,4 +1,4 @@
-"""Plain requests go to the upstream and its answers come back, as through any reverse proxy."""
+"""Plain requests go to the upstream and its responses come back, as through any reverse proxy."""
 
 from collections.abc import Iterator
 from contextlib import closing

@@ -117,7 +117,7 @@ def whole(servers: Servers) -> bytes:
 
 @pytest.fixture(scope="module")
 def answered(servers: Servers, whole: bytes) -> list[tuple[Asked, bool]]:
-    """All the ranges asked for over one connection, and whether each answer was right."""
+    """All the ranges asked for over one connection, and whether each response was right."""
     choose = random.Random(SEED)
     asked = [random_range(choose) for _ in range(RANGES)]
     answers = []

@@ -58,7 +58,7 @@ PROCESSES = {
 
 @dataclass(frozen=True)
 class Answer:
-    """What a client can tell of an answer, but for when and by whom it was given."""
+    """What a client can tell of a response, but for when and by whom it was given."""
 
     status: int
     headers: dict[str, str | None]

@@ -17,7 +17,7 @@ from tests.support.scripted import Scripted, Seen, Wire, answer
 from tests.support.servers import gateway
 from tests.support.smuggling import PIPELINED, SECOND, SHAPES
 
-# Seconds: for an answer to begin, where there is one, and after which nothing more will come.
+# Seconds: for a response to begin, where there is one, and after which nothing more will come.
 PATIENCE, SILENCE = 3.0, 0.7
 
 

@@ -52,7 +52,7 @@ GOOD = Counter(right=10, refused=2, broken=1, left=3)
     ],
     ids=[
         *("flat", "grows at first", "memory", "descriptors", "threads"),
-        *("a wrong answer", "nothing but refusals"),
+        *("a wrong response", "nothing but refusals"),
     ],
 )
 def test_what_a_run_says(done: list[Round], said: int, monkeypatch):

@@ -1,4 +1,4 @@
-"""One connection to an HTTP server: a request out, an answer's head in, then its content.
+"""One connection to an HTTP server: a request out, a response's head in, then its content.
 
 Written to cost little: a small file is asked for in one write and mostly there in one read.
 What is on the wire is `tar_gateway.http.messages`'s to know; who opens connections and keeps
@@ -30,7 +30,7 @@ _READ = 64 * 1024
 # cut off: no large block fits there any more, and a worker under load grew by 10 MiB a minute.
 _rooms: deque[memoryview] = deque()
 
-# Heads that say only that an answer will follow, and its own.
+# Heads that say only that a response will follow, and its own.
 _MOST_HEADS = 8
 
 # Bytes of a line between two chunks, and of all that follow the last.
@@ -41,7 +41,7 @@ _LONGEST_TRAILER = 16 * 1024
 class Connection:
     """An open socket, with what has come of it and was not read yet.
 
-    One request is under way at a time. ``timeout`` is in seconds: for a write, for an answer's
+    One request is under way at a time. ``timeout`` is in seconds: for a write, for a response's
     head, and for a read of its content; `give` sets another.
     """
 
@@ -60,17 +60,17 @@ class Connection:
             self._wire.settimeout(timeout)
 
     def ask(self, method: str, request: bytes) -> Head:
-        """Send a request and read its answer's head."""
+        """Send a request and read its response's head."""
         self._wire.sendall(request)
         for _ in range(_MOST_HEADS):
             head = self._head(method)
-            # RFC 9110 15.2: the answer itself follows, unless the protocol is to be another.
+            # RFC 9110 15.2: the response itself follows, unless the protocol is to be another.
             if head.status not in range(100, 200) or head.status == 101:
                 return head
-        raise BadMessage("the answer does not come")
+        raise BadMessage("the response does not come")
 
     def read(self, limit: int) -> bytes:
-        """Give what is there, at most ``limit`` bytes; ``b""`` once the other side has ended."""
+        """Return what is there, at most ``limit`` bytes; ``b""`` once the other side has ended."""
         if not self._ahead:
             return self._wire.recv(bytes_ready(self._wire, limit))
         block, self._ahead = self._ahead[:limit], self._ahead[limit:]
@@ -93,7 +93,7 @@ class Connection:
         return line[:-2]
 
     def is_fit(self) -> bool:
-        """Tell whether another request may be sent: nothing has come that nobody asked for."""
+        """Return whether another request may be sent: nothing has come that nobody asked for."""
         decrypted = isinstance(self._wire, ssl.SSLSocket) and self._wire.pending()
         return not (self._ahead or decrypted or self._poll.poll(0))
 
@@ -113,7 +113,7 @@ class Connection:
             seen = max(0, len(self._ahead) - 2)
             deadline = self._more(_READ, deadline)
         if end is None or end.end() > LONGEST_HEAD:
-            raise BadMessage("the answer's head is too long")
+            raise BadMessage("the response's head is too long")
         head, self._ahead = self._ahead[: end.end()], self._ahead[end.end() :]
         return read_head(head, method)
 
@@ -154,7 +154,7 @@ class SizedContent:
             on_end()
 
     def read(self, limit: int) -> bytes:
-        """Give what is there, at least 1 byte and at most ``limit``; ``b""`` at the end."""
+        """Return what is there, at least 1 byte and at most ``limit``; ``b""`` at the end."""
         left = self._left
         if left is None:
             return self._connection.read(limit)
@@ -180,7 +180,7 @@ class ChunkedContent:
         self._ended = False
 
     def read(self, limit: int) -> bytes:
-        """Give what is there, at least 1 byte and at most ``limit``; ``b""`` at the end."""
+        """Return what is there, at least 1 byte and at most ``limit``; ``b""`` at the end."""
         if self._ended:
             return b""
         if not self._left:
@@ -222,7 +222,7 @@ def bytes_ready(wire: socket.socket, limit: int) -> int:
     """Wait until something is there, and give its length: at least 1, at most ``limit``, bytes.
 
     At the connection's end it is 1, too: a read of so much tells. Where encryption hides how
-    much it is, nothing is waited for. Raises `OSError` as a read would, `TimeoutError` included.
+    much it is, nothing is waited for. Raise `OSError` as a read would, `TimeoutError` included.
     """
     if ioctl is None or isinstance(wire, ssl.SSLSocket):
         return limit

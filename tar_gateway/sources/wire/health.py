@@ -66,7 +66,7 @@ class Health:
         return self._last
 
     def is_resting(self) -> bool:
-        """Tell whether others should be asked first.
+        """Return whether others should be asked first.
 
         When the pause is over one caller is told no, and tries; the others wait for what comes
         of it, for another pause at the most.
@@ -83,12 +83,12 @@ class Health:
     def track(self, ask: Callable[[], T]) -> T:
         """Ask the server, and remember whether it worked.
 
-        Raises what asking raises. A failure of a server that is given up on is no passing one;
+        Raise what asking raises. A failure of a server that is given up on is no passing one;
         where it can't be reached, it is told without asking.
         """
         began = self._begin()
         try:
-            answer = ask()
+            response = ask()
         except SourceError as error:
             if not (error.transient or error.unreachable):
                 self._worked(began)
@@ -98,10 +98,10 @@ class Health:
                 raise
             raise known from error
         self._worked(began)
-        return answer
+        return response
 
     def tracked(self, content: Content) -> Content:
-        """Give a content whose failures are remembered as well, and that it drips."""
+        """Return a content whose failures are remembered as well, and that it drips."""
         began = self._clock()
 
         def noted(error: SourceError) -> SourceError:
@@ -171,7 +171,7 @@ class HealthContent:
         self._waited = 0.0
 
     def read(self, limit: int) -> bytes:
-        """Give what is there. Raises `SourceError` when the bytes stop coming."""
+        """Return what is there. Raise `SourceError` when the bytes stop coming."""
         before = time.monotonic()
         try:
             block = self._content.read(limit)

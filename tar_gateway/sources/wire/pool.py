@@ -1,7 +1,7 @@
 """One HTTP server and the connections to it: the only file that knows urllib3.
 
-Requests go out and answers come back as they are. What is asked for, on whose authority, and
-what an answer means is not known here. urllib3 opens connections and keeps them in its pool. What
+Requests go out and responses come back as they are. What is asked for, on whose authority, and
+what a response means is not known here. urllib3 opens connections and keeps them in its pool. What
 travels on them is known to `tar_gateway.sources.wire.connection`, since urllib3's own way costs
 five times as much.
 """
@@ -34,7 +34,7 @@ _OWN_HEADERS: Final = {"User-Agent": "tar_gateway", "Accept-Encoding": "identity
 # what many downloads give back at once.
 _KEPT: Final = 256
 
-# Seconds that an answer is given at the least, however long connecting took.
+# Seconds that a response is given at the least, however long connecting took.
 _LEAST: Final = 0.01
 
 # Seconds for a look whether a server is there: who asks, a balancer, waits no longer.
@@ -76,11 +76,11 @@ class Origin:
         timeout: float | None = None,
         cancellation: Cancellation | None = None,
     ) -> Response:
-        """Send one request, and give the answer once its headers are there.
+        """Send one request, and give the response once its headers are there.
 
         ``target`` is the path and query as they are sent; ``timeout`` is in seconds, for the
         answer's headers, and comes before the settings. Redirects are answers like any other.
-        Raises `SourceError` when there is no answer. Once ``cancellation`` is cancelled,
+        Raise `SourceError` when there is no response. Once ``cancellation`` is cancelled,
         `Cancelled` is what this and the content's reads raise, also where they are waiting.
         """
         cancellation = cancellation or Cancellation()
@@ -118,7 +118,7 @@ class Origin:
         self._pool._put_conn(pooled)
 
     def fault(self, error: Exception, cancellation: Cancellation) -> SourceError | Cancelled:
-        """Say what went wrong in the words of an answer."""
+        """Say what went wrong in the words of a response."""
         return Cancelled() if cancellation.is_cancelled else _fault(error, self._called)
 
     def close(self) -> None:
@@ -126,7 +126,7 @@ class Origin:
         self._pool.close()
 
     def _take(self, timeout: float) -> "_Pooled":
-        """Give a connection that nobody else uses, open: an idle one, or else a new one."""
+        """Return a connection that nobody else uses, open: an idle one, or else a new one."""
         pooled = cast(_Pooled, self._pool._get_conn())
         if pooled.sock is None:
             try:
@@ -187,7 +187,7 @@ class _Idle(queue.LifoQueue[Any]):
         self._connections: deque[object] = deque()
 
     def get(self, block: bool = True, timeout: float | None = None) -> object:
-        """Give the last that was put, or raise `queue.Empty`."""
+        """Return the last that was put, or raise `queue.Empty`."""
         del block, timeout
         try:
             return self._connections.pop()
@@ -202,7 +202,7 @@ class _Idle(queue.LifoQueue[Any]):
         self._connections.append(item)
 
     def qsize(self) -> int:
-        """Give how many there are."""
+        """Return how many there are."""
         return len(self._connections)
 
 
@@ -223,7 +223,7 @@ def _host_field(host: str, port: int | None, usual: int) -> str:
 
 
 class _Content:
-    """An answer's bytes; its connection goes back to the origin once all were read."""
+    """A response's bytes; its connection goes back to the origin once all were read."""
 
     def __init__(
         self, origin: Origin, pooled: _Pooled, head: Head, cancellation: Cancellation
@@ -281,7 +281,7 @@ def _fault(error: Exception, called: str) -> SourceError:
             reason = f"{called}'s TLS certificate or connection is not right"
             return SourceError(reason, unreachable=True)
         case BadLength():
-            return SourceError("the answer's Content-Length is not a length")
+            return SourceError("the response's Content-Length is not a length")
         case ValueError():
             return SourceError(f"{called}'s address is not right")
         case _:

@@ -28,7 +28,7 @@ _CALLED: Final = "the host that the upstream redirects to"
 class Redirects:
     """Follows redirects to the hosts of ``settings.redirect_hosts``. Safe to use from threads.
 
-    Raises `SettingsError` for certificates that can't be used.
+    Raise `SettingsError` for certificates that can't be used.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -40,21 +40,21 @@ class Redirects:
 
     def follow(
         self,
-        answer: Response,
+        response: Response,
         method: str,
         url: str,
         headers: Headers,
         cancellation: Cancellation | None = None,
     ) -> Response:
-        """Give the answer at the end of redirects, where ``answer`` is one; it came from ``url``.
+        """Return the response at the end of redirects; ``response`` came from ``url``.
 
         ``headers`` are sent to each host, so none of them may be a credential. A redirect to
-        where it must not lead is given as it is. Raises `SourceError` for too many of them,
-        and where a host gives no answer, `Cancelled` once ``cancellation`` is.
+        where it must not lead is given as it is. Raise `SourceError` for too many of them,
+        and where a host gives no response, `Cancelled` once ``cancellation`` is.
         """
         followed = 0
-        while (place := self._place(answer, url)) is not None:
-            discard(answer)
+        while (place := self._place(response, url)) is not None:
+            discard(response)
             if followed == LIMIT:
                 raise SourceError("the upstream redirects too often")
             followed += 1
@@ -62,14 +62,14 @@ class Redirects:
             target = (place.path or "/") + ("?" + place.query if place.query else "")
             try:
                 origin = self._origin(place)
-                answer = origin.request(method, target, headers, cancellation=cancellation)
+                response = origin.request(method, target, headers, cancellation=cancellation)
             except SourceError as error:
                 error.unreachable = False  # the upstream itself was there
                 raise
-            if answer.status == 401:
+            if response.status == 401:
                 # Another host's challenge is nothing that the caller could answer.
-                answer = replace(answer, status=403)
-        return answer
+                response = replace(response, status=403)
+        return response
 
     def close(self) -> None:
         """Close the connections that are not in use."""
@@ -78,8 +78,8 @@ class Redirects:
         for origin in origins:
             origin.close()
 
-    def _place(self, answer: Response, url: str) -> SplitResult | None:
-        location = answer.get("location") if answer.status in _REDIRECTS else None
+    def _place(self, response: Response, url: str) -> SplitResult | None:
+        location = response.get("location") if response.status in _REDIRECTS else None
         return place_of(location, url, self._hosts) if location else None
 
     def _origin(self, place: SplitResult) -> Origin:
@@ -91,7 +91,7 @@ class Redirects:
 
 
 def place_of(location: str, url: str, hosts: Set[str]) -> SplitResult | None:
-    """Find where a ``Location`` in an answer from ``url`` leads, `None` where it must not lead.
+    """Find where a ``Location`` in a response from ``url`` leads, `None` where it must not lead.
 
     ``hosts`` are as `Settings.redirect_hosts` has them. Never from https to http. Host and port
     are in their normal form (RFC 3986 6.2.3), so that each server has one spelling.

@@ -16,17 +16,17 @@ from tar_gateway.http.validators import Validator, read_date, read_validator
 
 
 class Content(Protocol):
-    """The bytes of one answer, read once from front to back."""
+    """The bytes of one response, read once from front to back."""
 
     def read(self, limit: int) -> bytes:
-        """Give what is there, at least 1 byte and at most ``limit``; ``b""`` at the end.
+        """Return what is there, at least 1 byte and at most ``limit``; ``b""`` at the end.
 
-        Waits only while nothing is there. Raises `SourceError` when the bytes stop coming.
+        Waits only while nothing is there. Raise `SourceError` when the bytes stop coming.
         """
         ...
 
     def close(self) -> None:
-        """Give back the connection or file. May be called again, and before the end."""
+        """Release the connection or file. May be called again, and before the end."""
         ...
 
 
@@ -63,18 +63,18 @@ class Response:
         return self._values.keys()
 
     def all(self, name: str) -> list[str]:
-        """Give the values of every header of this name, in order, ``name`` in lower case."""
+        """Return the values of every header of this name, in order, ``name`` in lower case."""
         return self._values.get(name, [])
 
     def get(self, name: str) -> str | None:
-        """Give the value of a header that must not come twice; `None` unless it came once."""
+        """Return the value of a header that must not come twice; `None` unless it came once."""
         values = self.all(name)
         return values[0] if len(values) == 1 else None
 
     def length(self) -> int | None:
-        """Give the content's length as the headers tell it, `None` where they don't.
+        """Return the content's length as the headers tell it, `None` where they don't.
 
-        Raises `SourceError` for lengths that no honest server sends.
+        Raise `SourceError` for lengths that no honest server sends.
         """
         if self.all("transfer-encoding"):
             return None  # RFC 9112 6.3: it overrides Content-Length
@@ -82,36 +82,36 @@ class Response:
         if not values:
             return None
         if len(values) > 1 or not _LENGTH.fullmatch(text := values.pop()):
-            raise SourceError("the answer's Content-Length is not a length")
+            raise SourceError("the response's Content-Length is not a length")
         return int(text)
 
     def validator(self) -> Validator | None:
-        """Give the validator of the version that this answer is of."""
+        """Return the validator of the version that this response is of."""
         return read_validator(self.get("etag"), self.get("last-modified"), self.get("date"))
 
     def mtime(self) -> int:
-        """Give the date of ``Last-Modified`` in seconds since 1970, 0 without one."""
+        """Return the date of ``Last-Modified`` in seconds since 1970, 0 without one."""
         return read_date(self.get("last-modified")) or 0
 
     def encoded(self) -> bool:
-        """Tell whether the content is an encoding of the file rather than the file."""
+        """Return whether the content is an encoding of the file rather than the file."""
         return any(value.lower() not in {"", "identity"} for value in self.all("content-encoding"))
 
 
 def drain(content: Content) -> None:
-    """Read a short answer to its end, so that its connection can be used again."""
+    """Read a short response to its end, so that its connection can be used again."""
     for _ in range(2):  # what there is, and the end of it
         content.read(_SHORT)
 
 
-def discard(answer: Response) -> None:
-    """Close an answer that is not wanted, read to its end where that spares a connection.
+def discard(response: Response) -> None:
+    """Close a response that is not wanted, read to its end where that spares a connection.
 
     Its status has said all: what is wrong with the rest of it is nobody's concern.
     """
-    with closing(answer.content), suppress(SourceError):
-        if (answer.length() or 0) < _SHORT:
-            drain(answer.content)
+    with closing(response.content), suppress(SourceError):
+        if (response.length() or 0) < _SHORT:
+            drain(response.content)
 
 
 def _seconds(text: str | None) -> int:
@@ -119,11 +119,11 @@ def _seconds(text: str | None) -> int:
     return int(text) if text and re.fullmatch(r"[0-9]{1,9}", text) else 0
 
 
-def fault_of(answer: Response) -> SourceError:
-    """Make an error of an answer whose status says that the member can't be had."""
-    status = answer.status
+def fault_of(response: Response) -> SourceError:
+    """Make an error of a response whose status says that the member can't be had."""
+    status = response.status
     if status == 401:
-        given = [value for value in answer.all("www-authenticate") if VALUE.fullmatch(value)]
+        given = [value for value in response.all("www-authenticate") if VALUE.fullmatch(value)]
         challenge = ", ".join(given) or None
         return SourceError("it needs credentials", status=401, challenge=challenge)
     if status == 403:
@@ -132,15 +132,15 @@ def fault_of(answer: Response) -> SourceError:
         return SourceError("it does not exist", status=404)
     if 300 <= status < 400:
         return SourceError("the upstream redirects to a place that is not allowed")
-    return failure_of(answer, "the upstream")
+    return failure_of(response, "the upstream")
 
 
-def failure_of(answer: Response, called: str) -> SourceError:
-    """Make an error of an answer whose status says nothing that the caller could act upon.
+def failure_of(response: Response, called: str) -> SourceError:
+    """Make an error of a response whose status says nothing that the caller could act upon.
 
     ``called`` is what the error calls the server.
     """
-    status = answer.status
+    status = response.status
     try:
         phrase = f"{status} {HTTPStatus(status).phrase}"
     except ValueError:
@@ -149,5 +149,5 @@ def failure_of(answer: Response, called: str) -> SourceError:
         f"{called} answered {phrase}",
         status=504 if status == 504 else 502,
         transient=status in PASSING,
-        retry_after=float(_seconds(answer.get("retry-after"))),
+        retry_after=float(_seconds(response.get("retry-after"))),
     )

@@ -45,7 +45,7 @@ class Retry:
     ) -> None:
         """Wait before the next attempt after ``failed`` ones, or raise the last one's error.
 
-        Raises it when it is no passing one, when the attempts are used up or ``deadline`` is
+        Raise it when it is no passing one, when the attempts are used up or ``deadline`` is
         over, and `Cancelled` as soon as ``stopped`` is set. Pauses double each time and are
         spread, so that many that failed together don't come back together. ``tally`` counts the
         attempts.
@@ -62,7 +62,7 @@ class Retry:
             tally.retried()
 
     def span(self, took: float) -> float:
-        """Give the seconds after which the last attempt fails, where each takes ``took``."""
+        """Return the seconds after which the last attempt fails, where each takes ``took``."""
         pauses = sum(self._longest_pause(failed) for failed in range(1, self.limit + 1))
         return pauses + (self.limit + 1) * took
 

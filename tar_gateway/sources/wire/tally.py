@@ -18,7 +18,7 @@ class Listener:
     """
 
     def asked(self, status: int | None) -> None:
-        """Hear that a source was asked and answered ``status``, `None` where it gave no answer."""
+        """Hear that a source was asked and answered ``status``, `None` without a response."""
 
     def retried(self) -> None:
         """Hear that what failed for a passing reason is asked for again."""
@@ -51,7 +51,7 @@ class Tally:
     def __init__(self, listener: Listener | None = None) -> None:
         self.listener = listener or Listener()
         self.requests: Counter[int | None] = Counter()
-        """Requests by the status of their answers, `None` where there was none."""
+        """Requests by the status of their responses, `None` where there was none."""
         self.retries = 0
         self.resumes = 0
         self._lock = threading.Lock()

@@ -12,7 +12,7 @@ def client_tls(settings: Settings, *, certificate: bool) -> ssl.SSLContext:
 
     It trusts the authorities of ``upstream_ca_file``, or the system's, and checks host names.
     ``certificate`` says whether the client certificate is shown: to the upstream and to nobody
-    else. Raises `SettingsError`, one line, for a file that can't be used.
+    else. Raise `SettingsError`, one line, for a file that can't be used.
     """
     context = _trusting(settings.upstream_ca_file)
     if certificate:

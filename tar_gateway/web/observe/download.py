@@ -49,7 +49,7 @@ class Download:
         self.members = 0
         self.status: int | None = None
         self.promised = 0
-        """Bytes that the answer is to have."""
+        """Bytes that the response is to have."""
         self.range: str | None = None
         """The part of the archive that was asked for, as ``Content-Range`` writes it."""
         self.delivered = False
@@ -64,7 +64,7 @@ class Download:
         self._ended = False
 
     def begin(self) -> None:
-        """Take room among the others. Raises `Busy` or `TooManyRequests`."""
+        """Take room among the others. Raise `Busy` or `TooManyRequests`."""
         client = self._downloads.take(self.environ)
         self.scope.callback(self._downloads.release, client)
 
@@ -74,7 +74,7 @@ class Download:
         return replace(caller, tally=self.tally, cancellation=self.cancellation)
 
     def answered(self, status: int) -> None:
-        """Take note of the answer's status: what went before was spent on the upstream."""
+        """Take note of the response's status: what went before was spent on the upstream."""
         self.status = status
         self._answered = time.monotonic() - self._started
 
@@ -98,7 +98,7 @@ class Download:
         self.tally.listener.sent(length)
 
     def timing(self) -> str:
-        """Give the value of ``Server-Timing``, in milliseconds, as far as it is known."""
+        """Return the value of ``Server-Timing``, in milliseconds, as far as it is known."""
         now = time.monotonic() - self._started
         if self._planned is None:
             return f"upstream;dur={now * 1000:.1f}"
@@ -116,7 +116,7 @@ class Download:
     def end(
         self, outcome: Outcome, *, reason: str | None = None, member: str | None = None
     ) -> None:
-        """Give the room back and log what became of it. Does nothing a second time."""
+        """Return the room back and log what became of it. Does nothing a second time."""
         if self._ended:
             return
         self._ended = True

@@ -29,12 +29,12 @@ def begin(*_: object) -> None:
 
 
 def is_draining() -> bool:
-    """Tell whether it is."""
+    """Return whether it is."""
     return bool(_drained[0])
 
 
 def drain(pid: int) -> None:
-    """Tell a gateway's gunicorn, by its process id, to `begin`. Raises `NotDrained`."""
+    """Tell a gateway's gunicorn, by its process id, to `begin`. Raise `NotDrained`."""
     if SIGNAL is None:
         raise NotDrained("draining needs Linux's real-time signals")
     try:

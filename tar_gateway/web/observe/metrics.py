@@ -45,7 +45,7 @@ class Metrics(Listener):
         self._bytes = Counter(_PREFIX + "sent_bytes", "Bytes sent to clients", registry=registry)
         self._requests = Counter(
             _PREFIX + "upstream_requests",
-            "Requests to the upstream by the status of the answer, none without one",
+            "Requests to the upstream by the status of the response, none without one",
             ["status"],
             registry=registry,
         )
@@ -90,7 +90,7 @@ class Metrics(Listener):
             _make_room(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
 
     def exposition(self) -> tuple[str, bytes]:
-        """Give the media type and the text of the metrics page."""
+        """Return the media type and the text of the metrics page."""
         registry = self._registry
         if self._shared:
             registry = CollectorRegistry()
@@ -137,10 +137,10 @@ class Metrics(Listener):
 
 
 def _make_room(directory: Path) -> None:
-    """Give this process's counts their place on the disk.
+    """Return this process's counts their place on the disk.
 
     They are maps of files with holes: where a disk is full, the first count in a hole would end
-    the process, with all its downloads. Raises `OSError` where there is no room.
+    the process, with all its downloads. Raise `OSError` where there is no room.
     """
     for path in directory.glob(f"*_{os.getpid()}.db"):
         with path.open("r+b") as file:

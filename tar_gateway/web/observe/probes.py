@@ -15,7 +15,7 @@ from tar_gateway.settings import Settings
 from tar_gateway.web.observe.draining import is_draining
 from tar_gateway.web.problem import refuse
 
-# Seconds for which the upstream's answer to a look counts: balancers look often.
+# Seconds for which the upstream's response to a look counts: balancers look often.
 _FRESH = 2.0
 
 _NAMES = frozenset({"healthy", "ready", "metrics"})
@@ -44,7 +44,7 @@ class Probes:
         self._exposition = exposition
 
     def takes(self, environ: WSGIEnvironment) -> bool:
-        """Tell whether a request is for one of the pages, or came where only they are."""
+        """Return whether a request is for one of the pages, or came where only they are."""
         prefix, _, page = environ.get("PATH_INFO", "").rpartition("/")
         named = prefix + "/" == self._settings.pages_prefix and page in _NAMES
         return named or self._is_own_address(environ)

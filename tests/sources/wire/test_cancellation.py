@@ -82,7 +82,7 @@ def test_what_is_read_of_an_answer_before_it_counts_ends_as_well(script: Script)
         assert server.wait_for(lambda server: server.open == 0)
 
 
-@pytest.mark.parametrize("length", [9, None], ids=["of a told length", "of untold length"])
+@pytest.mark.parametrize("length", [9, None], ids=["of a told length", "of unknown length"])
 def test_content_that_waits_ends_and_never_as_if_it_were_whole(length: int | None):
     caller = Caller()
     with (

@@ -207,7 +207,7 @@ def test_a_server_that_could_be_reached_before_is_asked_each_time(server: Server
     assert server.asked == 5
 
 
-# --- the content of an answer -------------------------------------------------------------------
+# --- the content of a response -------------------------------------------------------------------
 
 
 def test_a_content_that_breaks_is_a_failure_of_its_server(server: Server):

@@ -1,4 +1,4 @@
-"""What an answer's headers say of its length and version."""
+"""What a response's headers say of its length and version."""
 
 import pytest
 

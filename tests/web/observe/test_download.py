@@ -50,7 +50,7 @@ def cut(wire):
 
 
 def call(application, url=URL, method="GET", **environ):
-    """Give the status, the headers and the iterable of an answer that was not iterated yet."""
+    """Give the status, the headers and the iterable of a response that was not iterated yet."""
     said = {}
 
     def start_response(status, headers, exc_info=None):
