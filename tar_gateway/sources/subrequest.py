@@ -161,9 +161,12 @@ class AppResponse:
         with self._failing():
             self._iterable = app(environ, self._start_response)
             self._iterator = iter(self._iterable)
+            drawn = True
             while (started := self._started) is None:
-                if not self._draw():
+                if not drawn:
                     raise SourceError("the application gave no response")
+                # A generator may say all before its end, and have no block to give.
+                drawn = self._draw()
             self._committed = True
             self.status: int = int(started[0][:3])
         self.headers: list[tuple[str, str]] = started[1]

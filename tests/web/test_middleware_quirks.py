@@ -110,6 +110,24 @@ def is_empty(environ, start_response):
     yield b""
 
 
+@quirk(b"")
+def is_empty_and_has_no_block(environ, start_response):
+    start_response("200 OK", [TEXT, TAGGED, ("Content-Length", "0")])
+    yield from ()
+
+
+@quirk(b"")
+def has_neither_a_block_nor_a_length(environ, start_response):
+    start_response("200 OK", [TEXT])
+    yield from ()
+
+
+@quirk(DATA)
+def writes_all_once_it_is_iterated(environ, start_response):
+    start_response("200 OK", [TEXT, LENGTH])(DATA)
+    yield from ()
+
+
 @quirk(DATA)
 def drips(environ, start_response):
     start_response("200 OK", [TEXT, LENGTH])
@@ -290,6 +308,17 @@ def never_starts(environ, start_response):
     return [b"", b""]
 
 
+@quirk(BEFORE, "gave no response")
+def never_starts_and_has_no_block(environ, start_response):
+    yield from ()
+
+
+@quirk(BEFORE, "500 Internal Server Error")
+def fails_without_a_block(environ, start_response):
+    start_response("500 Oh", [("Content-Length", "0")])
+    yield from ()
+
+
 @quirk(BEFORE, "the application failed")
 def starts_twice(environ, start_response):
     start_response("200 OK", [TEXT])
@@ -425,6 +454,19 @@ def test_a_failure_after_the_first_byte_breaks_the_download_off(name, multithrea
         received.extend(asked.blocks)
     assert 2560 < len(b"".join(received)) <= 2560 + 512 + len(DATA)
     assert asked.app.closes == {1}
+
+
+@pytest.mark.parametrize(
+    ("status", "told"), [("302 Found", 403), ("401 No", 401), ("403 No", 403), ("404 No", 404)]
+)
+def test_what_a_late_answer_without_a_block_says_is_heard(status, told):
+    def refuses(environ, start_response):
+        start_response(status, [("Location", "/login")])
+        yield from ()
+
+    with ask(Quirk(refuses, BEFORE)) as asked:
+        assert b'"path": "quirk"' in b"".join(asked.blocks)
+    assert int(asked.status[:3]) == told
 
 
 @pytest.mark.parametrize("when", ["called", "iterated"])
