@@ -105,7 +105,7 @@ def users_of(*packages: str) -> set[str]:
 
 
 def test_the_rules_see_the_imports_there_are():
-    assert {"delivery.planner", "archive.layout", "errors"} <= own_imports("web.endpoint")
+    assert {"delivery.planner", "delivery.selection", "errors"} <= own_imports("web.endpoint")
     assert {"archive.tar", "http.validators"} <= own_imports("archive.layout")
     assert "threading" in set(imports("delivery.planner"))
 

@@ -13,8 +13,7 @@ from itertools import islice
 
 from tar_gateway.archive.layout import Borrowed, Literal, Segment
 from tar_gateway.delivery.ahead import Prefetch, Slot
-from tar_gateway.delivery.fetch import Fetch, ReadSize
-from tar_gateway.delivery.pace import Pace
+from tar_gateway.delivery.fetch import Fetch, FetchRules, ReadSize
 from tar_gateway.delivery.plan import Plan, member_fault
 from tar_gateway.delivery.threads import FetcherPool
 from tar_gateway.errors import (
@@ -25,15 +24,13 @@ from tar_gateway.errors import (
     MembersFailed,
     SourceError,
 )
-from tar_gateway.settings import Settings
-from tar_gateway.sources.wire.retry import Retry
 
 # Bytes; small pieces that are there at once leave together, up to about so many.
 JOINED = 64 * 1024
 
 # Segments that are looked through for the first member: a header may come before it; after two
 # literals (members without bytes) nothing can go wrong for long enough.
-OPENED_WITHIN = 2
+_OPENED_WITHIN = 2
 
 # Seconds that a block waits for more of them, where they are being fetched.
 SOON = 0.002
@@ -52,17 +49,15 @@ class Body:
         plan: Plan,
         start: int,
         stop: int,
-        settings: Settings,
+        rules: FetchRules,
         fetchers: FetcherPool | None = None,
     ) -> None:
         self._plan = plan
-        self._retry = Retry.from_settings(settings)
-        self._pace = Pace.from_settings(settings)
+        self._rules = rules
         self._segments = plan.layout.slice(start, stop)
         self._ahead: Prefetch | None = None
-        limit = settings.fetch_ahead
-        if fetchers is not None and plan.is_concurrent and limit:
-            self._ahead = Prefetch(self._segments, fetchers, self._fetch_of, limit)
+        if fetchers is not None and plan.is_concurrent and rules.ahead:
+            self._ahead = Prefetch(self._segments, fetchers, self._fetch_of, rules.ahead)
         self._waiting: list[Segment] = []
         self._fetch: Fetch | None = None
         self._read_size = ReadSize()
@@ -73,27 +68,36 @@ class Body:
         # Held by the thread that reads, and kept for good by the one that releases what is held.
         self._in_use = threading.Lock()
 
+    def first_member(self) -> Borrowed | None:
+        """Return the member that is opened first, if the slice begins with one."""
+        if not self._waiting:
+            for segment in islice(self._segments, _OPENED_WITHIN):
+                self._waiting.append(segment)
+                if isinstance(segment, Borrowed):
+                    break
+        last = self._waiting[-1] if self._waiting else None
+        return last if isinstance(last, Borrowed) else None
+
     def prime(self) -> None:
         """Open the first member, so that what is wrong with it still gets a status.
 
         Raise `MembersFailed`, `MembersChanged` for what a new plan may put right, or `Cancelled`;
         the body is closed then.
         """
-        for segment in islice(self._segments, OPENED_WITHIN):
-            self._waiting.append(segment)
-            if isinstance(segment, Borrowed):
-                try:
-                    self._open(segment).open()
-                except SourceError as error:
-                    self.close()
-                    faults = [member_fault(self._plan.bundle.members[segment.index], error)]
-                    if isinstance(error, MemberChanged):
-                        raise MembersChanged(faults) from error
-                    raise MembersFailed(faults) from error
-                except Cancelled:
-                    self.close()
-                    raise
-                return
+        first = self.first_member()
+        if first is None:
+            return
+        try:
+            self._open(first).open()
+        except SourceError as error:
+            self.close()
+            faults = [member_fault(self._plan.bundle.members[first.index], error)]
+            if isinstance(error, MemberChanged):
+                raise MembersChanged(faults) from error
+            raise MembersFailed(faults) from error
+        except Cancelled:
+            self.close()
+            raise
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -230,11 +234,4 @@ class Body:
         return self._fetch
 
     def _fetch_of(self, segment: Borrowed) -> Fetch:
-        return Fetch(
-            self._plan,
-            segment.index,
-            segment.start,
-            segment.stop,
-            retry=self._retry,
-            pace=self._pace,
-        )
+        return Fetch(self._plan, segment.index, segment.start, segment.stop, self._rules)

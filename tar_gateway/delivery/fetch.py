@@ -1,40 +1,50 @@
 """One member's slice as an unbroken run of bytes, however often the source breaks."""
 
 import time
+from dataclasses import dataclass
+from typing import Self
 
 from tar_gateway.delivery.pace import Pace, PaceMeter
 from tar_gateway.delivery.plan import Plan
 from tar_gateway.errors import SourceError
+from tar_gateway.settings import Settings
 from tar_gateway.sources.wire.response import Content
 from tar_gateway.sources.wire.retry import Retry
+
+
+@dataclass(frozen=True, slots=True)
+class FetchRules:
+    """How members are fetched: how often tried, how fast, and how many bytes ahead of need."""
+
+    retry: Retry
+    pace: Pace
+    ahead: int = 0
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Take the numbers from the settings."""
+        return cls(
+            Retry.from_settings(settings), Pace.from_settings(settings), settings.fetch_ahead
+        )
 
 
 class Fetch:
     """Bytes ``start`` to ``stop`` of the plan's member ``index``: neither more nor less.
 
     A fetch that breaks for a passing reason goes on from its last good byte, until as many
-    attempts as ``retry`` allows have brought nothing. One that is too slow is broken off and
+    attempts as ``rules`` allow have brought nothing. One that is too slow is broken off and
     counts as an attempt too, whatever it brought. Whoever holds it closes it. Once the plan is
     cancelled a read that waits raises, and nothing is asked for again.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        index: int,
-        start: int,
-        stop: int,
-        *,
-        retry: Retry,
-        pace: Pace,
-    ) -> None:
+    def __init__(self, plan: Plan, index: int, start: int, stop: int, rules: FetchRules) -> None:
         self._plan = plan
         self._index = index
         self._start = start
         self._position = start
         self._stop = stop
-        self._retry = retry
-        self._meter = PaceMeter(pace)
+        self._retry = rules.retry
+        self._meter = PaceMeter(rules.pace)
         self._failed = 0
         self._slow = 0
         self._content: Content | None = None

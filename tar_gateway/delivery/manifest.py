@@ -4,26 +4,22 @@ import time
 from contextlib import closing
 
 from tar_gateway.archive.bundle import DEFAULT_FILENAME, Bundle, Entry
-from tar_gateway.delivery.fetch import Fetch
-from tar_gateway.delivery.pace import Pace
+from tar_gateway.delivery.fetch import Fetch, FetchRules
 from tar_gateway.delivery.plan import Plan, member_fault
 from tar_gateway.delivery.planner import Planner
 from tar_gateway.delivery.whole import blocks_of, ended_at, read_whole
 from tar_gateway.errors import ContentTooLarge, MembersFailed, SourceError
 from tar_gateway.http.paths import shown
-from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller
-from tar_gateway.sources.wire.retry import Retry
 
 
-def read_manifest(planner: Planner, manifest: Entry, caller: Caller, settings: Settings) -> bytes:
+def read_manifest(planner: Planner, manifest: Entry, caller: Caller, limit: int) -> bytes:
     """Read a manifest as the only member of a bundle, within the time of a plan.
 
-    Raise `MembersFailed` where the manifest could not be read, `ContentTooLarge` where it is
-    longer than a body may be, and `Cancelled` once the caller's cancellation is cancelled.
+    Raise `MembersFailed` where the manifest could not be read, `ContentTooLarge` where it has
+    more than ``limit`` bytes, and `Cancelled` once the caller's cancellation is cancelled.
     """
     deadline = time.monotonic() + planner.timeout
-    limit = settings.max_body
     try:
         plan = planner.plan(Bundle((manifest,), DEFAULT_FILENAME), caller, limit=limit)
     except ContentTooLarge as error:
@@ -32,19 +28,17 @@ def read_manifest(planner: Planner, manifest: Entry, caller: Caller, settings: S
         ) from error
     try:
         with closing(plan), ended_at(deadline, plan.cancellation):
-            return _read(plan, settings, deadline)
+            return _read(plan, planner.rules, limit, deadline)
     except SourceError as error:
         raise MembersFailed([member_fault(manifest, error)]) from error
 
 
-def _read(plan: Plan, settings: Settings, deadline: float) -> bytes:
-    retry, pace = Retry.from_settings(settings), Pace.from_settings(settings)
-
+def _read(plan: Plan, rules: FetchRules, limit: int, deadline: float) -> bytes:
     def read() -> bytes:
-        with closing(Fetch(plan, 0, 0, plan.size(0), retry=retry, pace=pace)) as fetch:
-            return read_whole(blocks_of(fetch), limit=settings.max_body, deadline=deadline)
+        with closing(Fetch(plan, 0, 0, plan.size(0), rules)) as fetch:
+            return read_whole(blocks_of(fetch), limit=limit, deadline=deadline)
 
     if plan.is_proved(0):
         return read()
     # A fetch cannot resume another version; but no one has seen the beginning of this one.
-    return retry.call(read, deadline, plan.tally, plan.cancellation.event)
+    return rules.retry.call(read, deadline, plan.tally, plan.cancellation.event)

@@ -13,13 +13,13 @@ from hashlib import sha256
 from tar_gateway.archive.bundle import Bundle, Entry
 from tar_gateway.archive.layout import Layout
 from tar_gateway.delivery.cache import ExpiringCache
+from tar_gateway.delivery.fetch import FetchRules
 from tar_gateway.delivery.plan import Plan, member_fault
 from tar_gateway.delivery.threads import FIRST, GROWTH, LATE, PATIENT, FetcherPool, LatencyMeter
 from tar_gateway.errors import ContentTooLarge, MembersFailed, SourceError
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, LimitingSource, Limits, Permit, Source, Stat, UnknownSize
 from tar_gateway.sources.spool import Spool, SpooledMember, SpoolFile
-from tar_gateway.sources.wire.retry import Retry
 
 # Bytes: half of what fits into signed 64 bits, more than any disk and any client can hold.
 _LARGEST = 2**62
@@ -42,7 +42,9 @@ class Planner:
         self._fetchers = fetchers
         self.spool = spool or Spool(settings.spool_limit)
         """The room for members of unknown size."""
-        self._retry = Retry.from_settings(settings)
+        self.rules = FetchRules.from_settings(settings)
+        """How members are asked for, and fetched by these plans."""
+        self._most = Limits.from_settings(settings)
         # The largest bundle fits, so that any can be read range by range.
         self._remembered = ExpiringCache[_SurveyResult](settings.plan_memory, settings.max_members)
 
@@ -86,11 +88,10 @@ class Planner:
         return plan
 
     def _limits(self, bundle: Bundle) -> Limits:
-        limits = Limits.from_settings(self._settings)
-        if isinstance(self._source, LimitingSource):
-            references = (member.reference for member in bundle.members)
-            limits = limits.strictest(self._source.limits(references))
-        return limits
+        if not isinstance(self._source, LimitingSource):
+            return self._most
+        references = (member.reference for member in bundle.members)
+        return self._most.strictest(self._source.limits(references))
 
     def recall(self, bundle: Bundle, caller: Caller) -> Plan | None:
         """Return the plan of the same bundle for the same caller that was made a moment ago.
@@ -134,7 +135,7 @@ class Planner:
         """
         permit, cancellation = self._permit, caller.cancellation
         if permit is not None and not member.is_directory:  # of which nothing is fetched
-            self._retry.call(
+            self.rules.retry.call(
                 lambda: permit(member.reference, caller), deadline, stopped=cancellation.event
             )
         if member.size is not None:
@@ -147,7 +148,7 @@ class Planner:
                 return Stat(spooled.size, stat.mtime, None), spooled
             return stat, None
 
-        return self._retry.call(ask, deadline, caller.tally, cancellation.event)
+        return self.rules.retry.call(ask, deadline, caller.tally, cancellation.event)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from tar_gateway.archive.bundle import Bundle, Entry, check_apart
 from tar_gateway.archive.layout import Layout, Member
 from tar_gateway.delivery.body import Body
+from tar_gateway.delivery.fetch import FetchRules
 from tar_gateway.delivery.plan import Plan
 from tar_gateway.errors import BrokenOff, SourceError
 from tar_gateway.http.paths import check_name
@@ -15,7 +16,7 @@ from tar_gateway.sources import Caller, Stat
 from tar_gateway.sources.data import DataMembers
 
 # Data is as fast as it is: nobody else would give it faster.
-_SETTINGS = Settings(min_read_rate=0, retries=0)
+_RULES = FetchRules.from_settings(Settings(min_read_rate=0, retries=0))
 
 
 class TarStream:
@@ -53,7 +54,7 @@ class TarStream:
             raise ValueError(f"{start}-{stop} is outside an archive of {plan.layout.size} bytes")
         self.size = stop - start
         """How many bytes the stream gives: its exact Content-Length."""
-        self._body = Body(plan, start, stop, _SETTINGS)
+        self._body = Body(plan, start, stop, _RULES)
         # No byte of theirs is ever fetched, so they are looked at before all others.
         empty = (each.name for each in listed if not each.size and each.data is not None)
         self._unchecked = iter([Entry(name, name) for name in empty])

@@ -4,31 +4,22 @@ Both faces, the gateway and the middleware, answer bundles with this and nothing
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
-from itertools import islice
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from tar_gateway.access.authority import Authority
 from tar_gateway.archive.bundle import DEFAULT_FILENAME, Bundle, Entry, default_filename
-from tar_gateway.archive.layout import Borrowed, Layout
-from tar_gateway.delivery.body import OPENED_WITHIN, Body
 from tar_gateway.delivery.manifest import read_manifest
-from tar_gateway.delivery.plan import Plan
 from tar_gateway.delivery.planner import Planner
+from tar_gateway.delivery.selection import Asked, Selection, Selector
 from tar_gateway.delivery.threads import FetcherPool
 from tar_gateway.errors import (
     BadRequest,
     ContentTooLarge,
-    MembersChanged,
     MethodNotAllowed,
-    PreconditionFailed,
-    RangeNotSatisfiable,
-    Refusal,
     UnsupportedMediaType,
 )
-from tar_gateway.http.conditions import Decision, decide
 from tar_gateway.http.environ import conditions_of, mount_of, path_of, query_of, read_body
 from tar_gateway.http.headers import attachment
 from tar_gateway.http.validators import Validator
@@ -51,48 +42,8 @@ from tar_gateway.web.query import (
 
 METHODS = ("GET", "HEAD", "POST")
 
-
 # Bytes; nginx as it comes refuses a response whose headers don't fit into 4 KiB.
 LONGEST_LINK = 2048
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What a request wants: of which bundle and version, for whom, and under which conditions.
-
-    ``vary`` names the headers that decide who may have what; ``kept`` are headers of an
-    application's that go along with the archive, for one that it has listed itself.
-    """
-
-    download: Download
-    bundle: Bundle
-    caller: Caller
-    vary: tuple[str, ...]
-    version: str | None = None
-    kept: Sequence[tuple[str, str]] | None = None
-
-    @property
-    def environ(self) -> WSGIEnvironment:
-        return self.download.environ
-
-    @property
-    def method(self) -> str:
-        return str(self.environ["REQUEST_METHOD"])
-
-    def decide(self, layout: Layout) -> Decision:
-        """Decide what to answer. Raise `PreconditionFailed` or `RangeNotSatisfiable`."""
-        decision = decide(
-            self.method,
-            conditions_of(self.environ),
-            etag=layout.etag,
-            mtime=layout.mtime,
-            size=layout.size,
-        )
-        if decision.status == 412 or self.version not in {None, layout.etag.opaque}:
-            raise PreconditionFailed("the bundle is not the version that the request is about")
-        if decision.status == 416:
-            raise RangeNotSatisfiable(layout.size)
-        return decision
 
 
 class Endpoint:
@@ -117,6 +68,7 @@ class Endpoint:
         self.authority = Authority(url, settings) if url else None
         self._permit = self.authority.permit if self.authority else None
         self._planner = Planner(source, settings, self._fetchers, self._permit, spool)
+        self._selector = Selector(self._planner, self._fetchers)
 
     def takes(self, environ: WSGIEnvironment) -> bool:
         """Return whether a request asks for a bundle, whatever its method."""
@@ -133,9 +85,8 @@ class Endpoint:
         directory = _directory_of(environ)
         listed = read_query(query_of(environ), self._settings)
         bundle = self._bundle(environ, method, listed, directory, caller)
-        vary = self._settings.forward_headers
-        wanted = _Asked(download, bundle, caller, vary=vary, version=listed.version)
-        return self._answer(wanted, start_response)
+        asked = Asked(bundle, caller, method, conditions_of(environ), listed.version)
+        return self._answer(download, asked, start_response, self._settings.forward_headers)
 
     def answer_list(
         self,
@@ -160,28 +111,33 @@ class Endpoint:
             filename = default_filename(_directory_of(environ))
         except BadRequest:  # a path that means something to the application
             filename = DEFAULT_FILENAME
-        bundle = Bundle(members, filename)
         names = dict.fromkeys([*self._settings.forward_headers, *passed_names(headers)])
-        wanted = _Asked(
-            download,
-            bundle,
+        asked = Asked(
+            Bundle(members, filename),
             download.caller(names),
-            vary=tuple(names),
-            kept=kept_headers(headers),
+            environ["REQUEST_METHOD"],
+            conditions_of(environ),
         )
-        return self._answer(wanted, start_response)
+        return self._answer(download, asked, start_response, names, kept_headers(headers))
 
-    def _answer(self, wanted: _Asked, start_response: StartResponse) -> Iterable[bytes]:
-        """Plan, decide and deliver."""
-        download = wanted.download
-        download.members = len(wanted.bundle.members)
+    def _answer(
+        self,
+        download: Download,
+        asked: Asked,
+        start_response: StartResponse,
+        vary: Iterable[str],
+        kept: Sequence[tuple[str, str]] | None = None,
+    ) -> Iterable[bytes]:
+        """Select and deliver.
+
+        ``vary`` names the headers that decide who may have what; ``kept`` are headers of an
+        application's that go along with an archive that it has listed itself.
+        """
+        download.members = len(asked.bundle.members)
+        selection = self._selector.select(asked, download.planned)
+        body, decision = selection.body, selection.decision
         try:
-            plan, decision, body = self._prepare(wanted)
-        except MembersChanged:
-            # Nothing was said yet, so the plan can be made anew.
-            plan, decision, body = self._prepare(wanted, anew=True)
-        try:
-            headers = self._headers(plan, decision, wanted)
+            headers = _headers(download, asked, selection, vary, kept)
             start_response(f"{decision.status} {HTTPStatus(decision.status).phrase}", headers)
             if body is None:
                 return ()
@@ -220,7 +176,7 @@ class Endpoint:
             self._planner,
             Entry(directory + listed.manifest, listed.manifest),
             caller,
-            settings,
+            settings.max_body,
         )
         return json_bundle(manifest, directory, settings, filename=listed.filename)
 
@@ -237,81 +193,46 @@ class Endpoint:
             "a list of members is sent as application/x-www-form-urlencoded or application/json"
         )
 
-    def _prepare(self, wanted: _Asked, *, anew: bool = False) -> tuple[Plan, Decision, Body | None]:
-        """Plan, decide what to answer, and open the first member that the response needs.
 
-        There is no body where the headers say all. Raise `MembersChanged` where that member
-        has changed since it was asked about.
-        """
-        plan = None if anew else self._recall(wanted)
-        if plan is None:
-            plan = self._planner.plan(wanted.bundle, wanted.caller)
-        wanted.download.planned()
-        try:
-            decision = wanted.decide(plan.layout)
-            if wanted.method == "HEAD" or decision.status == 304:
-                plan.close()
-                return plan, decision, None
-            body = Body(plan, decision.start, decision.stop, self._settings, self._fetchers)
-            body.prime()
-        except BaseException:
-            plan.close()
-            raise
-        return plan, decision, body
-
-    def _recall(self, wanted: _Asked) -> Plan | None:
-        """Return a plan of a moment ago, for a part that begins with a member and nothing else.
-
-        That member is opened before anything is said, and shows whether its version is still
-        there. What is said of the whole has to be true now.
-        """
-        if conditions_of(wanted.environ).range is None:
-            return None
-        plan = self._planner.recall(wanted.bundle, wanted.caller)
-        if plan is None:
-            return None
-        try:
-            decision = wanted.decide(plan.layout)
-        except Refusal:
-            return None
-        if decision.status != HTTPStatus.PARTIAL_CONTENT:
-            return None
-        begin = islice(plan.layout.slice(decision.start, decision.stop), OPENED_WITHIN)
-        return plan if any(isinstance(segment, Borrowed) for segment in begin) else None
-
-    def _headers(self, plan: Plan, decision: Decision, wanted: _Asked) -> list[tuple[str, str]]:
-        layout = plan.layout
-        ranges = wanted.method != "POST" and layout.etag.strong
-        headers = [
-            ("ETag", layout.etag.text),
-            ("Cache-Control", "private, no-transform"),
-            ("Accept-Ranges", "bytes" if ranges else "none"),
-        ]
-        if layout.mtime:
-            headers.append(("Last-Modified", formatdate(layout.mtime, usegmt=True)))
-        if wanted.vary:
-            headers.append(("Vary", ", ".join(wanted.vary)))
-        if wanted.kept is not None:
-            headers.extend(wanted.kept)
-        elif ranges and (link := _pinned_link(wanted.environ, layout.etag)):
-            headers.append(("Link", link))
-        if decision.status == 304:
-            return headers
-        if decision.status == 206:
-            span = f"bytes {decision.start}-{decision.stop - 1}/{layout.size}"
-            headers.append(("Content-Range", span))
-            wanted.download.range = span
-        if not any(name.lower() == "content-disposition" for name, _ in headers):
-            headers.append(("Content-Disposition", attachment(plan.bundle.filename)))
-        return [
-            *headers,
-            ("Content-Type", "application/x-tar"),
-            ("Content-Length", str(decision.stop - decision.start)),
-            ("X-Content-Type-Options", "nosniff"),
-            # nginx would otherwise keep blocks back, and the rest of a large archive on disk.
-            ("X-Accel-Buffering", "no"),
-            ("Server-Timing", wanted.download.timing()),
-        ]
+def _headers(
+    download: Download,
+    asked: Asked,
+    selection: Selection,
+    vary: Iterable[str],
+    kept: Sequence[tuple[str, str]] | None,
+) -> list[tuple[str, str]]:
+    layout, decision = selection.plan.layout, selection.decision
+    ranges = asked.method != "POST" and layout.etag.strong
+    headers = [
+        ("ETag", layout.etag.text),
+        ("Cache-Control", "private, no-transform"),
+        ("Accept-Ranges", "bytes" if ranges else "none"),
+    ]
+    if layout.mtime:
+        headers.append(("Last-Modified", formatdate(layout.mtime, usegmt=True)))
+    if names := ", ".join(vary):
+        headers.append(("Vary", names))
+    if kept is not None:
+        headers.extend(kept)
+    elif ranges and (link := _pinned_link(download.environ, layout.etag)):
+        headers.append(("Link", link))
+    if decision.status == 304:
+        return headers
+    if decision.status == 206:
+        span = f"bytes {decision.start}-{decision.stop - 1}/{layout.size}"
+        headers.append(("Content-Range", span))
+        download.range = span
+    if not any(name.lower() == "content-disposition" for name, _ in headers):
+        headers.append(("Content-Disposition", attachment(asked.bundle.filename)))
+    return [
+        *headers,
+        ("Content-Type", "application/x-tar"),
+        ("Content-Length", str(decision.stop - decision.start)),
+        ("X-Content-Type-Options", "nosniff"),
+        # nginx would otherwise keep blocks back, and the rest of a large archive on disk.
+        ("X-Accel-Buffering", "no"),
+        ("Server-Timing", download.timing()),
+    ]
 
 
 def _directory_of(environ: WSGIEnvironment) -> str:

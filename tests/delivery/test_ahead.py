@@ -10,6 +10,7 @@ import pytest
 
 from tar_gateway.delivery.ahead import SMALL, Prefetch, Slot
 from tar_gateway.delivery.body import JOINED, Body
+from tar_gateway.delivery.fetch import FetchRules
 from tar_gateway.delivery.threads import FIRST, GROWTH, FetcherPool
 from tar_gateway.errors import BrokenOff, Cancelled
 from tar_gateway.settings import Settings
@@ -29,7 +30,8 @@ def fetchers() -> Iterator[FetcherPool]:
 
 def body_of(source: MemorySource, fetchers: FetcherPool | None, **settings) -> Body:
     plan = plan_of(source)
-    return Body(plan, 0, plan.layout.size, Settings(retry_pause=0, **settings), fetchers)
+    rules = FetchRules.from_settings(Settings(retry_pause=0, **settings))
+    return Body(plan, 0, plan.layout.size, rules, fetchers)
 
 
 def whole(source: MemorySource, fetchers: FetcherPool | None, **settings) -> bytes:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tar_gateway.delivery.body import Body
-from tar_gateway.delivery.fetch import SMALLEST
+from tar_gateway.delivery.fetch import SMALLEST, FetchRules
 from tar_gateway.delivery.plan import Plan
 from tar_gateway.errors import (
     BrokenOff,
@@ -46,11 +46,16 @@ class CountingPlan(Plan):
 
 def body_of(source: MemorySource, start: int = 0, stop: int | None = None) -> Body:
     plan = plan_of(source)
-    return Body(plan, start, plan.layout.size if stop is None else stop, Settings(retries=1))
+    return Body(
+        plan,
+        start,
+        plan.layout.size if stop is None else stop,
+        FetchRules.from_settings(Settings(retries=1)),
+    )
 
 
 def whole_of(plan: Plan) -> Body:
-    return Body(plan, 0, plan.layout.size, Settings(retries=0))
+    return Body(plan, 0, plan.layout.size, FetchRules.from_settings(Settings(retries=0)))
 
 
 def read_all(body: Body) -> bytes:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tar_gateway.delivery.fetch import LARGEST, SMALLEST, Fetch, ReadSize
+from tar_gateway.delivery.fetch import LARGEST, SMALLEST, Fetch, FetchRules, ReadSize
 from tar_gateway.delivery.pace import Pace
 from tar_gateway.delivery.plan import Plan
 from tar_gateway.errors import Cancelled, MemberChanged, SourceError
@@ -49,7 +49,7 @@ def fetch_of(
     plan: Plan | None = None,
 ) -> Fetch:
     plan = plan or plan_of(source)
-    return Fetch(plan, 0, start, stop, retry=Retry(retries, 0.1, 0), pace=pace)
+    return Fetch(plan, 0, start, stop, FetchRules(Retry(retries, 0.1, 0), pace))
 
 
 def read_all(fetch: Fetch, limit: int = 100) -> bytes:
@@ -191,7 +191,7 @@ def test_what_was_set_aside_is_read_from_there():
     stats = [Stat(9, 0, None)]
     plan = Plan(source, Caller(), bundle_of("a"), stats, spooled, spool_file=file)
     assert plan.is_proved(0)
-    assert read_all(Fetch(plan, 0, 4, 9, retry=Retry(0, 0, 0), pace=NO_PACE)) == b"aside"
+    assert read_all(Fetch(plan, 0, 4, 9, FetchRules(Retry(0, 0, 0), NO_PACE))) == b"aside"
     assert source.opened == []
     plan.close()
 

@@ -1,0 +1,109 @@
+"""Which slice of which plan a request gets: planned or recalled, decided, and its start opened."""
+
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+
+from tar_gateway.archive.bundle import Bundle
+from tar_gateway.archive.layout import Layout
+from tar_gateway.delivery.body import Body
+from tar_gateway.delivery.plan import Plan
+from tar_gateway.delivery.planner import Planner
+from tar_gateway.delivery.threads import FetcherPool
+from tar_gateway.errors import MembersChanged, PreconditionFailed, RangeNotSatisfiable
+from tar_gateway.http.conditions import Conditions, Decision, decide
+from tar_gateway.sources import Caller
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request asks for: which bundle, for whom, and under which conditions.
+
+    ``version`` is the opaque text of the only ETag that the bundle may have, `None` for any.
+    """
+
+    bundle: Bundle
+    caller: Caller
+    method: str
+    conditions: Conditions
+    version: str | None = None
+
+    def decide(self, layout: Layout) -> Decision:
+        """Decide what to answer. Raise `PreconditionFailed` or `RangeNotSatisfiable`."""
+        decision = decide(
+            self.method, self.conditions, etag=layout.etag, mtime=layout.mtime, size=layout.size
+        )
+        if decision.status == 412 or self.version not in {None, layout.etag.opaque}:
+            raise PreconditionFailed("the bundle is not the version that the request is about")
+        if decision.status == 416:
+            raise RangeNotSatisfiable(layout.size)
+        return decision
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a request gets of ``plan``; without a ``body`` the headers say all.
+
+    Whoever holds it closes the body, which closes the plan.
+    """
+
+    plan: Plan
+    decision: Decision
+    body: Body | None = None
+
+
+class Selector:
+    """Makes selections of what one planner plans, whose bodies have ``fetchers`` fetch ahead."""
+
+    def __init__(self, planner: Planner, fetchers: FetcherPool) -> None:
+        self._planner = planner
+        self._fetchers = fetchers
+
+    def select(self, asked: Asked, on_planned: Callable[[], None]) -> Selection:
+        """Plan, decide what to answer, and open the first member that the response needs.
+
+        ``on_planned`` is called when all sizes are known. Raise `Refusal` or `Cancelled`.
+        """
+        try:
+            return self._recalled(asked, on_planned) or self._planned(asked, on_planned)
+        except MembersChanged:
+            # Nothing was said yet, so the plan can be made anew.
+            return self._planned(asked, on_planned)
+
+    def _planned(self, asked: Asked, on_planned: Callable[[], None]) -> Selection:
+        plan = self._planner.plan(asked.bundle, asked.caller)
+        on_planned()
+        with ExitStack() as held:
+            held.callback(plan.close)
+            decision = asked.decide(plan.layout)
+            if asked.method == "HEAD" or decision.status == 304:
+                return Selection(plan, decision)
+            body = self._body(plan, decision)
+            body.prime()
+            held.pop_all()  # the body closes the plan
+        return Selection(plan, decision, body)
+
+    def _recalled(self, asked: Asked, on_planned: Callable[[], None]) -> Selection | None:
+        """Select by a plan of a moment ago a part that begins with a member, and nothing else.
+
+        That member is opened before anything is said, and shows whether its version is still
+        there. What is said of the whole has to be true now.
+        """
+        ranged = asked.conditions.range is not None
+        plan = self._planner.recall(asked.bundle, asked.caller) if ranged else None
+        if plan is None:
+            return None
+        with ExitStack() as held, suppress(PreconditionFailed, RangeNotSatisfiable):
+            held.callback(plan.close)
+            decision = asked.decide(plan.layout)
+            body = self._body(plan, decision)
+            if decision.status == 206 and body.first_member() is not None:
+                on_planned()
+                body.prime()
+                held.pop_all()
+                return Selection(plan, decision, body)
+        return None
+
+    def _body(self, plan: Plan, decision: Decision) -> Body:
+        rules = self._planner.rules
+        return Body(plan, decision.start, decision.stop, rules, self._fetchers)
