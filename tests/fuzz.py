@@ -1,5 +1,7 @@
 """Fuzzing of whole requests: ``python -m tests.fuzz --seconds N --seed S``.
 
+``--requests N`` ends it after so many, as a test on a busy machine needs it.
+
 With Atheris, where it is installed, bytes are chosen by what they reach in the package; without it,
 or with ``--plain``, they are random. Prints what came of the requests; the exit status is 1 when
 something came that must not. What that is stands in `tests.fuzzed`.
@@ -30,6 +32,7 @@ def _atheris() -> ModuleType | None:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--requests", type=int, default=sys.maxsize)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--plain", action="store_true", help="random bytes, without Atheris")
     options = parser.parse_args(arguments)
@@ -61,7 +64,7 @@ class Run:
         self._violations: list[str] = []
 
     def at_random(self) -> None:
-        while time.monotonic() < self._end:
+        while not self._is_over():
             choose = random.Random(f"{self._options.seed}/{self._count}")
             self._one(choose.randbytes(choose.randrange(_MOST_BYTES)))
 
@@ -70,7 +73,7 @@ class Run:
 
         def one(data: bytes) -> None:
             self._one(data)
-            if time.monotonic() > self._end:
+            if self._is_over():
                 status = self.report()
                 sys.stdout.flush()
                 os._exit(status)
@@ -78,6 +81,9 @@ class Run:
         settings = [f"-seed={self._options.seed}", f"-max_len={_MOST_BYTES}", "-timeout=60"]
         engine.Setup(["fuzz", *settings, "-verbosity=0"], one)
         engine.Fuzz()
+
+    def _is_over(self) -> bool:
+        return self._count >= self._options.requests or time.monotonic() > self._end
 
     def _one(self, data: bytes) -> None:
         self._count += 1
