@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from io import BytesIO
 from itertools import count
 from urllib.parse import urlencode
 from wsgiref.util import setup_testing_defaults
@@ -21,7 +22,8 @@ from wsgiref.util import setup_testing_defaults
 from tar_gateway import Gateway, Replicas, Settings, Upstream
 from tar_gateway.archive.layout import Layout, Literal, Member
 from tar_gateway.errors import BrokenOff
-from tar_gateway.http.validators import Validator, read_date, read_validator
+from tar_gateway.http.validators import Validator, read_date
+from tar_gateway.sources.wire.response import Response
 from tests.support.scripted import Scripted, Wire
 
 SETTINGS = Settings(retries=2, retry_pause=0, read_timeout=0.5, plan_timeout=30)
@@ -67,11 +69,14 @@ class Version:
     @property
     def head(self) -> Head:
         date = (OLD, NEW)[self.number]
+        tag = (("ETag", f'W/"{self.number}"'),)
         return {
             "strong etag": (("ETag", f'"{self.number}"'), ("Last-Modified", date)),
             "strong date": (("Last-Modified", date), ("Date", LATER)),
-            "weak etag": (("ETag", f'W/"{self.number}"'), ("Last-Modified", date)),
-            "weak date": (("Last-Modified", date),),
+            "strong date beside a weak etag": (*tag, ("Last-Modified", date), ("Date", LATER)),
+            "strong date by arrival": (("Last-Modified", date),),
+            "weak etag": (*tag, ("Last-Modified", date), ("Date", date)),
+            "weak date": (("Last-Modified", date), ("Date", date)),
             "nothing": (),
         }[self.proof]
 
@@ -81,8 +86,7 @@ class Version:
 
     @property
     def validator(self) -> Validator | None:
-        told = dict(self.head)
-        return read_validator(told.get("ETag"), told.get("Last-Modified"), told.get("Date"))
+        return Response(200, self.head, BytesIO()).validator()
 
     @property
     def mtime(self) -> int:
@@ -372,7 +376,8 @@ def random_trial(
 ) -> Trial:
     """Make the trial with this number of a run with this seed."""
     choose = random.Random(f"{seed}/{number}")
-    proofs = ["strong etag"] * 4 + ["strong date"] * 2 + ["weak etag", "weak date", "nothing"]
+    dates = ["strong date", "strong date beside a weak etag", "strong date by arrival"]
+    proofs = ["strong etag"] * 4 + dates + ["weak etag", "weak date", "nothing"]
     members = [
         Version(choose.randbytes(choose.choice(SIZES)), choose.choice(proofs))
         for _ in range(choose.randint(1, 4))

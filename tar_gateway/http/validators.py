@@ -5,7 +5,7 @@ Pure: header texts in, values out.
 
 import re
 from calendar import timegm
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Self
 
@@ -18,11 +18,13 @@ class Validator:
     """An entity tag or a modification date, as its header writes it.
 
     Two are of the same version when their ``text`` is equal. ``strong`` says that the bytes
-    are then the same too, so that parts of both may be put together.
+    are then the same too, so that parts of both may be put together. ``beside`` is the weak
+    entity tag that came with a strong date; it proves nothing, but two of them may disagree.
     """
 
     text: str
     strong: bool
+    beside: str | None = field(default=None, compare=False)
 
     @classmethod
     def etag(cls, opaque: str, *, strong: bool) -> Self:
@@ -45,16 +47,20 @@ def read_validator(
 ) -> Validator | None:
     """Find the best validator in a response's ``ETag``, ``Last-Modified`` and ``Date``.
 
-    A modification date is strong when the response was made at least a second later: the
-    second it names was over by then, so no second version can share it (RFC 9110 8.8.2.2).
+    A strong entity tag, a strong modification date, a weak entity tag, or a weak date, in this
+    order. A date is strong when the response was made at least a second later: the second it
+    names was over by then, so no second version can share it (RFC 9110 8.8.2.2). One that is not
+    after the beginning of 1970 is what servers send for files whose date they don't know.
     """
-    if etag is not None and (match := _ETAG.fullmatch(etag)):
-        return Validator(etag, strong=match["weak"] is None)
-    modified = read_date(last_modified)
-    if last_modified is None or modified is None:
-        return None
-    made = read_date(date)
-    return Validator(last_modified, strong=made is not None and made > modified)
+    tag = _ETAG.fullmatch(etag) if etag is not None else None
+    if tag is not None and tag["weak"] is None:
+        return Validator(tag[0], strong=True)
+    modified, made = read_date(last_modified), read_date(date)
+    weak = tag[0] if tag else None
+    if last_modified is not None and modified and made is not None and made > modified:
+        return Validator(last_modified, strong=True, beside=weak)
+    text = weak if weak is not None or modified is None else last_modified
+    return None if text is None else Validator(text, strong=False)
 
 
 # RFC 9110 5.6.7: IMF-fixdate, and the two older forms that are still to be understood.
@@ -65,6 +71,8 @@ _DATE = re.compile(
     re.ASCII,
 )
 
+_FIRST_CENTURY = re.compile(r" 00\d\d(?: |\Z)", re.ASCII)
+
 
 def read_date(text: str | None) -> int | None:
     """Read an HTTP date (RFC 9110 5.6.7) as seconds since 1970, or `None` for what is none.
@@ -74,6 +82,8 @@ def read_date(text: str | None) -> int | None:
     if text is None or not _DATE.fullmatch(text):
         return None
     try:
+        if _FIRST_CENTURY.search(text):
+            return 0  # .NET's oldest date, for one, which the library takes for 2001
         moment = parsedate_to_datetime(text)
         return max(0, timegm(moment.utctimetuple()))
     except (ValueError, OverflowError, TypeError, IndexError):

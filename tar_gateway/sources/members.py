@@ -198,7 +198,7 @@ def _check_slice(
         raise fault_of(response)
     if response.encoded():
         raise SourceError("the response is encoded, though the plain file was asked for")
-    _check_version(response.validator(), stat.validator)
+    _check_version(response, stat.validator)
     length = response.length()
     if response.status == 200:
         if length is not None and length != stat.size:
@@ -214,12 +214,15 @@ def _check_slice(
     return 0, True
 
 
-def _check_version(now: Validator | None, promised: Validator | None) -> None:
+def _check_version(response: Response, promised: Validator | None) -> None:
     # A weak date says only that the file was written a moment ago, as a server says of what
     # it makes anew for every request; a whole file under a later date is still a whole file.
     if promised is None or not (promised.is_etag or promised.strong):
         return
-    if now is None or now.text != promised.text:
+    # Held to what was promised and not to the best that it says: a date may be strong by now.
+    etag = response.get("etag")
+    now = etag if promised.is_etag else response.get("last-modified")
+    if now != promised.text or (promised.beside and etag and etag != promised.beside):
         raise MemberChanged("its validator has changed since its size was asked")
 
 

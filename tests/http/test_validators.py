@@ -30,9 +30,34 @@ def test_what_is_no_entity_tag_is_passed_over(text):
     assert read_validator(text, MODIFIED, NEXT_SECOND) == Validator(MODIFIED, strong=True)
 
 
-def test_an_entity_tag_is_better_than_a_date():
-    weak = Validator('W/"a"', strong=False)
-    assert read_validator('W/"a"', MODIFIED, NEXT_SECOND) == weak
+def test_a_strong_entity_tag_is_better_than_a_date():
+    strong = Validator('"a"', strong=True)
+    assert read_validator('"a"', MODIFIED, NEXT_SECOND) == strong
+
+
+def test_a_strong_date_is_better_than_a_weak_entity_tag_which_is_kept_beside():
+    found = read_validator('W/"a"', MODIFIED, NEXT_SECOND)
+    assert found == Validator(MODIFIED, strong=True)
+    assert found.beside == 'W/"a"'
+
+
+@pytest.mark.parametrize("date", [SAME_SECOND, SECOND_BEFORE, None, "yesterday"])
+def test_a_weak_entity_tag_is_better_than_a_weak_date(date):
+    assert read_validator('W/"a"', MODIFIED, date) == Validator('W/"a"', strong=False)
+
+
+@pytest.mark.parametrize(
+    "placeholder",
+    [
+        "Mon, 01 Jan 0001 00:00:00 GMT",
+        "Mon Jan  1 00:00:00 0001",
+        "Thu, 01 Jan 1970 00:00:00 GMT",
+        "Wed, 31 Dec 1969 23:59:59 GMT",
+    ],
+)
+def test_a_date_that_stands_for_none_proves_nothing(placeholder):
+    assert read_validator(None, placeholder, MODIFIED) == Validator(placeholder, strong=False)
+    assert read_validator('W/"a"', placeholder, MODIFIED) == Validator('W/"a"', strong=False)
 
 
 @pytest.mark.parametrize(
@@ -75,6 +100,10 @@ def test_a_date_is_no_entity_tag():
         ("Thu, 01 Jan 1970 00:00:01 GMT", 1),
         ("Wed, 31 Dec 1969 23:59:59 GMT", 0),
         ("Sat, 01 Jan 0100 00:00:00 GMT", 0),
+        ("Mon, 01 Jan 0001 00:00:00 GMT", 0),
+        ("Fri, 31 Dec 0099 23:59:59 GMT", 0),
+        ("Mon Jan  1 00:00:00 0001", 0),
+        ("Mon, 01 Jan 2001 00:00:00 GMT", 978307200),
         ("Fri, 31 Dec 9999 23:59:59 GMT", 253402300799),
     ],
 )

@@ -40,7 +40,8 @@ NEVER = threading.Event()
 
 FILE = File(DATA)
 CHANGED = File(OTHER, etag='"2"')
-WEAK = File(DATA, etag='W/"1"')
+DATED = File(DATA, etag='W/"1"')
+WEAK = File(DATA, etag='W/"1"', headers=(*DATED.headers, "Date: Sun, 13 Sep 2020 12:26:40 GMT"))
 MISSING = answer(b"", status="404 Not Found")
 
 
@@ -191,6 +192,13 @@ def test_what_proves_nothing_does_not_go_on_elsewhere_in_the_middle(pair: Group)
     with pytest.raises(BrokenOff):
         download(pair)
     assert pair.asked()[1] == []
+
+
+def test_a_date_beside_a_weak_tag_proves_that_the_middle_of_a_member_is_elsewhere(pair: Group):
+    pair.servers[0].break_at("/a", Fault(1000, close))
+    pair.on([DATED, DATED, close], DATED)
+    assert download(pair) == (200, archive(DATA))
+    assert pair.asked()[1] == [f"GET bytes=1000-{len(DATA) - 1}"]
 
 
 def test_what_proves_nothing_is_had_elsewhere_before_its_first_byte(pair: Group):

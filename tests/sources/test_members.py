@@ -419,6 +419,31 @@ def test_a_weak_date_may_change_from_answer_to_answer():
     assert read_all(content) == b"0123456789"
 
 
+def test_what_was_promised_is_compared_although_the_date_is_strong_by_now():
+    table = Table(GET=row(200, b"0123456789", ETag='W/"1"', Last_Modified=DATE, Date=LATER))
+    assert read_all(open_slice(table, 0, 10, Stat(10, 0, WEAK))) == b"0123456789"
+
+
+@pytest.mark.parametrize("tag", ['W/"2"', '"1"'])
+def test_a_weak_etag_may_not_change_beside_a_strong_date(tag: str):
+    told = row(200, Content_Length="10", ETag='W/"1"', Last_Modified=DATE, Date=LATER)
+    found = stat(Table(HEAD=told))
+    assert isinstance(found, Stat)
+    assert found.validator == STRONG_DATE
+    table = Table(GET=row(200, ETag=tag, Last_Modified=DATE, Date=LATER))
+    with pytest.raises(MemberChanged):
+        open_slice(table, 0, 10, found)
+
+
+@pytest.mark.parametrize("told", [{"ETag": 'W/"1"'}, {}], ids=["a weak tag", "no tag"])
+def test_a_part_is_asked_for_on_condition_of_the_date_beside_a_weak_etag(told: dict[str, str]):
+    found = stat(Table(HEAD=row(200, Content_Length="10", Last_Modified=DATE, **told)))
+    assert isinstance(found, Stat)
+    table = Table(RANGE=part(2, 4, b"23", ETag='W/"1"', Last_Modified=DATE))
+    assert read_all(open_slice(table, 2, 4, found)) == b"23"
+    assert table.headers[0]["If-Unmodified-Since"] == DATE
+
+
 def test_a_weak_etag_may_not_change():
     table = Table(GET=row(200, Content_Length="10", ETag='W/"2"'))
     with pytest.raises(MemberChanged):

@@ -15,7 +15,12 @@ from tests.support.scripted import Scripted
 SIZE = 70_000  # more than a socket's first segments and a read's buffer
 OFFSETS = (0, 1, 511, 512, 513, SIZE // 2, SIZE - 1)
 FIRST = Version(b"first" * 100, "strong etag")
-PROVABLE = ("strong etag", "strong date")
+PROVABLE = (
+    "strong etag",
+    "strong date",
+    "strong date beside a weak etag",
+    "strong date by arrival",
+)
 SLOW = {"stalls", "drips"}
 # What is wrong on the wire, and an end that comes too early, may be accidents: it is asked again.
 ON_THE_WIRE = ("garbage", "two framings", "says more")

@@ -4,9 +4,11 @@ How it travelled is not known here, nor what was asked.
 """
 
 import re
+import time
 from collections.abc import Sequence, Set
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import Protocol
 
@@ -38,17 +40,25 @@ _LENGTH = re.compile(r"[0-9]{1,19}")
 # What a server answers when it could not do now what it may do later.
 PASSING = frozenset({408, 429, 500, 502, 503, 504})
 
+# Seconds that two machines' clocks may differ by, as RFC 9110's forerunner has it (RFC 2616,
+# 13.3.3). It counts where a response has no date but that of its arrival here.
+_CLOCKS_DIFFER = 60
+
 # Bytes that are worth reading for the sake of a connection.
 _SHORT = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A response's status, its headers in order, and its content, which is open."""
+    """A response's status, its headers in order, and its content, which is open.
+
+    ``arrived`` is when it was received, in seconds since 1970.
+    """
 
     status: int
     headers: Headers
     content: Content
+    arrived: float = field(default_factory=time.time, repr=False, compare=False)
     _values: dict[str, list[str]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -86,8 +96,15 @@ class Response:
         return int(text)
 
     def validator(self) -> Validator | None:
-        """Return the validator of the version that this response is of."""
-        return read_validator(self.get("etag"), self.get("last-modified"), self.get("date"))
+        """Return the validator of the version that this response is of.
+
+        Without a ``Date`` (RFC 9110 6.6.1 lets a server without a clock leave it out) it was made
+        when it arrived, give or take what the clocks differ by.
+        """
+        date = self.get("date")
+        if "date" not in self.names:
+            date = formatdate(self.arrived - _CLOCKS_DIFFER, usegmt=True)
+        return read_validator(self.get("etag"), self.get("last-modified"), date)
 
     def mtime(self) -> int:
         """Return the date of ``Last-Modified`` in seconds since 1970, 0 without one."""
