@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
+from typing import Self
 
 
 class Blame(Enum):
@@ -65,11 +66,13 @@ class Refusal(TarGatewayError):
     """A request that is answered with an error.
 
     ``status`` is the HTTP status, ``detail`` a sentence for the client (never another
-    exception's text), ``headers`` are added to the response.
+    exception's text), ``headers`` are added to the response. ``cause`` is for the operator alone:
+    what was behind it, for the log.
     """
 
     status = HTTPStatus.BAD_REQUEST
     blame = Blame.CLIENT
+    cause: str | None = None
 
     def __init__(self, detail: str, *, headers: Sequence[tuple[str, str]] = ()) -> None:
         super().__init__(detail)
@@ -174,13 +177,15 @@ class Busy(Refusal):
 class MemberFault:
     """What is wrong with one member: ``path`` below the source's base, HTTP ``status``, ``reason``.
 
-    ``challenge`` is the upstream's ``WWW-Authenticate``, where it sent one.
+    ``challenge`` is the upstream's ``WWW-Authenticate``, where it sent one, and ``cause`` what only
+    the operator is told.
     """
 
     path: str
     status: int
     reason: str
     challenge: str | None = None
+    cause: str | None = None
 
 
 class MembersFailed(Refusal):
@@ -214,9 +219,16 @@ class UpstreamFailed(Refusal):
 
     blame = Blame.UPSTREAM
 
-    def __init__(self, detail: str, *, status: int) -> None:
+    def __init__(self, detail: str, *, status: int, cause: str | None = None) -> None:
         super().__init__(detail)
         self.status = HTTPStatus(status)
+        self.cause = cause
+
+    @classmethod
+    def of(cls, error: "SourceError", *, reading: str = "") -> Self:
+        """Return the refusal for what a source could not do; ``reading`` names what was read."""
+        detail = f"{reading}: {error.reason}" if reading else error.reason
+        return cls(detail, status=error.status, cause=error.cause)
 
 
 class AccessDenied(Refusal):
@@ -257,7 +269,9 @@ class UnsupportedTransferCoding(Refusal):
 class SourceError(TarGatewayError):
     """A source could not do what it was asked.
 
-    ``status`` is what a client is told when nothing was sent yet: 401, 403, 404, 502 or 504.
+    ``reason`` and ``status`` are what a client is told when nothing was sent yet: 401, 403, 404,
+    502 or 504. ``cause`` is for the operator alone, in the system's own words: "connection
+    refused", with the host. It stands in logs and never in a response.
     ``transient`` says that asking again may help, ``retry_after`` when at the earliest, in
     seconds from now, and ``elsewhere`` that there is another server to ask, so at once.
     ``unreachable``: there was no connection, so that it says nothing of the member.
@@ -275,6 +289,7 @@ class SourceError(TarGatewayError):
         elsewhere: bool = False,
         unreachable: bool = False,
         challenge: str | None = None,
+        cause: str | None = None,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
@@ -285,6 +300,12 @@ class SourceError(TarGatewayError):
         self.elsewhere = elsewhere
         self.unreachable = unreachable
         self.challenge = challenge
+        self.cause = cause
+
+    @property
+    def for_operator(self) -> str:
+        """The reason with its cause: for a log or a terminal, never for a response."""
+        return f"{self.reason}: {self.cause}" if self.cause else self.reason
 
 
 class MemberChanged(SourceError):
@@ -304,12 +325,16 @@ class TooSlow(SourceError):
 class BrokenOff(TarGatewayError):
     """The response can't be completed, and the server has to cut the connection.
 
-    ``member`` is the path of the one at fault, ``reason`` what is wrong with it.
+    ``member`` is the path of the one at fault, ``error`` what is wrong with it. The client sees
+    the broken connection only; the text, ``reason`` and ``cause`` are for the log.
     """
 
     blame = Blame.UPSTREAM
 
-    def __init__(self, text: str, *, member: str | None = None, reason: str | None = None) -> None:
-        super().__init__(text)
+    def __init__(
+        self, text: str, *, member: str | None = None, error: SourceError | None = None
+    ) -> None:
+        super().__init__(f"{text}: {error.for_operator}" if error else text)
         self.member = member
-        self.reason = reason or text
+        self.reason = error.reason if error else text
+        self.cause = error.cause if error else None

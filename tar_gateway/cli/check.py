@@ -92,7 +92,7 @@ def _reached(
     try:
         status = server.reach()
     except SourceError as error:
-        return Finding(f"{called}: {_written(url)}: {error.reason}", fails=True)
+        return Finding(f"{called}: {_written(url)}: {error.for_operator}", fails=True)
     finally:
         server.close()
     return Finding(f"{called}: {_written(url)} answers {status}")

@@ -177,9 +177,8 @@ class Body:
             except SourceError as error:
                 yield None  # what was right up to here is worth having: it can be resumed
                 path = self._plan.bundle.members[segment.index].path
-                log.warning("broken off at the member %r: %s", path, error.reason)
-                text = f"the member {path!r} failed: {error.reason}"
-                raise BrokenOff(text, member=path, reason=error.reason) from error
+                log.warning("broken off at the member %r: %s", path, error.for_operator)
+                raise BrokenOff(f"the member {path!r} failed", member=path, error=error) from error
 
     def _in_order(self) -> Iterator[tuple[Segment, Slot | None]]:
         if self._ahead is not None:

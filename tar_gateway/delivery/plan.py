@@ -69,4 +69,4 @@ class Plan:
 
 def member_fault(member: Entry, error: SourceError) -> MemberFault:
     """Say what is wrong with a member in the words of a response."""
-    return MemberFault(member.path, error.status, error.reason, error.challenge)
+    return MemberFault(member.path, error.status, error.reason, error.challenge, error.cause)

@@ -102,7 +102,9 @@ class Delivery:
                 self._download.end("client left")
                 # It is the client's doing, and servers make no noise about that.
                 raise ConnectionResetError(errno.ECONNRESET, "the client has left") from error
-            self._download.end("upstream failed", reason=error.reason, member=error.member)
+            self._download.end(
+                "upstream failed", reason=error.reason, member=error.member, cause=error.cause
+            )
             if self._client is None:
                 raise
             if not self._measured:

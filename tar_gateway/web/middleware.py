@@ -144,7 +144,7 @@ def _not_listed_again(download: Download, _: StartResponse) -> Iterable[bytes]:
 def _list_failed(error: SourceError) -> Callable[[Download, StartResponse], Iterable[bytes]]:
     def answer(download: Download, _: StartResponse) -> Iterable[bytes]:
         download.kind = "bundle"
-        raise UpstreamFailed(f"the list of files: {error.reason}", status=error.status) from error
+        raise UpstreamFailed.of(error, reading="the list of files") from error
 
     return answer
 

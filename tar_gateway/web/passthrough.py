@@ -90,7 +90,7 @@ class PassThrough:
         except SourceError as error:
             if error.status in {401, 403}:
                 raise AccessDenied(status=error.status, challenge=error.challenge) from error
-            raise UpstreamFailed(error.reason, status=error.status) from error
+            raise UpstreamFailed.of(error) from error
 
     def _ask_for_list(self, download: Download, gone: Cancellation) -> Response | None:
         """Ask by a plain GET. Return `None` where the response is no list of files."""
@@ -120,7 +120,7 @@ class PassThrough:
         try:
             return retry.call(ask, tally=tally, stopped=gone.event)
         except SourceError as error:
-            raise UpstreamFailed(error.reason, status=error.status) from error
+            raise UpstreamFailed.of(error) from error
 
     def _pass_on(
         self, response: Response, download: Download, start_response: StartResponse
@@ -136,7 +136,7 @@ class PassThrough:
             download.promised = length or 0
             return Delivery(passed, download, timeout, measured=length is not None)
         except SourceError as error:
-            raise UpstreamFailed(error.reason, status=error.status) from error
+            raise UpstreamFailed.of(error) from error
 
     def _archive(
         self,
@@ -156,10 +156,9 @@ class PassThrough:
                     pace=Pace.from_settings(settings),
                 )
         except TooSlow as error:
-            text = f"the list of files: {error.reason}"
-            raise UpstreamFailed(text, status=error.status) from error
+            raise UpstreamFailed.of(error, reading="the list of files") from error
         except SourceError as error:
-            raise UpstreamFailed(error.reason, status=error.status) from error
+            raise UpstreamFailed.of(error) from error
         return self._bundles.answer_list(download, start_response, body, response.headers)
 
 
@@ -188,9 +187,9 @@ class _PlainBody:
             first, self._first = self._first, None
             block = self._content.read(_READ_SIZE) if first is None else first
         except SourceError as error:
-            log.warning("broken off in the plain file %r: %s", self._path, error.reason)
-            text = f"the plain file {self._path!r} failed: {error.reason}"
-            raise BrokenOff(text, member=self._path, reason=error.reason) from error
+            log.warning("broken off in the plain file %r: %s", self._path, error.for_operator)
+            text = f"the plain file {self._path!r} failed"
+            raise BrokenOff(text, member=self._path, error=error) from error
         self._gone.check()
         if not block:
             raise StopIteration

@@ -382,7 +382,8 @@ def test_the_check_says_what_limits_have_to_leave_a_process(upstream):
         ({"UPSTREAM": "http://127.0.0.1:9/", "MAX_DOWNLOADS": "9999999"}, "FAILS  descriptors: "),
         (
             {"UPSTREAM": "http://127.0.0.1:9/", "AUTH_REQUEST": "http://127.0.0.1:9/?token=x"},
-            "FAILS  authority: http://127.0.0.1:9/?...: the authority cannot be reached",
+            "FAILS  authority: http://127.0.0.1:9/?...: the authority cannot be reached: "
+            "connection refused (127.0.0.1:9)",
         ),
         (
             # Of no machine (RFC 5737).

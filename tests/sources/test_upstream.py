@@ -269,6 +269,17 @@ def test_a_reset_within_the_content_may_pass():
     ):
         read_all(open_whole(upstream, 10, validator=False))
     assert (caught.value.status, caught.value.transient) == (502, True)
+    assert "connection reset by peer" in str(caught.value.cause)
+
+
+def test_what_is_not_http_is_told_to_the_operator():
+    with (
+        serving(raw(b"HTTP/1.1 200 OK\r\nno field\r\n\r\n", close)) as (server, upstream),
+        pytest.raises(SourceError) as caught,
+    ):
+        upstream.stat("a", NOBODY)
+    host = server.url.split("/")[2]
+    assert caught.value.cause == f"the response is not HTTP/1 ({host})"
 
 
 def test_an_upstream_that_refuses_connections_cannot_be_reached():
@@ -281,6 +292,20 @@ def test_an_upstream_that_refuses_connections_cannot_be_reached():
         upstream.stat("a", NOBODY)
     assert (caught.value.status, caught.value.transient) == (502, True)
     assert caught.value.unreachable
+    assert caught.value.cause == f"connection refused (127.0.0.1:{port})"
+
+
+def test_a_name_that_no_one_knows_is_told_to_the_operator(monkeypatch):
+    def unknown(*_: object, **__: object) -> object:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with (
+        closing(Upstream("http://files.test/")) as upstream,
+        pytest.raises(SourceError, match="cannot be reached") as caught,
+    ):
+        upstream.stat("a", NOBODY)
+    assert caught.value.cause == "name or service not known (files.test)"
 
 
 def test_an_upstream_is_not_blamed_where_we_have_no_descriptor_left(monkeypatch):
@@ -289,11 +314,12 @@ def test_an_upstream_is_not_blamed_where_we_have_no_descriptor_left(monkeypatch)
 
     with serving(File(DATA)) as (_, upstream):
         monkeypatch.setattr(socket, "socket", refused)
-        with pytest.raises(SourceError, match="the gateway has no descriptor left") as caught:
+        with pytest.raises(SourceError, match="the gateway has no file descriptor") as caught:
             upstream.stat("a", NOBODY)
         monkeypatch.undo()
     assert caught.value.transient
     assert not caught.value.unreachable
+    assert "too many open files" in str(caught.value.cause)
 
 
 def test_an_upstream_that_accepts_no_connection_takes_too_long():
@@ -309,6 +335,7 @@ def test_an_upstream_that_accepts_no_connection_takes_too_long():
             upstream.stat("a", NOBODY)
     assert (caught.value.status, caught.value.transient) == (504, True)
     assert caught.value.unreachable
+    assert "connection timed out" in str(caught.value.cause)
 
 
 def test_a_connection_that_died_while_idle_is_replaced():

@@ -1,13 +1,18 @@
 """What a request is answered with that can't have its archive."""
 
+import json
+import logging
+import re
 import threading
 from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
 
 import pytest
 from webob import Request
 from webtest import TestApp
 
-from tar_gateway import Gateway
+from tar_gateway import Gateway, Settings, Upstream
 from tests.support.answers import lasting
 from tests.support.files_upstream import TEXT, Canned, FilesUpstream, gateway_to
 
@@ -190,6 +195,45 @@ def test_an_upstream_that_is_down_is_a_bad_gateway(upstream):
         plain = app.get("/reports/a.txt", status=502)
     assert bundle.json["members"][0]["reason"] == "the upstream cannot be reached"
     assert plain.json["detail"] == "the upstream cannot be reached"
+
+
+@pytest.fixture
+def unheard() -> str:
+    """Give a host and port at which no one listens."""
+    with FilesUpstream() as gone:
+        return gone.host
+
+
+CLIENTS = ["/a", "/?bundle=a", "/?bundle&manifest=a", "/-/ready"]
+
+
+@pytest.mark.parametrize("at_fault", ["upstream", "authority", "host that it redirects to"])
+def test_the_operator_is_told_the_cause_and_the_client_is_not(upstream, unheard, caplog, at_fault):
+    caplog.set_level(logging.INFO)
+    upstream.files["a"] = Canned(302, (TEXT, ("Location", f"http://{unheard}/a")))
+    chosen: dict[str, Any] = {
+        "upstream": {"upstream": f"http://{unheard}/"},
+        "authority": {"auth_request": f"http://{unheard}/"},
+        "host that it redirects to": {"redirect_hosts": [unheard]},
+    }[at_fault]
+    settings = Settings(retries=0, **{"upstream": upstream.url, **chosen})
+    with closing(Gateway(Upstream(settings.upstream or "", settings), settings)) as gateway:
+        app = TestApp(gateway)
+        answers = [
+            app.get(url, headers={"Accept": accept}, expect_errors=True)
+            for url in CLIENTS
+            for accept in ("application/json", BROWSER)
+        ]
+    cause = f"connection refused ({unheard})"
+    lines = [json.loads(message) for message in caplog.messages if message.startswith("{")]
+    failed = [line for line in lines if line["status"] == 502]
+    assert {line["event"] for line in failed} >= {"bundle"}
+    assert [line["cause"] for line in failed] == [cause] * len(failed)
+    assert len(failed) == sum(answer.status_int == 502 for answer in answers)
+    assert any(f"cannot be reached: {cause}" in message for message in caplog.messages)
+    for answer in answers:
+        if answer.status_int != 302:  # a plain redirect is the client's to follow
+            assert not re.search(rf"127\.0\.0|{unheard}|refused|rrno|Error", str(answer))
 
 
 BAD_NAMES = [

@@ -52,7 +52,7 @@ class Health:
         self._last = 0.0  # the last of them
         self._probe = 0.0  # when one request may try it again
         self._given_up = False
-        self._unreachable: tuple[str, int] | None = None  # the last one's reason and status
+        self._unreachable: SourceError | None = None  # the last failure, if it was one
         self._asked = 0.0
 
     @property
@@ -114,8 +114,7 @@ class Health:
         if self._failing:
             with self._lock:
                 if self._given_up and self._unreachable and self._is_asked(now):
-                    reason, status = self._unreachable
-                    raise SourceError(reason, status=status, unreachable=True)
+                    raise _final(self._unreachable)
                 self._asked = now
         return now
 
@@ -136,16 +135,23 @@ class Health:
         with self._lock:
             if not self._failing or now - self._last > self._pause:
                 self._since = now
-                log.warning("%s fails: %s", self._called, error.reason)
+                log.warning("%s fails: %s", self._called, error.for_operator)
             self._failing = True
             self._last = now
             self._probe = now + self._pause
-            self._unreachable = (error.reason, error.status) if error.unreachable else None
+            self._unreachable = _final(error) if error.unreachable else None
             patience = max(_LEAST, 2 * self._retry.span(now - began))
             self._given_up = now - self._since > patience
             if not self._given_up or error.retry_after:
                 return error
-        return SourceError(error.reason, status=error.status, unreachable=error.unreachable)
+        return _final(error)
+
+
+def _final(error: SourceError) -> SourceError:
+    """Return the same error as one after which nothing is asked again."""
+    return SourceError(
+        error.reason, status=error.status, unreachable=error.unreachable, cause=error.cause
+    )
 
 
 class HealthContent:

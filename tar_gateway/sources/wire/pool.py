@@ -57,6 +57,7 @@ class Origin:
         self._called = called
         self._settings = settings
         self._host = _host_field(parts.hostname, parts.port, PORTS[parts.scheme])
+        self._netloc = parts.netloc.rpartition("@")[2]
         # Without `block` a pool opens as many connections as are needed: nothing waits for one,
         # and none that is lost leaves a hole.
         if parts.scheme == "https":
@@ -106,7 +107,7 @@ class Origin:
             raise self.fault(error, cancellation) from error
         if not 200 <= head.status < 600:
             self.release(pooled, cancellation, keep=False)
-            raise SourceError(f"{self._called} answered with the status {head.status}")
+            raise SourceError(f"{self._called} sent the invalid status {head.status}")
         return Response(head.status, head.fields, _Content(self, pooled, head, cancellation))
 
     def release(self, pooled: "_Pooled", cancellation: Cancellation, *, keep: bool) -> None:
@@ -118,8 +119,12 @@ class Origin:
         self._pool._put_conn(pooled)
 
     def fault(self, error: Exception, cancellation: Cancellation) -> SourceError | Cancelled:
-        """Say what went wrong in the words of a response."""
-        return Cancelled() if cancellation.is_cancelled else _fault(error, self._called)
+        """Return what went wrong: in a response's words, and its cause in the system's."""
+        if cancellation.is_cancelled:
+            return Cancelled()
+        fault = _fault(error, self._called)
+        fault.cause = f"{_cause(error)} ({self._netloc})"
+        return fault
 
     def close(self) -> None:
         """Close the connections that are not in use."""
@@ -272,17 +277,49 @@ def _fault(error: Exception, called: str) -> SourceError:
             ours = getattr(error.__cause__, "errno", None) in {errno.EMFILE, errno.ENFILE}
             reason = f"{called} cannot be reached"
             if ours:
-                reason = f"the gateway has no descriptor left to ask {called} by"
+                reason = f"the gateway has no file descriptor left for a connection to {called}"
             return SourceError(reason, transient=True, unreachable=not ours)
         case ConnectTimeoutError() | TimeoutError():
             reason, unreachable = f"{called} took too long", isinstance(error, ConnectTimeoutError)
             return SourceError(reason, status=504, transient=True, unreachable=unreachable)
         case SSLError() | ssl.SSLError() if not isinstance(error, _ENDED):
-            reason = f"{called}'s TLS certificate or connection is not right"
+            reason = f"the TLS connection to {called} failed"
             return SourceError(reason, unreachable=True)
         case BadLength():
-            return SourceError("the response's Content-Length is not a length")
+            return SourceError(f"{called} sent an invalid Content-Length")
         case ValueError():
-            return SourceError(f"{called}'s address is not right")
+            return SourceError(f"the request to {called} is invalid")
         case _:
             return SourceError(f"{called} broke the connection", transient=True)
+
+
+# What OpenSSL says of a certificate at more length, or in other words with each version
+# (X509_V_ERR_*, x509_vfy.h).
+_CERTIFICATES: Final = {
+    10: "certificate has expired",
+    18: "self-signed certificate",
+    19: "self-signed certificate in the chain",
+    62: "hostname does not match the certificate",
+    64: "IP address does not match the certificate",
+}
+
+
+def _cause(error: BaseException) -> str:
+    """Return what went wrong in the system's own words, for an operator."""
+    if isinstance(error, HTTPError) and error.__cause__ is not None:
+        error = error.__cause__  # urllib3 wraps what the system said
+    match error:
+        case ssl.SSLCertVerificationError():
+            return _CERTIFICATES.get(error.verify_code) or _lowered(error.verify_message)
+        case ssl.SSLError():
+            return _lowered((error.reason or error.strerror or "").replace("_", " "))
+        case ConnectTimeoutError() | TimeoutError():
+            return "connection timed out"
+        case OSError() if error.strerror:
+            return _lowered(error.strerror)
+        case _:
+            return str(error) or type(error).__name__
+
+
+def _lowered(text: str) -> str:
+    return text.lower() if text.isupper() else text[:1].lower() + text[1:]

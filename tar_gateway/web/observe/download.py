@@ -108,25 +108,34 @@ class Download:
     def refuse(self, refusal: Refusal) -> None:
         """End with a refusal."""
         faults = refusal.faults if isinstance(refusal, MembersFailed) else ()
-        member = faults[0].path if faults else None
-        reason = faults[0].reason if faults else refusal.detail
         outcome: Outcome = "failed" if refusal.status == 500 else "refused"
-        self.end(outcome, reason=reason, member=member)
+        fault = next((fault for fault in faults if fault.status == refusal.status), None)
+        if fault is None:
+            self.end(outcome, reason=refusal.detail, cause=refusal.cause)
+        else:
+            self.end(outcome, reason=fault.reason, member=fault.path, cause=fault.cause)
 
     def end(
-        self, outcome: Outcome, *, reason: str | None = None, member: str | None = None
+        self,
+        outcome: Outcome,
+        *,
+        reason: str | None = None,
+        member: str | None = None,
+        cause: str | None = None,
     ) -> None:
-        """Return the room back and log what became of it. Does nothing a second time."""
+        """Release the room and log what became of it. Does nothing a second time."""
         if self._ended:
             return
         self._ended = True
         self.scope.close()
         self.tally.listener.ended(self.kind, outcome, self.members)
         # A line a bundle; of plain files, which may be many, only of what went wrong.
-        if self.kind == "bundle" or outcome in {"upstream failed", "failed"}:
-            log.info("%s", log_line(self.kind, self._line(outcome, reason, member)))
+        went_wrong = outcome in {"upstream failed", "failed"} or self.status in {502, 504}
+        if self.kind == "bundle" or went_wrong:
+            told = {"member": member, "reason": reason, "cause": cause}
+            log.info("%s", log_line(self.kind, self._line(outcome) | told))
 
-    def _line(self, outcome: Outcome, reason: str | None, member: str | None) -> dict[str, object]:
+    def _line(self, outcome: Outcome) -> dict[str, object]:
         environ = self.environ
         return {
             "id": self.id,
@@ -146,8 +155,6 @@ class Download:
             "requests": {str(key or "none"): n for key, n in self.tally.requests.items()},
             "retries": self.tally.retries,
             "resumes": self.tally.resumes,
-            "member": member,
-            "reason": reason,
         }
 
 

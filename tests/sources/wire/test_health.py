@@ -55,7 +55,7 @@ class Server:
 
 
 def unreachable() -> SourceError:
-    return SourceError("cannot be reached", transient=True, unreachable=True)
+    return SourceError("cannot be reached", transient=True, unreachable=True, cause="refused")
 
 
 @pytest.fixture
@@ -192,7 +192,8 @@ def test_a_server_that_cannot_be_reached_is_asked_once_a_second_for_all(server: 
     server.fail_for(0.7, unreachable())
     for _ in range(20):
         error = server.ask()
-        assert (error.reason, error.transient) == ("cannot be reached", False)
+        assert (error.reason, error.cause) == ("cannot be reached", "refused")
+        assert not error.transient
         server.now += 0.049
     assert server.asked == 2
     server.now += 0.1

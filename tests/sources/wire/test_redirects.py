@@ -77,6 +77,7 @@ def test_a_host_that_is_not_there_says_nothing_of_the_upstream():
             asked.stat("a", Caller())
     assert caught.value.transient
     assert not caught.value.unreachable
+    assert caught.value.cause == f"connection refused ({host})"
 
 
 def whole_tag(store: FilesUpstream) -> str:
@@ -373,7 +374,7 @@ def test_a_store_that_is_not_proved_hears_nothing(upstream, stack):
     upstream.files["a"] = redirect(secured.store.url + SIGNED)
     with gateway_to(upstream, redirect_hosts=[secured.store.host]) as app:
         response = app.get("/?bundle=a", status=502)
-    assert "TLS certificate" in response.json["members"][0]["reason"]
+    assert "TLS connection" in response.json["members"][0]["reason"]
     assert secured.store.requests == []
 
 

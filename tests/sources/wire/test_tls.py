@@ -96,26 +96,57 @@ def test_an_upstream_of_the_pinned_authority_is_accepted(files):
         assert b"alpha" in app.get("/?bundle=a").body
 
 
+UNKNOWN_CA = "unable to get local issuer certificate"
+
+
 @pytest.mark.parametrize(
-    ("served", "trusted"),
+    ("served", "trusted", "cause"),
     [
-        pytest.param({"ca": OTHER_CA}, "ca", id="another authority"),
-        pytest.param({}, "other_ca", id="an authority that is not pinned"),
-        pytest.param({}, None, id="an authority that the system does not know"),
-        pytest.param({"name": "files.internal"}, "ca", id="another host's name"),
-        pytest.param({"name": "127.0.0.2"}, "ca", id="another host's address"),
-        pytest.param({"expired": True}, "ca", id="expired"),
+        pytest.param({"ca": OTHER_CA}, "ca", UNKNOWN_CA, id="another authority"),
+        pytest.param({}, "other_ca", UNKNOWN_CA, id="an authority that is not pinned"),
+        pytest.param({}, None, UNKNOWN_CA, id="an authority that the system does not know"),
+        pytest.param(
+            {"name": "127.0.0.2"},
+            "ca",
+            "IP address does not match the certificate",
+            id="another host's address",
+        ),
+        pytest.param({"expired": True}, "ca", "certificate has expired", id="expired"),
     ],
 )
-def test_an_upstream_that_is_not_proved_hears_nothing(files, served, trusted):
+def test_an_upstream_that_is_not_proved_hears_nothing(files, caplog, served, trusted, cause):
     chosen = {"upstream_ca_file": getattr(files, trusted)} if trusted else {}
     with serving(**served) as upstream, gateway_to(upstream, **chosen) as app:
         plain = app.get("/a", status=502)
         bundle = app.get("/?bundle=a", status=502)
         assert upstream.requests == []
-    reason = "the upstream's TLS certificate or connection is not right"
+    reason = "the TLS connection to the upstream failed"
     assert plain.json["detail"] == reason
     assert [fault["reason"] for fault in bundle.json["members"]] == [reason]
+    assert f"{upstream.url} fails: {reason}: {cause} ({upstream.host})" in caplog.messages
+    assert cause not in plain.text + bundle.text
+
+
+def cause_of(url: str, settings: Settings) -> str | None:
+    with closing(Upstream(url, settings)) as upstream, pytest.raises(SourceError) as caught:
+        upstream.stat("a", Caller())
+    return caught.value.cause
+
+
+def test_a_certificate_of_another_host_is_told_to_the_operator(files):
+    with serving(name="files.internal") as upstream:
+        host = upstream.host.replace("127.0.0.1", "localhost")
+        cause = cause_of(f"https://{host}/", Settings(upstream_ca_file=files.ca))
+    assert cause == f"hostname does not match the certificate ({host})"
+
+
+def test_a_self_signed_certificate_is_told_to_the_operator(files, tmp_path):
+    (tmp_path / "self.pem").write_bytes(CA.private_key_pem.bytes() + CA.cert_pem.bytes())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "self.pem")
+    with FilesUpstream(dict(FILES), tls=context) as upstream:
+        cause = cause_of(upstream.url, Settings(upstream_ca_file=files.other_ca))
+    assert cause == f"self-signed certificate ({upstream.host})"
 
 
 @pytest.mark.parametrize(
@@ -186,12 +217,12 @@ def test_a_plain_server_behind_an_https_url_gives_nothing(files):
         settings = Settings(upstream_ca_file=files.ca)
         with (
             closing(Upstream(f"https://{upstream.host}/", settings)) as https,
-            pytest.raises(
-                SourceError, match="TLS certificate or connection is not right"
-            ) as caught,
+            pytest.raises(SourceError, match="TLS connection to the upstream failed") as caught,
         ):
             https.stat("a", Caller())
     assert (caught.value.unreachable, caught.value.transient) == (True, False)
+    assert caught.value.cause is not None
+    assert "wrong version number" in caught.value.cause
 
 
 # --- files that can't be used ------------------------------------------------------------------
