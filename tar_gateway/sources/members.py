@@ -96,19 +96,19 @@ class HttpMembers:
         """
         head = self.ask("HEAD", path, _headers(), caller)
         with closing(head.content):
-            if head.status == 200 and not head.encoded() and (size := head.length()):
+            if head.status == 200 and not head.coding(path) and (size := head.length()):
                 return stat_of(head, size)
         response = self.ask("GET", path, _headers(("Range", "bytes=0-0")), caller)
         if response.status in {206, 416}:
             with closing(response.content):
-                size = _told_by_range(response)
+                size = _told_by_range(response, path)
                 if size is not None:
                     drain(response.content)
                     # An empty file is told of by an error, whose own date and tag mean nothing.
                     told = head if response.status == 416 and head.status == 200 else response
                     return stat_of(told, size)
             response = self.ask("GET", path, _headers(), caller)
-        return _stat_by_get(response)
+        return _stat_by_get(response, path)
 
     def open(self, path: str, start: int, stop: int, stat: Stat, caller: Caller) -> Content:
         """Ask for a slice and check everything that the response says of it.
@@ -130,7 +130,7 @@ class HttpMembers:
             asked.append(("Range", f"bytes={start}-{stop - 1}"))
         response = self.ask("GET", path, _headers(*asked), caller)
         try:
-            skip, ends = _check_slice(response, start, stop, stat, ranged=not whole)
+            skip, ends = _check_slice(response, path, start, stop, stat, ranged=not whole)
             content = ExactContent(response.content, stop - start, ends=ends)
             _skip(response.content, skip)
         except BaseException:
@@ -144,13 +144,13 @@ def _headers(*more: tuple[str, str]) -> Headers:
     return [("Accept-Encoding", "identity"), *more]
 
 
-def _told_by_range(response: Response) -> int | None:
+def _told_by_range(response: Response, path: str) -> int | None:
     """Find the member's size in the response to a Range of its first byte."""
     told = response.get("content-range") or ""
     if response.status == 416:
         return 0 if _EMPTY_RANGE.fullmatch(told) else None
     match = _CONTENT_RANGE.fullmatch(told)
-    if response.encoded() or not match or match[1] != "0" or match[2] != "0" or match[3] == "*":
+    if response.coding(path) or not match or match[1] != "0" or match[2] != "0" or match[3] == "*":
         return None
     return int(match[3])
 
@@ -160,7 +160,7 @@ def stat_of(response: Response, size: int) -> Stat:
     return Stat(size, response.mtime(), response.validator())
 
 
-def size_by_get(response: Response) -> int | None:
+def size_by_get(response: Response, path: str) -> int | None:
     """Find the member's size in the response to a plain GET, `None` where that tells none.
 
     Closes the content, and raises `SourceError`, for anything that is not the member.
@@ -169,16 +169,23 @@ def size_by_get(response: Response) -> int | None:
         if response.status != 200:
             discard(response)
             raise fault_of(response)
-        if response.encoded():
-            raise SourceError("the response is encoded, though the plain file was asked for")
+        _check_plain(response, path)
         return response.length()
     except BaseException:
         response.content.close()
         raise
 
 
-def _stat_by_get(response: Response) -> Stat | UnknownSize:
-    size = size_by_get(response)
+def _check_plain(response: Response, path: str) -> None:
+    if coding := response.coding(path):
+        raise SourceError(
+            f"it is sent encoded as {coding}, though the plain file was asked for: its server must "
+            "not compress it for a request with Accept-Encoding: identity"
+        )
+
+
+def _stat_by_get(response: Response, path: str) -> Stat | UnknownSize:
+    size = size_by_get(response, path)
     if size is None:
         return UnknownSize(response.mtime(), response.content)
     response.content.close()
@@ -186,7 +193,7 @@ def _stat_by_get(response: Response) -> Stat | UnknownSize:
 
 
 def _check_slice(
-    response: Response, start: int, stop: int, stat: Stat, *, ranged: bool
+    response: Response, path: str, start: int, stop: int, stat: Stat, *, ranged: bool
 ) -> tuple[int, bool]:
     """Check that a response is the slice that was asked for, of the version that was promised.
 
@@ -196,8 +203,7 @@ def _check_slice(
         raise MemberChanged("it has changed since its size was asked")
     if response.status not in {200, 206}:
         raise fault_of(response)
-    if response.encoded():
-        raise SourceError("the response is encoded, though the plain file was asked for")
+    _check_plain(response, path)
     _check_version(response, stat.validator)
     length = response.length()
     if response.status == 200:

@@ -87,7 +87,7 @@ class Subrequests:
         if 300 <= response.status < 400:
             response.content.close()
             raise SourceError("it is not shown: a login is asked for instead", status=403)
-        size = size_by_get(response)
+        size = size_by_get(response, path)
         validator = response.validator()
         # A weak date is of a response that was made this very moment, as the next one would be.
         if size is not None and validator is not None and (validator.is_etag or validator.strong):

@@ -287,8 +287,36 @@ def test_what_is_encoded_all_the_same_is_not_the_file():
     assert table.all_closed
 
 
-def test_the_encoding_identity_is_none():
-    table = Table(HEAD=row(200, Content_Length="7", Content_Encoding="Identity"))
+def test_a_coding_that_the_files_name_states_is_the_files_own():
+    tgz = {"Content-Length": "10", "Content-Encoding": "gzip", "ETag": '"1"'}
+    table = Table(HEAD=(200, tgz, ()), GET=(200, tgz, (b"0123456789",)))
+    for path in ("logs/a.tar.gz", "a.gz?version=2"):
+        assert HttpMembers(table).stat(path, Caller()) == TEN
+        assert read_all(HttpMembers(table).open(path, 0, 10, TEN, Caller())) == b"0123456789"
+
+
+@pytest.mark.parametrize("named", ['inline; filename="a.tgz"', "attachment; filename*=UTF-8''a.gz"])
+def test_the_files_name_may_be_told_by_the_response(named: str):
+    headers = {"Content_Encoding": "gzip", "Content_Disposition": named}
+    table = Table(HEAD=row(200, Content_Length="7", **headers))
+    assert stat(table) == Stat(7, 0, None)
+
+
+def test_a_refused_coding_is_named_with_what_would_be_right():
+    zipped = row(200, b"zipped", Content_Length="6", Content_Encoding="X-GZip")
+    with pytest.raises(SourceError, match=r"encoded as gzip.*must not compress.*identity"):
+        stat(Table(HEAD=zipped, RANGE=zipped))
+
+
+def test_an_error_that_comes_encoded_is_told_as_what_it_is():
+    table = Table(GET=row(404, b"zipped", Content_Encoding="gzip"))
+    with pytest.raises(SourceError, match="does not exist"):
+        open_slice(table, 0, 10, TEN)
+
+
+@pytest.mark.parametrize("word", ["Identity", "None", "aws-chunked", "utf-8", ""])
+def test_a_word_that_is_no_coding_says_nothing(word: str):
+    table = Table(HEAD=row(200, Content_Length="7", Content_Encoding=word))
     assert stat(table) == Stat(7, 0, None)
 
 

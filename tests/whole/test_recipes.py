@@ -1,11 +1,12 @@
 """The recipes for frameworks in the papers, run as they stand there, under a server."""
 
+import gzip
 import io
 import re
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from importlib.util import find_spec
@@ -116,18 +117,32 @@ def status(connection: HTTPConnection, target: str, **headers: str) -> int:
         return answer.status
 
 
-@pytest.mark.parametrize("marker", FRAMEWORKS)
-def test_a_frameworks_recipe_serves_archives(marker: str, tmp_path: Path):
+def recipe(marker: str, place: Path, files: Mapping[str, bytes]) -> str:
+    """Write a framework's recipe and the files that it serves; give the URL of an archive."""
     package, target = FRAMEWORKS[marker]
     needs(package, "waitress")
-    reports = tmp_path / "reports"
+    reports = place / "reports"
     reports.mkdir()
-    for file, content in REPORTS.items():
+    for file, content in files.items():
         (reports / file).write_bytes(content)
-    lines = block(marker).replace("/srv/reports", str(reports))
-    (tmp_path / "recipe.py").write_text(lines)
+    (place / "recipe.py").write_text(block(marker).replace("/srv/reports", str(reports)))
+    return target
+
+
+@pytest.mark.parametrize("marker", FRAMEWORKS)
+def test_a_frameworks_recipe_serves_archives(marker: str, tmp_path: Path):
+    target = recipe(marker, tmp_path, REPORTS)
     with asking("recipe", tmp_path) as connection:
         assert unpack(connection, target) == REPORTS
+
+
+@pytest.mark.parametrize("marker", [name for name in FRAMEWORKS if name != "example: bare wsgi"])
+def test_a_frameworks_recipe_serves_files_that_are_compressed(marker: str, tmp_path: Path):
+    stored = {name: gzip.compress(name.encode()) for name in ("log.gz", "a.tar.gz", "b.svgz")}
+    target = recipe(marker, tmp_path, stored)
+    asked = f"{target.partition('?')[0]}?{'&'.join(f'bundle={name}' for name in stored)}"
+    with asking("recipe", tmp_path) as connection:
+        assert unpack(connection, asked) == stored
 
 
 @pytest.fixture(scope="module")

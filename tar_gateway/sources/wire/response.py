@@ -13,6 +13,7 @@ from http import HTTPStatus
 from typing import Protocol
 
 from tar_gateway.errors import SourceError
+from tar_gateway.http.codings import coding_beyond
 from tar_gateway.http.headers import VALUE
 from tar_gateway.http.validators import Validator, read_date, read_validator
 
@@ -36,6 +37,9 @@ Headers = Sequence[tuple[str, str]]
 
 # 19 digits hold every size below 2**63; more are an attack or a defect.
 _LENGTH = re.compile(r"[0-9]{1,19}")
+
+# A file's name in a Content-Disposition (RFC 6266 4.1), as far as its end goes.
+_FILENAME = re.compile(r'filename\*?[ \t]*=[ \t]*"?([^";]*)', re.IGNORECASE)
 
 # What a server answers when it could not do now what it may do later.
 PASSING = frozenset({408, 429, 500, 502, 503, 504})
@@ -110,9 +114,15 @@ class Response:
         """Return the date of ``Last-Modified`` in seconds since 1970, 0 without one."""
         return read_date(self.get("last-modified")) or 0
 
-    def encoded(self) -> bool:
-        """Return whether the content is an encoding of the file rather than the file."""
-        return any(value.lower() not in {"", "identity"} for value in self.all("content-encoding"))
+    def coding(self, path: str) -> str | None:
+        """Return what the content is encoded as, `None` where it is the file at ``path`` itself.
+
+        It is where the file's name states the coding: the path's, or the response's own.
+        """
+        codings = self.all("content-encoding")
+        coding = coding_beyond(path.partition("?")[0], codings)
+        named = _FILENAME.findall(self.get("content-disposition") or "")
+        return coding if all(coding_beyond(name, codings) for name in named) else None
 
 
 def drain(content: Content) -> None:
