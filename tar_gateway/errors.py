@@ -188,20 +188,32 @@ class MemberFault:
     cause: str | None = None
 
 
+MOST_FAULTS = 100
+"""How many members at fault an error names. After so many, nothing more is asked."""
+
+
 class MembersFailed(Refusal):
-    """Some members can't be had; all of them are named, and no others."""
+    """Some members could not be retrieved.
+
+    ``count`` says how many failed; ``faults`` are at most `MOST_FAULTS` of these, the one that
+    decides the status among them.
+    """
 
     # A client that logs in may find that a member is missing after all, so what it can do
     # something about comes first, and what nobody can help comes last.
     precedence = (401, 403, 502, 504, 404)
 
     def __init__(self, faults: Sequence[MemberFault]) -> None:
+        self.count = len(faults)
+        if self.count > MOST_FAULTS:
+            first = sorted(faults, key=lambda fault: self.precedence.index(fault.status))
+            faults = first[:MOST_FAULTS]
         self.faults = tuple(faults)
         status = min((fault.status for fault in faults), key=self.precedence.index)
         # One is enough: each member may have been given another, with a nonce of its own.
         challenges = (fault.challenge for fault in faults if fault.status == 401)
         challenge = next(filter(None, challenges), None) if status == 401 else None
-        count = "1 member" if len(faults) == 1 else f"{len(faults)} members"
+        count = "1 member" if self.count == 1 else f"{self.count} members"
         super().__init__(
             f"{count} of the bundle cannot be had",
             headers=[("WWW-Authenticate", challenge)] if challenge else (),

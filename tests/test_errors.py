@@ -103,6 +103,12 @@ def test_faults_are_kept_in_order_and_counted():
     assert MembersFailed(faults[:1]).detail == "1 member of the bundle cannot be had"
 
 
+def test_of_many_faults_a_hundred_are_kept_the_decisive_one_among_them_and_all_are_counted():
+    refusal = MembersFailed([*[fault(404)] * 5000, fault(403)])
+    assert (refusal.count, len(refusal.faults), refusal.status) == (5001, 100, 403)
+    assert fault(403) in refusal.faults
+
+
 def test_a_401_passes_on_the_first_challenge_only():
     faults = [
         fault(401, challenge="Basic"),

@@ -16,7 +16,7 @@ from tar_gateway.delivery.cache import ExpiringCache
 from tar_gateway.delivery.fetch import FetchRules
 from tar_gateway.delivery.plan import Plan, member_fault
 from tar_gateway.delivery.threads import FIRST, GROWTH, LATE, PATIENT, FetcherPool, LatencyMeter
-from tar_gateway.errors import ContentTooLarge, MembersFailed, SourceError
+from tar_gateway.errors import MOST_FAULTS, ContentTooLarge, MembersFailed, SourceError
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, LimitingSource, Limits, Permit, Source, Stat, UnknownSize
 from tar_gateway.sources.spool import Spool, SpooledMember, SpoolFile
@@ -52,8 +52,8 @@ class Planner:
         """Ask about every member, until the caller's cancellation is cancelled.
 
         ``limit`` is for the bytes of all members together, in place of the archive's limit.
-        Raise `MembersFailed`, which names all that can't be had, `ContentTooLarge`, or
-        `Cancelled`.
+        Raise `MembersFailed` for those that failed until that was decided, `ContentTooLarge`,
+        or `Cancelled`.
         """
         caller = replace(caller, cancellation=caller.cancellation.child())
         limits = self._limits(bundle)
@@ -176,7 +176,9 @@ class _Survey:
         self._lock = threading.Lock()
         self._left = len(members)
         self._done = threading.Event()
+        self._faults = 0
         self._abandoned = False
+        self._decided = False
         self._fetchers: FetcherPool | None = None
         self._workers = 0
         self._waiting = LatencyMeter()
@@ -203,6 +205,8 @@ class _Survey:
     def run_alone(self) -> None:
         """Work the questions off in this thread, for a source that bears no other."""
         for index in self._next:
+            if self._decided:
+                return
             if time.monotonic() > self._deadline:
                 with self._lock:
                     self._abandoned = True
@@ -226,7 +230,8 @@ class _Survey:
     def _step(self) -> bool:
         """Ask about the next member in some thread; tells whether there was any."""
         with self._lock:
-            index = None if self._abandoned else next(self._next, None)
+            over = self._abandoned or self._decided
+            index = None if over else next(self._next, None)
         if index is None:
             return False
         count = self._workers
@@ -238,7 +243,7 @@ class _Survey:
         return True
 
     def stats(self) -> list[Stat]:
-        """Return the stats in order, or raise `MembersFailed` for all that have none."""
+        """Return the stats in order, or raise `MembersFailed` for those that failed."""
         if self._defect is not None:
             raise self._defect
         faults = []
@@ -249,7 +254,7 @@ class _Survey:
                     stats.append(found)
                 case SourceError():
                     faults.append(member_fault(member, found))
-                case None:
+                case None if not self._decided:
                     late = SourceError("its size was not told in time", status=504)
                     faults.append(member_fault(member, late))
         if faults:
@@ -275,12 +280,17 @@ class _Survey:
         except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
             self._defect = error
         with self._lock:
-            if not self._abandoned:
+            if not (self._abandoned or self._decided):
                 self._found[index] = found
                 self._left -= 1
                 if spooled is not None:
                     self.spooled[index] = spooled
-                if not self._left:
+                if isinstance(found, SourceError):
+                    self._faults += 1
+                    # No other answer takes precedence, or no other would be told.
+                    first = found.status == MembersFailed.precedence[0]
+                    self._decided = first or self._faults == MOST_FAULTS
+                if self._decided or not self._left:
                     self._done.set()
 
 

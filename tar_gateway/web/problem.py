@@ -11,6 +11,11 @@ from webob.acceptparse import create_accept_header
 
 from tar_gateway.errors import MembersFailed, Refusal
 
+# Characters of a path or reason, and of a sentence that quotes some: an error is no larger than
+# 100 of these make it, whatever was asked for.
+_LONGEST = 200
+_LONGEST_DETAIL = 1000
+
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head><meta charset="utf-8"><title>{title}</title>
@@ -69,16 +74,21 @@ def _wants_page(accept: str | None) -> bool:
     return best[0] == "text/html"
 
 
+def _short(text: str, longest: int = _LONGEST) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
 def _json(refusal: Refusal) -> bytes:
     document: dict[str, Any] = {
         "type": "about:blank",
         "title": refusal.status.phrase,
         "status": int(refusal.status),
-        "detail": refusal.detail,
+        "detail": _short(refusal.detail, _LONGEST_DETAIL),
     }
     if isinstance(refusal, MembersFailed):
+        document["count"] = refusal.count
         document["members"] = [
-            {"path": fault.path, "status": fault.status, "reason": fault.reason}
+            {"path": _short(fault.path), "status": fault.status, "reason": _short(fault.reason)}
             for fault in refusal.faults
         ]
     return json.dumps(document, ensure_ascii=False).encode("utf-8") + b"\n"
@@ -88,10 +98,12 @@ def _page(refusal: Refusal) -> bytes:
     members = ""
     if isinstance(refusal, MembersFailed):
         rows = (
-            f"<li><code>{escape(fault.path)}</code>: {escape(fault.reason)}</li>\n"
+            f"<li><code>{escape(_short(fault.path))}</code>: {escape(_short(fault.reason))}</li>\n"
             for fault in refusal.faults
         )
         members = f"<ul>\n{''.join(rows)}</ul>\n"
+        if (more := refusal.count - len(refusal.faults)) > 0:
+            members += f"<p>And {more} more.</p>\n"
     title = f"{refusal.status.value} {refusal.status.phrase}"
-    detail = refusal.detail[:1].upper() + refusal.detail[1:]
+    detail = _short(refusal.detail[:1].upper() + refusal.detail[1:], _LONGEST_DETAIL)
     return _PAGE.format(title=title, detail=escape(detail), members=members).encode("utf-8")

@@ -234,6 +234,37 @@ def test_a_defect_of_a_source_is_raised_as_it_is():
 # --- the deadline ------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("concurrent", [True, False])
+def test_the_first_401_decides_and_nothing_more_is_asked(
+    concurrent: bool, monkeypatch: pytest.MonkeyPatch
+):
+    def stat(path: str) -> Stat:
+        raise SourceError("no", status=401 if path == "7" else 404)
+
+    monkeypatch.setattr(Asked, "is_concurrent", lambda *_: concurrent)
+    source = Asked(stat)
+    refusal = plan_refused(source, *MANY, fetch_parallel=1)
+    assert (refusal.status, refusal.count) == (401, 8)
+    assert source.paths == MANY[:8]
+
+
+@pytest.mark.parametrize("concurrent", [True, False])
+def test_after_a_hundred_faults_nothing_is_added_and_nothing_more_is_asked(
+    concurrent: bool, monkeypatch: pytest.MonkeyPatch
+):
+    def stat(path: str) -> Stat:
+        if int(path) % 2:
+            raise SourceError("no", status=404)
+        return numbered(path)
+
+    monkeypatch.setattr(Asked, "is_concurrent", lambda *_: concurrent)
+    source = Asked(stat)
+    members = [str(number) for number in range(1000)]
+    refusal = plan_refused(source, *members, fetch_parallel=1)
+    assert [fault.path for fault in refusal.faults] == members[1:201:2]
+    assert (refusal.count, source.paths) == (100, members[:200])
+
+
 def test_what_is_not_told_in_time_is_a_504_and_named():
     release = threading.Event()
 

@@ -129,6 +129,7 @@ def test_json_names_the_members_at_fault_in_order():
         "title": "Forbidden",
         "status": 403,
         "detail": "2 members of the bundle cannot be had",
+        "count": 2,
         "members": [
             {"path": "d/b.txt", "status": 404, "reason": "it does not exist"},
             {"path": "d/é.txt", "status": 403, "reason": "it is not for you"},
@@ -145,6 +146,17 @@ def test_a_page_names_the_members_at_fault():
     body = answer(refusal, BROWSER)[2].decode()
     assert "<li><code>d/é.txt</code>: it does not exist</li>" in body
     assert "<p>1 member of the bundle cannot be had.</p>" in body
+
+
+@pytest.mark.parametrize("accept", [None, BROWSER])
+def test_an_error_is_small_whatever_it_names_and_counts_what_it_does_not_list(accept):
+    faults = [MemberFault(f"{n:04}" + "'" * 4000, 404, "é" * 4000) for n in range(1000)]
+    body = answer(MembersFailed(faults), accept)[2].decode()
+    assert len(body) < 256 * 1024
+    assert "0099'" in unescape(body)
+    assert "0100'" not in unescape(body)
+    assert ('"count": 1000' if accept is None else "And 900 more.") in body
+    assert len(answer(BadRequest("'" * 100_000), accept)[2]) < 8 * 1024
 
 
 def test_a_page_without_members_at_fault_has_no_list():
