@@ -5,17 +5,14 @@ the upstream it is the one server that sees the caller's credentials; the servic
 never sees.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 from urllib.parse import urlsplit
-from wsgiref.types import WSGIEnvironment
 
 from tar_gateway.access.credentials import passed_headers
 from tar_gateway.access.links import referer_of
-from tar_gateway.http.environ import file_uri, mount_of, query_of
+from tar_gateway.http.environ import mount_of, reference_of
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller
-from tar_gateway.sources.wire.cancellation import Cancellation
 from tar_gateway.sources.wire.health import Health
 from tar_gateway.sources.wire.pool import REACH, Origin
 from tar_gateway.sources.wire.response import Headers, discard, failure_of, fault_of
@@ -43,21 +40,19 @@ class Authority:
         that is not known.
         """
         # What the caller sends along is shown here too, whatever its `Connection` says of it.
-        uri = f"{mount_of(caller.environ)}/{path}"
-        self._ask(caller.environ, "GET", uri, caller.headers, caller.cancellation)
+        self._ask("GET", path, caller.headers, caller)
 
-    def permit_plain(self, environ: WSGIEnvironment, cancellation: Cancellation) -> None:
+    def permit_plain(self, caller: Caller) -> None:
         """Ask for the file that a plain request is for. Raise `SourceError`, as `permit` does."""
-        query = query_of(environ)
-        uri = file_uri(environ) + ("?" + query if query else "")
-        self._ask(environ, environ["REQUEST_METHOD"], uri, (), cancellation)
+        environ = dict(caller.environ)
+        self._ask(environ["REQUEST_METHOD"], reference_of(environ), (), caller)
 
     def reach(self) -> int:
         """Ask for nobody and no file, within seconds, and give the response's status.
 
         Raise `SourceError` if nothing answers.
         """
-        response = self._origin.request("GET", self._target, (), timeout=REACH)
+        response = self._origin.request("GET", self._target, (), Caller(), timeout=REACH)
         response.content.close()
         return response.status
 
@@ -66,13 +61,9 @@ class Authority:
         self._origin.close()
 
     def _ask(
-        self,
-        environ: Mapping[str, Any],
-        method: str,
-        uri: str,
-        credentials: Iterable[tuple[str, str]],
-        cancellation: Cancellation,
+        self, method: str, path: str, credentials: Iterable[tuple[str, str]], caller: Caller
     ) -> None:
+        environ = caller.environ
         # By lower-case names, so that no header comes twice; these two are ours to tell.
         headers = {
             name.lower(): value
@@ -81,11 +72,12 @@ class Authority:
         }
         if "referer" in headers:
             headers["referer"] = referer_of(environ) or ""
+        uri = f"{mount_of(environ)}/{path}"
         told = [("X-Original-URI", uri), ("X-Original-Method", method)]
-        self._health.track(lambda: self._judge([*headers.items(), *told], cancellation))
+        self._health.track(lambda: self._judge([*headers.items(), *told], caller))
 
-    def _judge(self, headers: Headers, cancellation: Cancellation) -> None:
-        response = self._origin.request("GET", self._target, headers, cancellation=cancellation)
+    def _judge(self, headers: Headers, caller: Caller) -> None:
+        response = self._origin.request("GET", self._target, headers, caller)
         discard(response)
         if response.status in {401, 403}:
             raise fault_of(response)

@@ -34,9 +34,10 @@ def mount_of(environ: Mapping[str, Any]) -> str:
     return quote(environ.get("SCRIPT_NAME", "").encode("latin-1", "replace"))
 
 
-def file_uri(environ: WSGIEnvironment) -> str:
-    """Return the whole path, mount point included, as a URL writes it."""
-    return f"{mount_of(environ)}/{url_path(path_of(environ))}"
+def reference_of(environ: WSGIEnvironment) -> str:
+    """Return the path below the mount point and the query, as a URL writes them."""
+    query = query_of(environ)
+    return url_path(path_of(environ)) + ("?" + query if query else "")
 
 
 def check_query(environ: Mapping[str, Any], limit: int) -> None:

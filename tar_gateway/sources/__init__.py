@@ -5,33 +5,14 @@ time, from many threads at once.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol, Self, runtime_checkable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol, Self, runtime_checkable
 
 from tar_gateway.http.validators import Validator
 from tar_gateway.settings import Settings
-from tar_gateway.sources.wire.cancellation import Cancellation
+from tar_gateway.sources.wire.caller import Caller as Caller
 from tar_gateway.sources.wire.response import Content
-from tar_gateway.sources.wire.tally import Tally
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """On whose behalf a member is asked for.
-
-    ``headers`` go along with every request for a member; ``environ`` is the WSGI request that
-    asked for the bundle, for a source that makes others of it. They hold credentials, so they
-    never show in a `repr`. ``tally`` counts what is asked, and ``cancellation`` ends what is being
-    asked: once it is cancelled, a `Source` that waits, and a `Content` of it, raise `Cancelled`,
-    where that can be done.
-    """
-
-    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    environ: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
-    tally: Tally = field(default_factory=Tally, repr=False, compare=False)
-    cancellation: Cancellation = field(default_factory=Cancellation, repr=False, compare=False)
-
 
 # Asks whether a caller may have the file at a path, which is one as a `Source` is given. Raises
 # `SourceError` where not. Whoever has one calls it before the source hears of the file.

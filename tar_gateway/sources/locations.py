@@ -13,21 +13,16 @@ from tar_gateway.sources import Caller, Limits, Stat, UnknownSize
 from tar_gateway.sources.members import FileServer
 from tar_gateway.sources.replicas import Replicas, reach_any
 from tar_gateway.sources.upstream import Upstream
-from tar_gateway.sources.wire.cancellation import Cancellation
 from tar_gateway.sources.wire.response import Content, Headers, Response
 
 
 @dataclass(frozen=True, slots=True)
 class _Route:
-    """What lies below a prefix (without the leading slash, as paths come) lies at a server."""
+    """What lies below a prefix lies at a server. The prefix is quoted as references are."""
 
     prefix: str
     server: FileServer
     limits: Limits
-
-    @property
-    def quoted(self) -> str:
-        return url_path(self.prefix)
 
 
 class Locations:
@@ -42,7 +37,9 @@ class Locations:
         self, servers: Mapping[str, FileServer], limits: Mapping[str, Limits] = MappingProxyType({})
     ) -> None:
         self._routes = [
-            _Route(prefix.removeprefix("/"), servers[prefix], limits.get(prefix, Limits()))
+            _Route(
+                url_path(prefix.removeprefix("/")), servers[prefix], limits.get(prefix, Limits())
+            )
             for prefix in sorted(servers, key=len, reverse=True)
         ]
 
@@ -59,32 +56,24 @@ class Locations:
 
     def stat(self, path: str, caller: Caller) -> Stat | UnknownSize:
         """Ask the server that the member belongs to. Raise `SourceError`."""
-        route = self._of_reference(path)
-        return route.server.stat(path.removeprefix(route.quoted), caller)
+        route = self._route(path)
+        return route.server.stat(path.removeprefix(route.prefix), caller)
 
     def open(self, path: str, start: int, stop: int, stat: Stat, caller: Caller) -> Content:
         """Open a slice at the server that the member belongs to. Raise `SourceError`."""
-        route = self._of_reference(path)
-        return route.server.open(path.removeprefix(route.quoted), start, stop, stat, caller)
+        route = self._route(path)
+        return route.server.open(path.removeprefix(route.prefix), start, stop, stat, caller)
 
-    def forward(
-        self,
-        method: str,
-        path: str,
-        query: str,
-        headers: Headers,
-        cancellation: Cancellation | None = None,
-    ) -> Response:
+    def forward(self, method: str, path: str, headers: Headers, caller: Caller) -> Response:
         """Pass a plain request on to the server that its path belongs to."""
-        route = self._of_path(path)
-        below = path.removeprefix(route.prefix)
-        return route.server.forward(method, below, query, headers, cancellation)
+        route = self._route(path)
+        return route.server.forward(method, path.removeprefix(route.prefix), headers, caller)
 
     def own_path(self, url: str, path: str) -> str | None:
         """Return the path that a ``Location`` points to, as the server of ``path`` means it."""
-        route = self._of_path(path)
+        route = self._route(path)
         below = route.server.own_path(url, path.removeprefix(route.prefix))
-        return None if below is None else route.quoted + below
+        return None if below is None else route.prefix + below
 
     def limits(self, paths: Iterable[str]) -> Limits:
         """Return what all locations allow that the members are of."""
@@ -100,22 +89,14 @@ class Locations:
         for route in self._routes:
             route.server.close()
 
-    def _matching(self, reference: str) -> list[_Route]:
-        # Prefixes are quoted by the rule for references, so that both are alike where the names
-        # are; a slash ends each, so that none ends within a name.
-        return [route for route in self._routes if reference.startswith(route.quoted)]
+    def _matching(self, path: str) -> list[_Route]:
+        # A slash ends each prefix, so that none ends within a name.
+        return [route for route in self._routes if path.startswith(route.prefix)]
 
-    def _of_reference(self, reference: str) -> _Route:
-        return _first(self._matching(reference))
-
-    def _of_path(self, path: str) -> _Route:
-        return _first([route for route in self._routes if path.startswith(route.prefix)])
-
-
-def _first(matching: Sequence[_Route]) -> _Route:
-    if not matching:
+    def _route(self, path: str) -> _Route:
+        for route in self._matching(path):
+            return route
         raise SourceError("it lies in no location", status=404)
-    return matching[0]
 
 
 def file_server(settings: Settings) -> FileServer:

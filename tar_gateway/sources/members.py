@@ -12,7 +12,6 @@ from tar_gateway.errors import MemberChanged, SourceError
 from tar_gateway.http.headers import SENDFILE
 from tar_gateway.http.validators import Validator
 from tar_gateway.sources import Caller, Source, Stat, UnknownSize
-from tar_gateway.sources.wire.cancellation import Cancellation
 from tar_gateway.sources.wire.response import Content, Headers, Response, discard, drain, fault_of
 
 # 19 digits hold every size below 2**63; more are an attack or a defect.
@@ -38,25 +37,18 @@ class Exchange(Protocol):
 class FileServer(Source, Protocol):
     """A `Source` that takes plain requests as well: a server of files, or several as one."""
 
-    def forward(
-        self,
-        method: str,
-        path: str,
-        query: str,
-        headers: Headers,
-        cancellation: Cancellation | None = None,
-    ) -> Response:
-        """Pass a plain request on, and give the response as it is. Raise `SourceError`.
+    def forward(self, method: str, path: str, headers: Headers, caller: Caller) -> Response:
+        """Pass a plain request on, and return the response as it is. Raise `SourceError`.
 
-        ``path`` is a checked name, or a directory's with a slash at its end, or empty. Once
-        ``cancellation`` is cancelled, raises `Cancelled`.
+        ``path`` is a reference as `stat` takes it; a directory's ends with a slash, and the root's
+        is empty. ``headers`` are all that go along: those of ``caller`` are among them.
         """
         ...
 
     def own_path(self, url: str, path: str) -> str | None:
         """Return the path that a ``Location`` points to, `None` if it is none of the server's.
 
-        ``path`` is that of the request that was answered so.
+        ``path`` is the reference that was asked for when it came.
         """
         ...
 
@@ -77,12 +69,7 @@ class HttpMembers:
 
     def ask(self, method: str, path: str, headers: Headers, caller: Caller) -> Response:
         """Ask, and refuse a response that is only there for a server in front to replace."""
-        try:
-            response = self._exchange(method, path, headers, caller)
-        except SourceError:
-            caller.tally.asked(None)
-            raise
-        caller.tally.asked(response.status)
+        response = caller.tally.counted(lambda: self._exchange(method, path, headers, caller))
         if response.status in {200, 206} and not _FOR_A_SERVER.isdisjoint(response.names):
             response.content.close()
             raise SourceError("its bytes are left to a server in front")

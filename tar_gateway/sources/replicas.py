@@ -11,11 +11,9 @@ from hashlib import blake2b
 from typing import TypeVar
 
 from tar_gateway.errors import MemberChanged, SourceError
-from tar_gateway.http.paths import url_path
 from tar_gateway.sources import Caller, Stat, UnknownSize
 from tar_gateway.sources.members import FileServer
 from tar_gateway.sources.upstream import Upstream
-from tar_gateway.sources.wire.cancellation import Cancellation
 from tar_gateway.sources.wire.health import HealthContent
 from tar_gateway.sources.wire.response import PASSING, Content, Headers, Response
 
@@ -71,14 +69,7 @@ class Replicas:
 
         return self._tracked(self._first(path, open_at, of_one_version=True))
 
-    def forward(
-        self,
-        method: str,
-        path: str,
-        query: str,
-        headers: Headers,
-        cancellation: Cancellation | None = None,
-    ) -> Response:
+    def forward(self, method: str, path: str, headers: Headers, caller: Caller) -> Response:
         """Pass a plain request on, to the next server where one answers that it is not able to.
 
         Raise `SourceError` where none answers; a response that is no better at any other is
@@ -87,14 +78,14 @@ class Replicas:
         refused: list[Response] = []
 
         def ask(server: Upstream) -> Response:
-            response = server.forward(method, path, query, headers, cancellation)
+            response = server.forward(method, path, headers, caller)
             if response.status not in PASSING:
                 return response
             refused.append(response)
             raise SourceError(f"the upstream answered {response.status}")
 
         try:
-            return self._first(url_path(path), ask)
+            return self._first(path, ask)
         except SourceError:
             if not refused:
                 raise

@@ -3,13 +3,11 @@
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from tar_gateway.http.paths import url_path
 from tar_gateway.settings import Settings
 from tar_gateway.settings.line_files import read_service_headers
 from tar_gateway.settings.types import check_base_url
 from tar_gateway.sources import Caller, Stat, UnknownSize
 from tar_gateway.sources.members import HttpMembers
-from tar_gateway.sources.wire.cancellation import Cancellation
 from tar_gateway.sources.wire.health import Health
 from tar_gateway.sources.wire.pool import PORTS, REACH, Origin
 from tar_gateway.sources.wire.redirects import Redirects
@@ -65,23 +63,16 @@ class Upstream:
         content = health.track(lambda: members.open(path, start, stop, stat, caller))
         return health.tracked(content)
 
-    def forward(
-        self,
-        method: str,
-        path: str,
-        query: str,
-        headers: Headers,
-        cancellation: Cancellation | None = None,
-    ) -> Response:
-        """Pass a plain request on, and give the response as it is, redirects included.
+    def forward(self, method: str, path: str, headers: Headers, caller: Caller) -> Response:
+        """Pass a plain request on, and return the response as it is, redirects included.
 
-        ``path`` is a checked name, or a directory's with a slash at its end, or empty. Raise
-        `SourceError` when there is no response, `Cancelled` once ``cancellation`` is.
+        Raise `SourceError` when there is no response.
         """
-        target = self._base + url_path(path) + ("?" + query if query else "")
-        response = self.health.track(
-            lambda: self._request(method, target, headers, cancellation=cancellation)
-        )
+
+        def ask() -> Response:
+            return self._request(method, path, headers, caller)
+
+        response = self.health.track(lambda: caller.tally.counted(ask))
         return replace(response, content=self.health.tracked(response.content))
 
     def reach(self) -> int:
@@ -90,7 +81,7 @@ class Upstream:
         Raise `SourceError` if nothing answers.
         """
         # The base may be slow to list: that says nothing of the files, so it is not remembered.
-        response = self._request("HEAD", self._base, [], timeout=REACH)
+        response = self._request("HEAD", "", [], Caller(), timeout=REACH)
         response.content.close()
         return response.status
 
@@ -124,22 +115,18 @@ class Upstream:
         self._redirects.close()
 
     def _ask(self, method: str, path: str, headers: Headers, caller: Caller) -> Response:
-        cancellation = caller.cancellation
-        sent = [*headers, *caller.headers]
-        response = self._request(method, self._base + path, sent, cancellation=cancellation)
-        return self._redirects.follow(response, method, self.url + path, headers, cancellation)
+        response = self._request(method, path, [*headers, *caller.headers], caller)
+        return self._redirects.follow(response, method, self.url + path, headers, caller)
 
     def _request(
         self,
         method: str,
-        target: str,
+        path: str,
         headers: Headers,
+        caller: Caller,
         *,
         timeout: float | None = None,
-        cancellation: Cancellation | None = None,
     ) -> Response:
         others = [pair for pair in headers if pair[0].lower() not in self._own_names]
         sent = [*others, *self._own_headers]
-        return self._origin.request(
-            method, target, sent, timeout=timeout, cancellation=cancellation
-        )
+        return self._origin.request(method, self._base + path, sent, caller, timeout=timeout)

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from http import HTTPStatus
 from wsgiref.types import StartResponse, WSGIEnvironment
 
@@ -17,7 +18,7 @@ from tar_gateway.errors import (
     TooSlow,
     UpstreamFailed,
 )
-from tar_gateway.http.environ import conditions_of, mount_of, path_of, query_of, wants_part
+from tar_gateway.http.environ import conditions_of, mount_of, path_of, reference_of, wants_part
 from tar_gateway.http.headers import end_to_end
 from tar_gateway.settings import Settings
 from tar_gateway.sources.members import FileServer
@@ -83,10 +84,10 @@ class PassThrough:
         authority = self._bundles.authority
         if authority is None:
             return
-        environ, gone = download.environ, download.cancellation
+        caller = download.caller(self._settings.forward_headers)
         retry = Retry.from_settings(self._settings)
         try:
-            retry.call(lambda: authority.permit_plain(environ, gone), stopped=gone.event)
+            retry.call(lambda: authority.permit_plain(caller), stopped=caller.cancellation.event)
         except SourceError as error:
             if error.status in {401, 403}:
                 raise AccessDenied(status=error.status, challenge=error.challenge) from error
@@ -103,22 +104,16 @@ class PassThrough:
     def _ask(
         self, download: Download, method: str, gone: Cancellation, *, conditions: bool
     ) -> Response:
-        environ, tally = download.environ, download.tally
-        path, query = path_of(environ), query_of(environ)
-        headers = passed_headers(environ, conditions=conditions)
+        path = reference_of(download.environ)
+        headers = passed_headers(download.environ, conditions=conditions)
+        caller = replace(download.caller(self._settings.forward_headers), cancellation=gone)
         retry = Retry.from_settings(self._settings)
 
         def ask() -> Response:
-            try:
-                response = self._upstream.forward(method, path, query, headers, gone)
-            except SourceError:
-                tally.asked(None)
-                raise
-            tally.asked(response.status)
-            return response
+            return self._upstream.forward(method, path, headers, caller)
 
         try:
-            return retry.call(ask, tally=tally, stopped=gone.event)
+            return retry.call(ask, tally=caller.tally, stopped=gone.event)
         except SourceError as error:
             raise UpstreamFailed.of(error) from error
 
@@ -210,7 +205,7 @@ def _headers(
             case "content-length" | "date" | "server" | "server-timing" | "x-request-id":
                 continue  # written by us, or by the server that speaks to the client
             case "location":
-                below = upstream.own_path(value, path_of(environ))
+                below = upstream.own_path(value, reference_of(environ))
                 headers.append((name, value if below is None else f"{mount_of(environ)}/{below}"))
             case _:
                 headers.append((name, value))

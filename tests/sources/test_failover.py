@@ -14,7 +14,6 @@ import pytest
 from tar_gateway import BrokenOff, Gateway, Replicas, Settings, TarStream, Upstream
 from tar_gateway.errors import Cancelled, MemberChanged, SourceError
 from tar_gateway.sources import Caller, Stat
-from tar_gateway.sources.wire.cancellation import Cancellation
 from tar_gateway.sources.wire.pool import REACH
 from tar_gateway.sources.wire.response import Response
 from tests.support.fakes import record_pauses
@@ -371,7 +370,7 @@ def test_a_file_stays_with_its_server_and_files_are_spread():
 
 
 def forward(made: Group, method: str = "GET", *headers: tuple[str, str]) -> Response:
-    return made.replicas.forward(method, "a", "", headers)
+    return made.replicas.forward(method, "a", headers, NOBODY)
 
 
 @pytest.mark.parametrize("failing", FAILING[:-1], ids=IDS[:-1])
@@ -407,12 +406,12 @@ def test_when_no_server_is_able_to_the_first_answer_is_passed_on(pair: Group, se
 
 def test_an_answer_that_is_not_passed_on_is_closed_where_nobody_waits_any_more(pair: Group):
     pair.on(answer(b"sor", status="503 No", length=5, then=stall(NEVER)), stall(NEVER))
-    gone = Cancellation()
+    caller = Caller()
     first, second = pair.servers
     with ThreadPoolExecutor(1) as threads:
-        outcome = threads.submit(pair.replicas.forward, "GET", "a", "", (), gone)
+        outcome = threads.submit(pair.replicas.forward, "GET", "a", (), caller)
         assert second.wait_for(lambda server: bool(server.requests))
-        gone.cancel()
+        caller.cancellation.cancel()
         assert isinstance(outcome.exception(), Cancelled)
     assert first.wait_for(lambda server: server.open == 0)
 

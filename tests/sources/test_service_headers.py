@@ -92,7 +92,8 @@ def test_no_header_comes_twice_however_it_is_written(tmp_path):
         closing(Upstream(server.url, Settings(upstream_headers_file=file))) as made,
     ):
         made.stat("a", caller)
-        made.forward("GET", "a", "", [("X-Key", "mine"), ("User-Agent", "mine")]).content.close()
+        sent = [("X-Key", "mine"), ("User-Agent", "mine")]
+        made.forward("GET", "a", sent, caller).content.close()
     asked, passed = server.requests
     assert asked.all("Authorization") == ["ours"]
     assert passed.all("X-Key") == ["ours"]

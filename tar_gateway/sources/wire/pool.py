@@ -21,6 +21,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 from tar_gateway.errors import Cancelled, SourceError
 from tar_gateway.http.messages import BadLength, BadMessage, Head, request_head
 from tar_gateway.settings import Settings
+from tar_gateway.sources.wire.caller import Caller
 from tar_gateway.sources.wire.cancellation import Cancellation
 from tar_gateway.sources.wire.connection import ChunkedContent, Connection, SizedContent
 from tar_gateway.sources.wire.response import Headers, Response
@@ -73,18 +74,19 @@ class Origin:
         method: str,
         target: str,
         headers: Headers,
+        caller: Caller,
         *,
         timeout: float | None = None,
-        cancellation: Cancellation | None = None,
     ) -> Response:
-        """Send one request, and give the response once its headers are there.
+        """Send one request, and return the response once its headers are there.
 
-        ``target`` is the path and query as they are sent; ``timeout`` is in seconds, for the
-        answer's headers, and comes before the settings. Redirects are answers like any other.
-        Raise `SourceError` when there is no response. Once ``cancellation`` is cancelled,
-        `Cancelled` is what this and the content's reads raise, also where they are waiting.
+        ``target`` is the path and query as they are sent, ``headers`` are all that are sent;
+        ``timeout`` is in seconds, for the response's headers, and comes before the settings.
+        Redirects are responses like any other. Raise `SourceError` when there is no response. Once
+        the caller's cancellation is cancelled, this and the content's reads raise `Cancelled`,
+        also where they are waiting.
         """
-        cancellation = cancellation or Cancellation()
+        cancellation = caller.cancellation
         cancellation.check()
         given = {name.lower() for name, _ in headers}
         sent = {name: value for name, value in _OWN_HEADERS.items() if name.lower() not in given}

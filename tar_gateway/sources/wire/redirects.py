@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from tar_gateway.errors import SourceError
 from tar_gateway.settings import Settings
-from tar_gateway.sources.wire.cancellation import Cancellation
+from tar_gateway.sources.wire.caller import Caller
 from tar_gateway.sources.wire.pool import PORTS, Origin
 from tar_gateway.sources.wire.response import Headers, Response, discard
 from tar_gateway.sources.wire.tls import client_tls
@@ -39,18 +39,13 @@ class Redirects:
         self._lock = threading.Lock()
 
     def follow(
-        self,
-        response: Response,
-        method: str,
-        url: str,
-        headers: Headers,
-        cancellation: Cancellation | None = None,
+        self, response: Response, method: str, url: str, headers: Headers, caller: Caller
     ) -> Response:
         """Return the response at the end of redirects; ``response`` came from ``url``.
 
         ``headers`` are sent to each host, so none of them may be a credential. A redirect to
-        where it must not lead is given as it is. Raise `SourceError` for too many of them,
-        and where a host gives no response, `Cancelled` once ``cancellation`` is.
+        where it must not lead is returned as it is. Raise `SourceError` for too many of them,
+        and where a host gives no response.
         """
         followed = 0
         while (place := self._place(response, url)) is not None:
@@ -62,7 +57,7 @@ class Redirects:
             target = (place.path or "/") + ("?" + place.query if place.query else "")
             try:
                 origin = self._origin(place)
-                response = origin.request(method, target, headers, cancellation=cancellation)
+                response = origin.request(method, target, headers, caller)
             except SourceError as error:
                 error.unreachable = False  # the upstream itself was there
                 raise

@@ -27,9 +27,7 @@ Ask = Callable[[Upstream, Caller], object]
 QUESTIONS: dict[str, Ask] = {
     "a size": lambda upstream, caller: upstream.stat("a", caller),
     "content": lambda upstream, caller: upstream.open("a", 0, 5, Stat(5, 0, None), caller),
-    "a plain file": lambda upstream, caller: upstream.forward(
-        "GET", "a", "", [], caller.cancellation
-    ),
+    "a plain file": lambda upstream, caller: upstream.forward("GET", "a", [], caller),
     "replicas": lambda upstream, caller: Replicas([upstream, upstream]).stat("a", caller),
 }
 
@@ -88,7 +86,7 @@ def test_content_that_waits_ends_and_never_as_if_it_were_whole(length: int | Non
     with (
         Scripted({"/a": answer(b"begin", length=length, then=stall(NEVER))}) as server,
         closing(Upstream(server.url)) as upstream,
-        closing(upstream.forward("GET", "a", "", [], caller.cancellation).content) as content,
+        closing(upstream.forward("GET", "a", [], caller).content) as content,
     ):
         assert content.read(5) == b"begin"
         cancelled_in_the_midst(server, caller.cancellation, lambda: content.read(5))
@@ -117,7 +115,7 @@ def test_a_question_to_the_authority_ends(plain: bool):
 
         def ask() -> None:
             if plain:
-                authority.permit_plain(ENVIRON, caller.cancellation)
+                authority.permit_plain(caller)
             else:
                 authority.permit("a", caller)
 

@@ -206,7 +206,7 @@ def test_a_connection_that_is_cut_is_no_end_of_a_file(files, ends):
         served = threads.submit(cut_off, listener, tls, head)
         url = f"https://127.0.0.1:{listener.getsockname()[1]}/"
         with closing(Upstream(url, Settings(upstream_ca_file=files.ca))) as upstream:
-            answer = upstream.forward("GET", "a", "", [])
+            answer = upstream.forward("GET", "a", [], Caller())
             with closing(answer.content), pytest.raises(SourceError, match="broke the connection"):
                 list(iter(lambda: answer.content.read(4096), b""))
         served.result()
