@@ -71,12 +71,6 @@ def conditions_of(environ: WSGIEnvironment) -> Conditions:
     )
 
 
-def wants_part(environ: WSGIEnvironment) -> bool:
-    """Return whether a request wants less than a whole response: headers, a part, if changed."""
-    method = environ["REQUEST_METHOD"]
-    return method == "HEAD" or (method == "GET" and conditions_of(environ) != Conditions())
-
-
 def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
     """Read the request's body of at most ``limit`` bytes.
 

@@ -6,6 +6,7 @@ A response with ``X-Archive-Files: tar`` is no response to the client but a list
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from enum import Enum, auto
 from urllib.parse import quote, unquote_to_bytes
 
 from tar_gateway.archive.bundle import Entry, check_apart
@@ -55,26 +56,47 @@ _OF_THE_LIST = frozenset(
 )
 
 
-def is_list(headers: Headers) -> bool:
-    """Return whether a response's headers make it a list of files for a tar."""
+class Step(Enum):
+    """What to do with a response that may be a list of files, or before there is one."""
+
+    PASS = auto()
+    """Pass it on."""
+    READ = auto()
+    """Read it: it is the list."""
+    TRY = auto()
+    """Ask by a plain GET; pass this on where that does not list files."""
+    ASK = auto()
+    """Ask by a plain GET, which must list files: this responds to what is the archive's."""
+
+
+def next_step(
+    method: str, conditions: Conditions, status: int | None = None, headers: Headers = ()
+) -> Step:
+    """Decide what to do about a request, and with the response to it once there is a ``status``.
+
+    A list may come with the status that is a response to the request's range or conditions. Those
+    are the archive's, and so is a HEAD, which an application may not know: 405 and 501 to it say
+    nothing of a list.
+    """
+    partly = method == "HEAD" or (method == "GET" and conditions != Conditions())
+    if status is None:
+        return Step.TRY if partly and _concerns_archive(conditions) else Step.PASS
+    if method == "HEAD" and status in {405, 501}:
+        return Step.TRY
+    if not _is_list(headers) or not (status == 200 or (partly and status in _PARTLY)):
+        return Step.PASS
+    return Step.ASK if partly else Step.READ
+
+
+def _is_list(headers: Headers) -> bool:
     return any(
         name.lower() == "x-archive-files" and value.strip().lower() == "tar"
         for name, value in headers
     )
 
 
-def knows_no_head(status: int) -> bool:
-    """Return whether a response to HEAD says only that HEAD is not known, and nothing of a list."""
-    return status in {405, 501}
-
-
-def may_list(status: int, *, partly: bool) -> bool:
-    """Return whether a list may come with this status; ``partly``: to a condition or a range."""
-    return status == 200 or (partly and status in _PARTLY)
-
-
-def concerns_archive(conditions: Conditions) -> bool:
-    """Return whether a request's conditions name an archive of ours: then a list is asked for."""
+def _concerns_archive(conditions: Conditions) -> bool:
+    """Return whether a request's conditions name an archive of ours."""
     texts = (conditions.if_match, conditions.if_none_match, conditions.if_range)
     return any(text is not None and _TAG.search(text) for text in texts)
 

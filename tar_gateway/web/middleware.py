@@ -12,14 +12,15 @@ from tar_gateway.access.links import SignedLinks
 from tar_gateway.delivery.pace import Pace
 from tar_gateway.delivery.whole import blocks_of, read_whole
 from tar_gateway.errors import SourceError, TooSlow, UpstreamFailed
-from tar_gateway.http.environ import check_query, conditions_of, wants_part
+from tar_gateway.http.conditions import Conditions
+from tar_gateway.http.environ import check_query, conditions_of
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Source
 from tar_gateway.sources.spool import Spool
 from tar_gateway.sources.subrequest import AppResponse, Subrequests, plain_get
 from tar_gateway.web.door import Door
 from tar_gateway.web.endpoint import METHODS, Endpoint
-from tar_gateway.web.file_list import concerns_archive, is_list, knows_no_head, may_list
+from tar_gateway.web.file_list import Step, next_step
 from tar_gateway.web.observe.download import Download
 
 _Headers = list[tuple[str, str]]
@@ -58,18 +59,16 @@ class BundleMiddleware:
         request = _Request(environ, start_response, self._settings)
         if environ["REQUEST_METHOD"] in METHODS and self._bundles.takes(environ):
             return self._front(environ, start_response, self._bundle)
-        if request.wants_part and concerns_archive(conditions_of(environ)):
+        if next_step(request.method, request.conditions) is Step.TRY:
             archive = self._from_new_list(request)
             if archive is not None:
                 return archive
         iterable = self._app(environ, request.start_response)
-        if request.refused_head is not None:
-            return self._answer_head(request, iterable, *request.refused_head)
-        if request.started and request.listed is None:
+        if request.step is None:
+            return _LateArchive(request, iterable, self._replace)
+        if request.step is Step.PASS:
             return iterable
-        if request.listed is None:
-            return _LateArchive(self, request, iterable)
-        return self.replace(request, iterable, lambda: _close(iterable))
+        return self._replace(request, iterable, lambda: _close(iterable))
 
     def close(self) -> None:
         """End the threads, and close the connections to the authority."""
@@ -81,38 +80,29 @@ class BundleMiddleware:
             self._links.check(download.environ)
         return self._bundles(download, start_response)
 
-    def replace(
+    def _replace(
         self, request: "_Request", blocks: Iterable[bytes], close: Callable[[], None]
     ) -> Iterable[bytes]:
-        """Answer with the archive that an application's response lists, once that is closed.
+        """Answer in place of an application's response, once that is closed.
 
         It may hold what the application needs for its next answer, such as a lock.
         """
-        headers = request.listed or []
+        step, (status, headers) = request.step, request.said
         try:
-            body = b"" if request.wants_part else request.read_list(blocks)
+            body = request.read_list(blocks) if step is Step.READ else None
         except TooSlow as error:
             return self._front(request.environ, request.answer_by, _list_failed(error))
         finally:
             close()
-        if not request.wants_part:
+        if body is not None:
             return self._from_list(request, body, headers)
-        # It answered to what is the archive's, so it is asked for the list itself.
-        archive = self._from_new_list(request)
-        if archive is None:
-            return self._front(request.environ, request.answer_by, _not_listed_again)
-        return archive
-
-    def _answer_head(
-        self, request: "_Request", iterable: Iterable[bytes], status: str, headers: _Headers
-    ) -> Iterable[bytes]:
-        """Answer HEAD for an application that knows none: it may list files to GET."""
-        _close(iterable)  # a response to HEAD has no body
         archive = self._from_new_list(request)
         if archive is not None:
             return archive
+        if step is Step.ASK:
+            return self._front(request.environ, request.answer_by, _not_listed_again)
         request.answer_by(status, headers)
-        return ()
+        return ()  # a response to HEAD has no body
 
     def _from_new_list(self, request: "_Request") -> Iterable[bytes] | None:
         """Ask the application by a plain GET; `None` if what it answers is no list."""
@@ -120,7 +110,7 @@ class BundleMiddleware:
         try:
             environ = plain_get(request.environ)
             with closing(AppResponse(self._app, environ, self._spool.file())) as answer:
-                if not (is_list(answer.headers) and may_list(answer.status, partly=False)):
+                if next_step("GET", Conditions(), answer.status, answer.headers) is not Step.READ:
                     return None
                 body = _read_list(blocks_of(answer), settings)
         except TooSlow as error:
@@ -166,11 +156,14 @@ class _Request:
     ) -> None:
         self.environ = environ
         self.answer_by = start_response
-        self.wants_part = wants_part(environ)
-        self.started = False
-        self.listed: _Headers | None = None
-        self.may_refuse_head = environ["REQUEST_METHOD"] == "HEAD"
-        self.refused_head: tuple[str, _Headers] | None = None
+        self.method = environ["REQUEST_METHOD"]
+        self.conditions = conditions_of(environ)
+        self.is_late = False
+        """Whether the server has begun to send what there is."""
+        self.step: Step | None = None
+        """What to do with the response, once it has started."""
+        self.said: tuple[str, _Headers] = ("", [])
+        """The status and headers of a response that is not passed on at once."""
         self._settings = settings
         self._reads_list = False
         self._written: list[bytes] = []
@@ -183,15 +176,12 @@ class _Request:
         if self._reads_list:
             # Part of what it said is taken for said, so that this is too late (PEP 3333).
             raise _error_of(*exc_info, *named.values())
-        self.started = True
-        self.refused_head = None
-        if self.may_refuse_head and knows_no_head(_code(status)) and not (exc_info or named):
-            self.refused_head = (status, headers)
+        self.step = next_step(self.method, self.conditions, _code(status), headers)
+        if self.step is Step.TRY and (self.is_late or exc_info or named):
+            self.step = Step.PASS
+        if self.step is not Step.PASS:
+            self.said = (status, headers)
             return self._write
-        if is_list(headers) and may_list(_code(status), partly=self.wants_part):
-            self.listed = headers
-            return self._write
-        self.listed = None
         return cast(Callable[..., _Write], self.answer_by)(status, headers, *exc_info, **named)
 
     def read_list(self, blocks: Iterable[bytes]) -> bytes:
@@ -225,11 +215,14 @@ class _LateArchive:
     """The iterable of an application that may turn out to list files while it is iterated."""
 
     def __init__(
-        self, middleware: BundleMiddleware, request: _Request, iterable: Iterable[bytes]
+        self,
+        request: _Request,
+        iterable: Iterable[bytes],
+        replace: Callable[[_Request, Iterable[bytes], Callable[[], None]], Iterable[bytes]],
     ) -> None:
-        self._middleware = middleware
+        self._replace = replace
         self._request = request
-        request.may_refuse_head = False  # the server has begun to send what there is
+        request.is_late = True
         self._iterable = iterable
         self._closed = False
         self._blocks: Iterator[bytes] | None = None
@@ -242,12 +235,12 @@ class _LateArchive:
         if self._blocks is None:
             self._blocks = iter(self._iterable)
         drawn = next(self._blocks, _NONE)
-        if self._archive is not None or self._request.listed is None:
+        if self._archive is not None or self._request.step in {None, Step.PASS}:
             if drawn is _NONE:
                 raise StopIteration
             return cast(bytes, drawn)
         blocks = self._blocks if drawn is _NONE else chain((cast(bytes, drawn),), self._blocks)
-        self._archive = self._middleware.replace(self._request, blocks, self._close_answer)
+        self._archive = self._replace(self._request, blocks, self._close_answer)
         self._blocks = iter(self._archive)
         return next(self._blocks)
 

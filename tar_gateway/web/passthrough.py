@@ -18,7 +18,8 @@ from tar_gateway.errors import (
     TooSlow,
     UpstreamFailed,
 )
-from tar_gateway.http.environ import conditions_of, mount_of, path_of, reference_of, wants_part
+from tar_gateway.http.conditions import Conditions
+from tar_gateway.http.environ import conditions_of, mount_of, path_of, reference_of
 from tar_gateway.http.headers import end_to_end
 from tar_gateway.settings import Settings
 from tar_gateway.sources.members import FileServer
@@ -27,7 +28,7 @@ from tar_gateway.sources.wire.response import Content, Response
 from tar_gateway.sources.wire.retry import Retry
 from tar_gateway.web.client import Delivery
 from tar_gateway.web.endpoint import Endpoint
-from tar_gateway.web.file_list import concerns_archive, is_list, knows_no_head, may_list
+from tar_gateway.web.file_list import Step, next_step
 from tar_gateway.web.observe.download import Download
 
 _READ_SIZE = 128 * 1024
@@ -53,31 +54,30 @@ class PassThrough:
         self._admit(download)
         # Of its own, as a list that comes too late ends what is asked, and not the request.
         gone = download.cancellation.child()
-        partly = wants_part(environ)
-        if partly and concerns_archive(conditions_of(environ)):
+        method, conditions = environ["REQUEST_METHOD"], conditions_of(environ)
+        listed: Response | None = None
+        if next_step(method, conditions) is Step.TRY:
             listed = self._ask_for_list(download, gone)
+        if listed is not None:
+            return self._archive(listed, download, start_response, gone)
+        response = self._ask(download, method, gone, conditions=True)
+        with ExitStack() as held:
+            held.callback(response.content.close)
+            match next_step(method, conditions, response.status, response.headers):
+                case Step.READ:
+                    listed = response
+                case Step.TRY:
+                    listed = self._ask_for_list(download, gone)
+                case Step.ASK:
+                    held.close()
+                    listed = self._ask_for_list(download, gone)
+                    if listed is None:
+                        raise UpstreamFailed("the upstream lists its files only once", status=502)
             if listed is not None:
                 return self._archive(listed, download, start_response, gone)
-        method = environ["REQUEST_METHOD"]
-        with ExitStack() as held:
-            response = self._ask(download, method, gone, conditions=True)
-            held.callback(response.content.close)
-            if method == "HEAD" and knows_no_head(response.status):
-                listed = self._ask_for_list(download, gone)
-                if listed is not None:
-                    held.close()
-                    return self._archive(listed, download, start_response, gone)
-            if not (is_list(response.headers) and may_list(response.status, partly=partly)):
-                passed = self._pass_on(response, download, start_response)
-                held.pop_all()  # the server closes what is passed on
-                return passed
-            if not partly:
-                return self._archive(response, download, start_response, gone)
-        # It answered to what is the archive's, so it is asked for the list itself.
-        listed = self._ask_for_list(download, gone)
-        if listed is None:
-            raise UpstreamFailed("the upstream lists its files only once", status=502)
-        return self._archive(listed, download, start_response, gone)
+            passed = self._pass_on(response, download, start_response)
+            held.pop_all()  # the server closes what is passed on
+            return passed
 
     def _admit(self, download: Download) -> None:
         """Ask the authority, where there is one, before the upstream hears of the request."""
@@ -96,7 +96,7 @@ class PassThrough:
     def _ask_for_list(self, download: Download, gone: Cancellation) -> Response | None:
         """Ask by a plain GET. Return `None` where the response is no list of files."""
         listed = self._ask(download, "GET", gone, conditions=False)
-        if is_list(listed.headers) and may_list(listed.status, partly=False):
+        if next_step("GET", Conditions(), listed.status, listed.headers) is Step.READ:
             return listed
         listed.content.close()
         return None

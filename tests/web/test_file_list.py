@@ -10,10 +10,9 @@ from tar_gateway.errors import UpstreamFailed
 from tar_gateway.http.conditions import Conditions
 from tar_gateway.settings import Settings
 from tar_gateway.web.file_list import (
-    concerns_archive,
-    is_list,
+    Step,
     kept_headers,
-    may_list,
+    next_step,
     passed_names,
     read_list,
 )
@@ -36,19 +35,48 @@ TAG = Layout([Member("a", 1)]).etag.text
     ],
 )
 def test_one_header_makes_an_answer_a_list(headers, expected):
-    assert is_list(headers) is expected
+    assert next_step("GET", Conditions(), 200, headers) is (Step.READ if expected else Step.PASS)
 
 
-@pytest.mark.parametrize("status", [200, 206, 304, 412, 416])
-def test_a_list_may_come_in_answer_to_a_condition_with_the_conditions_status(status):
-    assert may_list(status, partly=True)
-    assert may_list(status, partly=False) is (status == 200)
+LIST = [("X-Archive-Files", "tar")]
+PART = Conditions(range="bytes=5-")
+PLAIN = Conditions()
 
 
-@pytest.mark.parametrize("status", [201, 302, 401, 403, 404, 500, 0])
-def test_an_error_is_no_list_whatever_its_headers(status):
-    assert not may_list(status, partly=True)
-    assert not may_list(status, partly=False)
+@pytest.mark.parametrize(
+    ("method", "conditions", "status", "headers", "expected"),
+    [
+        # There is no response yet.
+        ("GET", PLAIN, None, [], Step.PASS),
+        ("HEAD", PLAIN, None, [], Step.PASS),
+        ("GET", PART, None, [], Step.PASS),
+        ("GET", Conditions(range="bytes=5-", if_range=TAG), None, [], Step.TRY),
+        ("HEAD", Conditions(if_none_match=TAG), None, [], Step.TRY),
+        ("POST", Conditions(if_match=TAG), None, [], Step.PASS),
+        # It is a list.
+        ("GET", PLAIN, 200, LIST, Step.READ),
+        ("POST", PLAIN, 200, LIST, Step.READ),
+        ("POST", PART, 200, LIST, Step.READ),
+        ("HEAD", PLAIN, 200, LIST, Step.ASK),
+        *(("GET", PART, status, LIST, Step.ASK) for status in (200, 206, 304, 412, 416)),
+        *(("HEAD", PLAIN, status, LIST, Step.ASK) for status in (206, 304, 412, 416)),
+        # It says what a range or a condition can't be the reason of.
+        *(("GET", PLAIN, status, LIST, Step.PASS) for status in (206, 304, 412, 416)),
+        *(("POST", PART, status, LIST, Step.PASS) for status in (206, 304, 412, 416)),
+        *(("GET", PART, status, LIST, Step.PASS) for status in (201, 302, 401, 404, 500, 0)),
+        *(("HEAD", PLAIN, status, LIST, Step.PASS) for status in (201, 302, 401, 404, 500, 0)),
+        # It says only that HEAD is not known.
+        *(("HEAD", PLAIN, status, [], Step.TRY) for status in (405, 501)),
+        ("HEAD", PART, 405, LIST, Step.TRY),
+        *(("GET", PART, status, LIST, Step.PASS) for status in (405, 501)),
+        # It is no list.
+        ("GET", PLAIN, 200, [], Step.PASS),
+        ("HEAD", PLAIN, 200, [], Step.PASS),
+        ("GET", PART, 206, [], Step.PASS),
+    ],
+)
+def test_what_to_do_with_a_response(method, conditions, status, headers, expected):
+    assert next_step(method, conditions, status, headers) is expected
 
 
 @pytest.mark.parametrize("name", ["if_match", "if_none_match", "if_range"])
@@ -66,11 +94,12 @@ def test_an_error_is_no_list_whatever_its_headers(status):
     ],
 )
 def test_a_condition_concerns_an_archive_if_it_has_an_archives_tag(name, text, expected):
-    assert concerns_archive(Conditions(**{name: text})) is expected
+    step = next_step("GET", Conditions(**{name: text}))
+    assert step is (Step.TRY if expected else Step.PASS)
 
 
 def test_a_range_alone_and_a_date_tell_nothing_of_an_archive():
-    assert not concerns_archive(Conditions(range="bytes=5-", if_modified_since=TAG))
+    assert next_step("GET", Conditions(range="bytes=5-", if_modified_since=TAG)) is Step.PASS
 
 
 KEPT = [
