@@ -3,7 +3,7 @@
 import re
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hmac import compare_digest, digest
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes, urlsplit
@@ -43,7 +43,8 @@ _SIGNATURE, _EXPIRES, _KEY_ID, _VERSION = b"signature", b"expires", b"key_id", b
 _OF_A_LINK = frozenset({_SIGNATURE, _EXPIRES, _KEY_ID})
 
 
-_NOT_SIGNED = frozenset({_SIGNATURE, _VERSION})
+# What may be added behind the signature; before it, it is signed like everything else.
+_MAY_BE_ADDED = frozenset({_VERSION})
 
 
 # Seconds since 1970: enough for three thousand years, and too few for milliseconds.
@@ -104,8 +105,7 @@ def check_link(path: bytes, query: str, keys: Iterable[SigningKey], now: float) 
 
 def without_signature(query: str) -> str:
     """Return a raw query string without what is a link's own, or was not signed with it."""
-    own = _OF_A_LINK | _NOT_SIGNED
-    return "&".join(part for part in query.split("&") if _name(part) not in own)
+    return "&".join(part for part in _signed_parts(query) if _name(part) not in _OF_A_LINK)
 
 
 def hide_signature(query: str) -> str:
@@ -135,8 +135,19 @@ def _signature(key: SigningKey, path: bytes, query: str) -> bytes:
 
 def _signed_text(path: bytes, query: str) -> str:
     """Write a request as three lines: what this is, the path, and the parameters in order."""
-    parts = (part for part in query.split("&") if part and _name(part) not in _NOT_SIGNED)
-    return f"{_FORM}\n{quote(path, safe='/')}\n{'&'.join(map(_spelled_alike, parts))}"
+    parts = (_spelled_alike(part) for part in _signed_parts(query) if part)
+    return f"{_FORM}\n{quote(path, safe='/')}\n{'&'.join(parts)}"
+
+
+def _signed_parts(query: str) -> Iterator[str]:
+    """Return the parameters that a signature covers: all but itself and what was added to it."""
+    signed = False
+    for part in query.split("&"):
+        name = _name(part)
+        if name == _SIGNATURE:
+            signed = True
+        elif not (signed and name in _MAY_BE_ADDED):
+            yield part
 
 
 def _spelled_alike(part: str) -> str:

@@ -83,9 +83,13 @@ def read_form(body: bytes, settings: Settings) -> Query:
 
 
 def pinned_query(query: str, version: str) -> str:
-    """Return the same query with ``v=`` set to an entity tag's opaque text."""
-    kept = (part for part in query.split("&") if part and not is_bundle(part, "v"))
-    return "&".join([*kept, f"v={version}"])
+    """Return the same query with ``v=``, an entity tag's opaque text.
+
+    One that has it already is left as it is: it was checked, and a signature may cover it.
+    """
+    if is_bundle(query, "v"):
+        return query
+    return "&".join([*filter(None, query.split("&")), f"v={version}"])
 
 
 def list_bundle(listed: Query, directory: str, settings: Settings) -> Bundle:

@@ -60,7 +60,7 @@ def hmac_of(lines: str) -> str:
 
 
 def test_a_signature_is_the_hmac_of_three_lines():
-    lines = "/a%20b/~c/%26/\nbundle=a%20b,%2Cc&x%2Fy&expires=1800000000&key_id=k1"
+    lines = "/a%20b/~c/%26/\nbundle=a%20b,%2Cc&v=7&x%2Fy&expires=1800000000&key_id=k1"
     url = "/a%20b/%7Ec/&/?bundle=a+b,%2cc&v=7&x/y"
     assert signed(url) == f"{url}&expires=1800000000&key_id=k1&signature={hmac_of(lines)}"
 
@@ -274,13 +274,25 @@ def test_its_own_parameters_may_be_spelled_otherwise_and_stand_anywhere():
     check(LINK.replace(own, "").replace("?", f"?%73ignature={spelled}&"))
 
 
-@pytest.mark.parametrize("version", ["v", "v=", "v=tar-0123", "%76=x", "v=1&v=2", "v=1;x=2"])
-def test_a_version_may_be_added_and_taken_away(version):
-    base, _, query = LINK.partition("?")
+VERSIONS = ["v", "v=", "v=tar-0123", "%76=x", "v=1&v=2", "v=1;x=2"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_version_may_be_added_behind_the_signature(version):
     check(f"{LINK}&{version}")
-    check(f"{base}?{version}&{query}")
-    own = signed(f"{URL}&{version}").partition("expires=")[2]
-    check(f"{URL}&expires={own}")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_version_that_was_signed_is_part_of_the_link(version):
+    base, _, query = LINK.partition("?")
+    assert why_refused(f"{base}?{version}&{query}").startswith(CHANGED)
+    link = signed(f"{URL}&{version}")
+    check(link)
+    check(f"{link}&v=another")
+    for other in ("", f"&{version}0"):
+        assert why_refused(link.replace(f"&{version}", other)).startswith(CHANGED)
+    moved = link.replace(f"&{version}", "") + f"&{version}"
+    assert why_refused(moved).startswith(CHANGED)
 
 
 @pytest.mark.parametrize("name", ["V", "vv", "v%00", "%2576"])
@@ -313,7 +325,8 @@ def test_a_signature_of_what_is_no_time_does_not_hold_for_ever(expires):
     [
         (LINK.partition("?")[2], "bundle=a.pdf,b.pdf&filename=mine.tar"),
         ("expires=1&key_id=k&signature=s", ""),
-        ("%65xpires=1&a=%2c+b&&v=7;x=1&signature", "a=%2c+b&"),
+        ("%65xpires=1&a=%2c+b&&signature&v=7;x=1", "a=%2c+b&"),
+        ("v=7&a=b&signature=s&v=8", "v=7&a=b"),
         ("signatures=1&V=2&x=v&y=expires=1", "signatures=1&V=2&x=v&y=expires=1"),
         ("signature;x=1&v;x=1", "signature;x=1&v;x=1"),
     ],
@@ -369,7 +382,7 @@ def name_of(parameter: tuple) -> bytes:
 
 
 def is_ordinary(parameter: tuple) -> bool:
-    return name_of(parameter) not in {b"v", b"signature", b"expires", b"key_id"}
+    return name_of(parameter) not in {b"signature", b"expires", b"key_id"}
 
 
 def spell_byte(draw, byte: int, safe: str) -> str:

@@ -63,6 +63,7 @@ def shared_upstream() -> Iterator[FilesUpstream]:
 @pytest.fixture
 def upstream(shared_upstream: FilesUpstream) -> FilesUpstream:
     shared_upstream.requests.clear()
+    shared_upstream.files = dict(FILES)
     return shared_upstream
 
 
@@ -117,12 +118,22 @@ def test_a_pinned_link_holds_as_long_as_the_bundle_is_the_same(app):
     app.get(pinned + "0", status=412)
 
 
+def test_a_version_that_was_signed_is_enforced(app, upstream):
+    version = app.head(signed()).headers["ETag"].strip('"')
+    link = signed(f"{URL}&v={version}")
+    response = app.get(link)
+    assert response.headers["Link"] == f'<?{link.partition("?")[2]}>; rel="bookmark"'
+    upstream.files["reports/b.txt"] = b"other"
+    app.get(link, status=412)
+    app.get(link.replace(f"&v={version}", ""), status=403)
+
+
 @pytest.mark.parametrize(
     ("query", "passed"),
     [
         ("", ""),
         ("?x=1&y=a+b,%2C", "?x=1&y=a+b,%2C"),
-        ("?v=2&x=1", "?x=1"),
+        ("?v=2&x=1", "?v=2&x=1"),
     ],
 )
 def test_the_signature_and_what_is_not_signed_do_not_reach_the_upstream(
