@@ -16,7 +16,7 @@ from tar_gateway.delivery.cache import ExpiringCache
 from tar_gateway.delivery.fetch import FetchRules
 from tar_gateway.delivery.plan import Plan, member_fault
 from tar_gateway.delivery.threads import FIRST, GROWTH, LATE, PATIENT, FetcherPool, LatencyMeter
-from tar_gateway.errors import MOST_FAULTS, ContentTooLarge, MembersFailed, SourceError
+from tar_gateway.errors import MOST_FAULTS, ContentTooLarge, MemberFault, MembersFailed, SourceError
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, LimitingSource, Limits, Permit, Source, Stat, UnknownSize
 from tar_gateway.sources.spool import Spool, SpooledMember, SpoolFile
@@ -171,7 +171,7 @@ class _Survey:
         self._largest = largest
         self._deadline = time.monotonic() + planner.timeout
         self._next = iter(range(len(members)))
-        self._found: list[Stat | SourceError | None] = [None] * len(members)
+        self._found: list[Stat | MemberFault | None] = [None] * len(members)
         self._defect: BaseException | None = None
         self._lock = threading.Lock()
         self._left = len(members)
@@ -252,8 +252,8 @@ class _Survey:
             match found:
                 case Stat():
                     stats.append(found)
-                case SourceError():
-                    faults.append(member_fault(member, found))
+                case MemberFault():
+                    faults.append(found)
                 case None if not self._decided:
                     late = SourceError("its size was not told in time", status=504)
                     faults.append(member_fault(member, late))
@@ -269,14 +269,14 @@ class _Survey:
         self.spool_file.close()
 
     def _ask(self, index: int) -> None:
-        found: Stat | SourceError | None = None
+        found: Stat | MemberFault | None = None
         spooled: SpooledMember | None = None
         try:
             found, spooled = self._planner.ask(
                 self._members[index], self._caller, self._deadline, self._largest, self.spool_file
             )
-        except SourceError as error:
-            found = error
+        except SourceError as error:  # which would keep this frame, and all of the survey
+            found = member_fault(self._members[index], error)
         except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
             self._defect = error
         with self._lock:
@@ -285,7 +285,7 @@ class _Survey:
                 self._left -= 1
                 if spooled is not None:
                     self.spooled[index] = spooled
-                if isinstance(found, SourceError):
+                if isinstance(found, MemberFault):
                     self._faults += 1
                     # No other answer takes precedence, or no other would be told.
                     first = found.status == MembersFailed.precedence[0]
