@@ -43,10 +43,14 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """An ordered list of members, and what the archive is called."""
+    """An ordered list of members, and what the archive is called.
+
+    ``no_store``: the list may be kept by no cache, nor may the archive be.
+    """
 
     members: tuple[Entry, ...]
     filename: str
+    no_store: bool = False
 
 
 # Bytes; no file system takes longer ones, and proxies refuse the header that they make.

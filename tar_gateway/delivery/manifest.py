@@ -13,9 +13,12 @@ from tar_gateway.http.paths import shown
 from tar_gateway.sources import Caller
 
 
-def read_manifest(planner: Planner, manifest: Entry, caller: Caller, limit: int) -> bytes:
+def read_manifest(
+    planner: Planner, manifest: Entry, caller: Caller, limit: int
+) -> tuple[bytes, bool]:
     """Read a manifest as the only member of a bundle, within the time of a plan.
 
+    Return its content, and whether its server forbids caches to keep it.
     Raise `MembersFailed` where the manifest could not be read, `ContentTooLarge` where it has
     more than ``limit`` bytes, and `Cancelled` once the caller's cancellation is cancelled.
     """
@@ -28,7 +31,7 @@ def read_manifest(planner: Planner, manifest: Entry, caller: Caller, limit: int)
         ) from error
     try:
         with closing(plan), ended_at(deadline, plan.cancellation):
-            return _read(plan, planner.rules, limit, deadline)
+            return _read(plan, planner.rules, limit, deadline), plan.no_store
     except SourceError as error:
         raise MembersFailed([member_fault(manifest, error)]) from error
 

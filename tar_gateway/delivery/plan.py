@@ -58,6 +58,11 @@ class Plan:
         validator = self._stats[index].validator
         return index in self._spooled or (validator is not None and validator.strong)
 
+    @property
+    def no_store(self) -> bool:
+        """Whether no cache may keep the archive, since its list or a member forbids that."""
+        return self.bundle.no_store or any(stat.no_store for stat in self._stats)
+
     def close(self) -> None:
         """Release what was set aside, and end what is being asked. May be called again."""
         try:

@@ -145,7 +145,7 @@ class Planner:
             stat = self._source.stat(member.reference, caller)
             if isinstance(stat, UnknownSize):
                 spooled = file.hold(stat.content, deadline, largest)
-                return Stat(spooled.size, stat.mtime, None), spooled
+                return Stat(spooled.size, stat.mtime, None, stat.no_store), spooled
             return stat, None
 
         return self.rules.retry.call(ask, deadline, caller.tally, cancellation.event)

@@ -92,6 +92,15 @@ def end_to_end(headers: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
             yield key, value
 
 
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+"')
+
+
+def forbids_storing(cache_control: Iterable[str]) -> bool:
+    """Return whether values of ``Cache-Control`` hold ``no-store`` (RFC 9111 5.2.2.5)."""
+    directives = _QUOTED.sub("", ",".join(cache_control)).lower().split(",")
+    return any(each.partition("=")[0].strip() == "no-store" for each in directives)
+
+
 def attachment(filename: str) -> str:
     """Write ``Content-Disposition`` for a file to be saved (RFC 6266 4.3, appendix D).
 

@@ -23,12 +23,14 @@ Permit = Callable[[str, Caller], None]
 class Stat:
     """What a source says of a member before its bytes.
 
-    ``size`` in bytes, ``mtime`` in seconds since 1970 (0 where unknown).
+    ``size`` in bytes, ``mtime`` in seconds since 1970 (0 where unknown). ``no_store``: no cache may
+    keep it, nor an archive that it is in.
     """
 
     size: int
     mtime: int
     validator: Validator | None
+    no_store: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class UnknownSize:
 
     mtime: int
     content: Content
+    no_store: bool = False
 
 
 @dataclass(frozen=True, slots=True)

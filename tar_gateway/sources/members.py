@@ -144,7 +144,7 @@ def _told_by_range(response: Response, path: str) -> int | None:
 
 def stat_of(response: Response, size: int) -> Stat:
     """Return what a response says of the member that it is of."""
-    return Stat(size, response.mtime(), response.validator())
+    return Stat(size, response.mtime(), response.validator(), response.no_store())
 
 
 def size_by_get(response: Response, path: str) -> int | None:
@@ -174,7 +174,7 @@ def _check_plain(response: Response, path: str) -> None:
 def _stat_by_get(response: Response, path: str) -> Stat | UnknownSize:
     size = size_by_get(response, path)
     if size is None:
-        return UnknownSize(response.mtime(), response.content)
+        return UnknownSize(response.mtime(), response.content, response.no_store())
     response.content.close()
     return stat_of(response, size)
 

@@ -96,7 +96,7 @@ class Subrequests:
         content = (
             response.content if size is None else ExactContent(response.content, size, ends=True)
         )
-        return UnknownSize(response.mtime(), content)
+        return UnknownSize(response.mtime(), content, response.no_store())
 
     def open(self, path: str, start: int, stop: int, stat: Stat, caller: Caller) -> Content:
         """Ask for the member again, and check that it is the same. Raise `SourceError`."""

@@ -4,6 +4,7 @@ Both faces, the gateway and the middleware, answer bundles with this and nothing
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from email.utils import formatdate
 from http import HTTPStatus
 from wsgiref.types import StartResponse, WSGIEnvironment
@@ -21,7 +22,7 @@ from tar_gateway.errors import (
     UnsupportedMediaType,
 )
 from tar_gateway.http.environ import conditions_of, mount_of, path_of, query_of, read_body
-from tar_gateway.http.headers import attachment
+from tar_gateway.http.headers import attachment, forbids_storing
 from tar_gateway.http.validators import Validator
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Source
@@ -111,9 +112,10 @@ class Endpoint:
             filename = default_filename(_directory_of(environ))
         except BadRequest:  # a path that means something to the application
             filename = DEFAULT_FILENAME
+        cache_control = [value for name, value in headers if name.lower() == "cache-control"]
         names = dict.fromkeys([*self._settings.forward_headers, *passed_names(headers)])
         asked = Asked(
-            Bundle(members, filename),
+            Bundle(members, filename, no_store=forbids_storing(cache_control)),
             download.caller(names),
             environ["REQUEST_METHOD"],
             conditions_of(environ),
@@ -172,13 +174,14 @@ class Endpoint:
             return self._posted(environ, directory)
         if listed.manifest is None:
             return list_bundle(listed, directory, settings)
-        manifest = read_manifest(
+        manifest, no_store = read_manifest(
             self._planner,
             Entry(directory + listed.manifest, listed.manifest),
             caller,
             settings.max_body,
         )
-        return json_bundle(manifest, directory, settings, filename=listed.filename)
+        bundle = json_bundle(manifest, directory, settings, filename=listed.filename)
+        return replace(bundle, no_store=no_store)
 
     def _posted(self, environ: WSGIEnvironment, directory: str) -> Bundle:
         settings = self._settings
@@ -203,9 +206,11 @@ def _headers(
 ) -> list[tuple[str, str]]:
     layout, decision = selection.plan.layout, selection.decision
     ranges = asked.method != "POST" and layout.etag.strong
+    kept_for = "no-cache, no-store" if selection.plan.no_store else "no-cache"
     headers = [
         ("ETag", layout.etag.text),
-        ("Cache-Control", "private, no-transform"),
+        # A cache asks again: otherwise it may show for days what was changed or denied meanwhile.
+        ("Cache-Control", f"private, {kept_for}, no-transform"),
         ("Accept-Ranges", "bytes" if ranges else "none"),
     ]
     if layout.mtime:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tar_gateway.http.headers import HOP_BY_HOP, attachment, end_to_end
+from tar_gateway.http.headers import HOP_BY_HOP, attachment, end_to_end, forbids_storing
 from tar_gateway.http.paths import device_in
 
 KEPT = ("ETag", '"a"')
@@ -16,6 +16,21 @@ KEPT = ("ETag", '"a"')
 @pytest.mark.parametrize("name", [*sorted(HOP_BY_HOP), "Keep-Alive", "TE"])
 def test_a_header_of_one_connection_does_not_go_on(name):
     assert list(end_to_end([(name, "x"), KEPT])) == [KEPT]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [["no-store"], ["private, No-Store"], ["max-age=0", "no-store"], ['private="a", no-store=1']],
+)
+def test_no_store_is_found_among_the_directives(values):
+    assert forbids_storing(values)
+
+
+@pytest.mark.parametrize(
+    "values", [[], [""], ["no-cache"], ["x-no-store, no-store-x"], ['private="no-store, x"']]
+)
+def test_nothing_else_is_taken_for_no_store(values):
+    assert not forbids_storing(values)
 
 
 @pytest.mark.parametrize("listed", ["X-Hop", "x-hop", "close, X-HOP", " close ,\tx-hop , "])

@@ -36,12 +36,14 @@ class File:
     content: bytes
     mtime: int | None = MTIME
     etag: str | None = ""
+    more: tuple[tuple[str, str], ...] = ()
+    """Headers besides."""
 
     def headers(self) -> dict[str, str]:
         tag = f'"{sha256(self.content).hexdigest()[:12]}"' if self.etag == "" else self.etag
         dated = {} if self.mtime is None else {"Last-Modified": formatdate(self.mtime, usegmt=True)}
         tagged = {} if tag is None else {"ETag": tag}
-        return {"Content-Type": "application/octet-stream", **dated, **tagged}
+        return {"Content-Type": "application/octet-stream", **dated, **tagged, **dict(self.more)}
 
 
 @dataclass(frozen=True, slots=True)

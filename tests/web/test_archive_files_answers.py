@@ -123,6 +123,14 @@ def test_an_archive_that_the_list_does_not_name_is_called_after_its_path(face):
     assert response.headers["Content-Disposition"] == 'attachment; filename="today.tar"'
 
 
+@pytest.mark.parametrize("own", ["no-store", "private, No-Store", "max-age=600", None])
+def test_a_lists_no_store_is_kept_and_nothing_else_of_its_cache_control(face, own):
+    with served(face, SIZED, *([("Cache-Control", own)] if own else [])) as behind:
+        told = behind.client.get(URL).headers.getall("Cache-Control")
+    kept = ", no-store" if "no-store" in (own or "").lower() else ""
+    assert told == [f"private, no-cache{kept}, no-transform"]
+
+
 def test_sizes_that_are_given_save_asking_for_them(face):
     with served(face, SIZED) as behind:
         behind.client.get(URL)

@@ -148,7 +148,7 @@ def test_these_are_exactly_the_headers_of_an_archive(app):
     assert response.status == "200 OK"
     assert sorted(lasting(response)) == [
         ("Accept-Ranges", "bytes"),
-        ("Cache-Control", "private, no-transform"),
+        ("Cache-Control", "private, no-cache, no-transform"),
         ("Content-Disposition", 'attachment; filename="reports.tar"'),
         ("Content-Length", str(len(response.body))),
         ("Content-Type", "application/x-tar"),

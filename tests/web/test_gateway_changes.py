@@ -33,6 +33,25 @@ def app(upstream: FilesUpstream) -> Iterator[TestApp]:
         yield running
 
 
+NO_STORE = (("Cache-Control", "private, no-store"),)
+
+
+def test_caches_have_to_ask_before_they_show_an_archive_again(app):
+    whole = app.get(URL)
+    assert whole.headers["Cache-Control"] == "private, no-cache, no-transform"
+    same = app.get(URL, headers={"If-None-Match": whole.headers["ETag"]}, status=304)
+    assert same.headers["Cache-Control"] == "private, no-cache, no-transform"
+
+
+@pytest.mark.parametrize("etag", ["", None, 'W/"1"'])
+def test_a_no_store_of_one_member_is_kept(app, upstream, etag):
+    upstream.files["reports/b.txt"] = File(b"beta", MTIME, etag, NO_STORE)
+    for response in (app.get(URL), app.head(URL), app.get(URL, headers={"Range": "bytes=0-9"})):
+        assert response.headers["Cache-Control"] == "private, no-cache, no-store, no-transform"
+    alone = app.get(URL.removesuffix("&bundle=b.txt"))
+    assert "no-store" not in alone.headers["Cache-Control"]
+
+
 def change(upstream: FilesUpstream, path: str, content: bytes, *, times: int = 1) -> None:
     """Let a file be another one as soon as it is fetched, so many times."""
     left = [content + b"!" * number for number in range(times)]

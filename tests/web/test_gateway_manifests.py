@@ -10,6 +10,7 @@ import pytest
 from webtest import TestApp
 
 from tar_gateway import Gateway, Settings, Upstream
+from tests.support import files_upstream
 from tests.support.answers import lasting
 from tests.support.files_upstream import TEXT, Canned, FilesUpstream, gateway_to
 from tests.support.scripted import Fault, File, Script, Scripted, Wire, answer, close
@@ -41,6 +42,12 @@ def test_a_manifest_is_the_json_list_as_it_is_posted(app):
     assert listed.body == posted.body
     assert listed.headers["Content-Disposition"] == 'attachment; filename="all.tar"'
     assert lasting(app.head(URL)) == lasting(listed)
+
+
+def test_a_no_store_of_the_manifest_is_kept(app, upstream):
+    more = (("Cache-Control", "no-store"),)
+    upstream.files["reports/lists/all.json"] = files_upstream.File(LIST.encode(), more=more)
+    assert app.get(URL).headers["Cache-Control"] == "private, no-cache, no-store, no-transform"
 
 
 def test_a_file_name_in_the_query_comes_before_the_lists(app):

@@ -211,7 +211,7 @@ def test_not_modified_says_what_rfc_9110_wants_and_asks_for_nothing(app, upstrea
     assert fetches(upstream) == []
     assert sorted(lasting(response)) == [
         ("Accept-Ranges", "bytes"),
-        ("Cache-Control", "private, no-transform"),
+        ("Cache-Control", "private, no-cache, no-transform"),
         ("ETag", etag),
         ("Last-Modified", DATE),
         ("Link", link_to(etag)),

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from tar_gateway.errors import SourceError
 from tar_gateway.http.codings import coding_beyond
-from tar_gateway.http.headers import VALUE
+from tar_gateway.http.headers import VALUE, forbids_storing
 from tar_gateway.http.validators import Validator, read_date, read_validator
 
 
@@ -123,6 +123,10 @@ class Response:
         coding = coding_beyond(path.partition("?")[0], codings)
         named = _FILENAME.findall(self.get("content-disposition") or "")
         return coding if all(coding_beyond(name, codings) for name in named) else None
+
+    def no_store(self) -> bool:
+        """Return whether no cache may keep the content."""
+        return forbids_storing(self.all("cache-control"))
 
 
 def drain(content: Content) -> None:
