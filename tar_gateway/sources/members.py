@@ -12,11 +12,23 @@ from tar_gateway.errors import MemberChanged, SourceError
 from tar_gateway.http.headers import SENDFILE
 from tar_gateway.http.validators import Validator
 from tar_gateway.sources import Caller, Source, Stat, UnknownSize
-from tar_gateway.sources.wire.response import Content, Headers, Response, discard, drain, fault_of
+from tar_gateway.sources.wire.response import (
+    PASSING,
+    Content,
+    Headers,
+    Response,
+    discard,
+    drain,
+    fault_of,
+)
+from tar_gateway.sources.wire.tally import Tally
 
 # 19 digits hold every size below 2**63; more are an attack or a defect.
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)", re.IGNORECASE)
 _EMPTY_RANGE = re.compile(r"bytes \*/0+", re.IGNORECASE)
+
+# Refusals of HEAD that may be believed, each with the status that says the same.
+_REFUSALS = {401: 401, 403: 403, 404: 404, 410: 404}
 
 # Answers that a server in front puts others in the place of. What they hold is none of the
 # caller's: an empty text mostly, or a list of places that only that server should know.
@@ -66,6 +78,7 @@ class HttpMembers:
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
+        self._head = _HeadRefusals()
 
     def ask(self, method: str, path: str, headers: Headers, caller: Caller) -> Response:
         """Ask, and refuse a response that is only there for a server in front to replace."""
@@ -78,14 +91,19 @@ class HttpMembers:
     def stat(self, path: str, caller: Caller) -> Stat | UnknownSize:
         """Ask by HEAD, then by a Range of one byte, then by a plain GET, until one tells.
 
-        HEAD's word is taken only for a size of 1 or more: servers that know HEAD badly
-        answer it with an error, or with a length of 0. What GET says is what counts.
+        HEAD's word is taken for a size of 1 or more, and for a refusal where it was right about
+        others: servers that know HEAD badly answer it with an error, or with a length of 0. What
+        GET says is what counts.
         """
         head = self.ask("HEAD", path, _headers(), caller)
+        if self._head.believed(head, caller.tally):
+            discard(head)
+            raise fault_of(head)
         with closing(head.content):
             if head.status == 200 and not head.coding(path) and (size := head.length()):
                 return stat_of(head, size)
         response = self.ask("GET", path, _headers(("Range", "bytes=0-0")), caller)
+        self._head.compared(head, response, caller.tally)
         if response.status in {206, 416}:
             with closing(response.content):
                 size = _told_by_range(response, path)
@@ -124,6 +142,41 @@ class HttpMembers:
             response.content.close()
             raise
         return content
+
+
+class _HeadRefusals:
+    """Whether what one server refuses to HEAD, it refuses to GET as well.
+
+    So that a missing member costs one request. It is so once the server has answered a HEAD with
+    2xx, as long as no GET has contradicted a refusal. The first refusal of a download is checked
+    by a GET all the same. What a redirect leads to is not the server's own word: a store's URL
+    that is signed for GET alone refuses HEAD.
+    """
+
+    def __init__(self) -> None:
+        self._answered = False
+        self._contradicted = False
+
+    def believed(self, head: Response, tally: Tally) -> bool:
+        """Return whether a response to HEAD is a refusal that needs no GET."""
+        if 200 <= head.status < 300 and not head.redirected:
+            self._answered = True
+        return (
+            head.status in _REFUSALS
+            and not head.redirected
+            and self._answered
+            and not self._contradicted
+            and self in tally.confirmed
+        )
+
+    def compared(self, head: Response, response: Response, tally: Tally) -> None:
+        """Take note of what GET answered where HEAD was refused."""
+        if head.status not in _REFUSALS or head.redirected:
+            return
+        if _REFUSALS.get(response.status) == _REFUSALS[head.status] and not response.redirected:
+            tally.confirmed.add(self)
+        elif response.status not in PASSING:
+            self._contradicted = True
 
 
 def _headers(*more: tuple[str, str]) -> Headers:

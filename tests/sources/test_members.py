@@ -1,6 +1,7 @@
 """How answers are read and judged, over tables of responses: no socket is involved."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import pytest
 
@@ -268,6 +269,89 @@ def test_a_status_is_told_as_what_a_client_can_make_of_it(status: int, told: int
     for error in (caught.value, while_open.value):
         assert (error.status, error.transient) == (told, transient)
     assert table.all_closed
+
+
+class Rules:
+    """An exchange that answers each path to HEAD and GET with a status; members have a size."""
+
+    def __init__(self, **paths: tuple[int, int]) -> None:
+        self.paths = {"there": (200, 206), **paths}
+        self.redirected = False
+        self.asked: list[str] = []
+
+    def __call__(self, method: str, path: str, headers: Headers, caller: Caller) -> Response:
+        self.asked.append(f"{method} {path}")
+        status = self.paths[path][method == "GET"]
+        told = {200: ("Content-Length", "7"), 206: ("Content-Range", "bytes 0-0/7")}
+        received = [told[status]] if status in told else []
+        return Response(status, received, Steps(b"x"), redirected=self.redirected)
+
+
+def refusals(members: HttpMembers, rules: Rules, *paths: str) -> list[str]:
+    """Ask for these as one plan does, and return what was asked."""
+    rules.asked.clear()
+    caller = Caller()
+    for path in paths:
+        with suppress(SourceError):
+            members.stat(path, caller)
+    return rules.asked
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 410])
+def test_a_refusal_of_head_is_believed_once_the_first_one_of_a_plan_was_checked(status: int):
+    rules = Rules(a=(status, status), b=(status, status))
+    members = HttpMembers(rules)
+    both = ["HEAD a", "GET a", "HEAD b", "GET b"]
+    assert refusals(members, rules, "a", "b") == both  # no HEAD was answered yet
+    assert refusals(members, rules, "there") == ["HEAD there"]
+    for _ in range(2):
+        assert refusals(members, rules, "a", "b", "a") == ["HEAD a", "GET a", "HEAD b", "HEAD a"]
+
+
+def test_a_refusal_that_is_believed_says_what_the_first_one_said():
+    members = HttpMembers(Rules(a=(404, 404), b=(403, 403)))
+    caller = Caller()
+    members.stat("there", caller)
+    for path, status in (("a", 404), ("b", 403), ("a", 404)):
+        with pytest.raises(SourceError) as caught:
+            members.stat(path, caller)
+        assert caught.value.status == status
+
+
+@pytest.mark.parametrize("contradicted", [(404, 206), (403, 404), (401, 200)])
+def test_a_server_whose_head_a_get_has_contradicted_is_not_believed(contradicted: tuple[int, int]):
+    rules = Rules(a=(404, 404), b=contradicted)
+    members = HttpMembers(rules)
+    refusals(members, rules, "there", "b")
+    for _ in range(2):
+        assert refusals(members, rules, "a", "a") == ["HEAD a", "GET a", "HEAD a", "GET a"]
+
+
+def test_a_get_that_fails_says_nothing_of_what_head_refused():
+    rules = Rules(a=(404, 503), b=(404, 404))
+    members = HttpMembers(rules)
+    asked = refusals(members, rules, "there", "a", "b", "b")
+    assert asked == ["HEAD there", "HEAD a", "GET a", "HEAD b", "GET b", "HEAD b"]
+
+
+@pytest.mark.parametrize("status", [400, 405, 501, 503])
+def test_other_answers_to_head_are_always_checked(status: int):
+    rules = Rules(a=(404, 404), b=(status, 404))
+    members = HttpMembers(rules)
+    asked = refusals(members, rules, "there", "a", "b", "b")
+    assert asked[3:] == ["HEAD b", "GET b", "HEAD b", "GET b"]
+
+
+def test_what_a_redirect_leads_to_is_not_the_servers_own_word():
+    rules = Rules(a=(403, 403))
+    members = HttpMembers(rules)
+    rules.redirected = True
+    both = ["HEAD a", "GET a"]
+    assert refusals(members, rules, "there", "a", "a")[1:] == both * 2
+    rules.redirected = False
+    assert refusals(members, rules, "a", "a") == both * 2  # no HEAD of its own was answered
+    refusals(members, rules, "there")
+    assert refusals(members, rules, "a", "a") == [*both, "HEAD a"]
 
 
 def test_a_challenge_is_kept_for_the_client():

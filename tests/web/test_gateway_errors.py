@@ -49,6 +49,16 @@ def fetched(upstream: FilesUpstream) -> list[str]:
     return [r.target for r in upstream.asked("GET") if "range" not in r.headers]
 
 
+def test_a_missing_member_costs_one_request_where_head_is_answered(upstream):
+    missing = [f"none-{number}" for number in range(40)]
+    with gateway_to(upstream, fetch_parallel=1) as app:
+        app.head(URL)
+        upstream.requests.clear()
+        app.post_json("/reports/?bundle", {"members": missing}, status=404)
+    asked = [(request.method, request.target[9:]) for request in upstream.requests]
+    assert asked == [("HEAD", "none-0"), ("GET", "none-0"), *(("HEAD", m) for m in missing[1:])]
+
+
 def test_an_error_is_a_problem_document(app):
     response = app.get("/reports/?bundle=a.txt&bundle=none", status=404)
     assert lasting(response) == [

@@ -61,9 +61,9 @@ class Redirects:
             except SourceError as error:
                 error.unreachable = False  # the upstream itself was there
                 raise
-            if response.status == 401:
-                # Another host's challenge is nothing that the caller could answer.
-                response = replace(response, status=403)
+            # Another host's challenge is nothing that the caller could answer.
+            status = 403 if response.status == 401 else response.status
+            response = replace(response, status=status, redirected=True)
         return response
 
     def close(self) -> None:

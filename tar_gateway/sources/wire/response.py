@@ -56,13 +56,15 @@ _SHORT = 4096
 class Response:
     """A response's status, its headers in order, and its content, which is open.
 
-    ``arrived`` is when it was received, in seconds since 1970.
+    ``arrived`` is when it was received, in seconds since 1970. ``redirected`` says that another
+    place was asked than the one that was meant.
     """
 
     status: int
     headers: Headers
     content: Content
     arrived: float = field(default_factory=time.time, repr=False, compare=False)
+    redirected: bool = False
     _values: dict[str, list[str]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -58,6 +58,8 @@ class Tally:
         """Requests by the status of their responses, `None` where there was none."""
         self.retries = 0
         self.resumes = 0
+        self.confirmed: set[object] = set()
+        """What stands for servers whose refusal of a HEAD was confirmed by a GET."""
         self._lock = threading.Lock()
 
     def asked(self, status: int | None) -> None:

@@ -108,9 +108,14 @@ def test_a_url_that_is_signed_for_get_alone_will_do(upstream, store):
         store.files["signed/a"] = denied if request.method == "HEAD" else signed
 
     store.before = by_method
-    with gateway_to(upstream, redirect_hosts=[store.host]) as app:
+    with gateway_to(upstream, redirect_hosts=[store.host], fetch_parallel=1) as app:
         assert contents(app.get("/?bundle=a").body) == {"a": DATA}
-    assert [request.method for request in store.requests] == ["HEAD", "GET", "GET"]
+        assert [request.method for request in store.requests] == ["HEAD", "GET", "GET"]
+        # Although the upstream's own refusals of HEAD are believed by now.
+        app.head("/?bundle=b")
+        refused = app.get("/?bundle=none&bundle=none-2&bundle=a", status=404).json["members"]
+    assert [member["path"] for member in refused] == ["none", "none-2"]
+    assert [each.method for each in upstream.requests if each.target == "/none-2"] == ["HEAD"]
 
 
 def test_a_signed_url_is_asked_for_anew_each_time(upstream, store):
