@@ -14,8 +14,9 @@ from functools import cached_property
 from tar_gateway.archive import tar
 from tar_gateway.http.validators import Validator
 
-# Part of every ETag. Raise it whenever the same members would give other bytes.
-LAYOUT_VERSION = 1
+# Part of every ETag. Raise it whenever the same members would give other bytes. Archives whose
+# bytes version 2 left as they were keep the one before, so that their downloads can be resumed.
+LAYOUT_VERSION = 2
 
 # Begins every ETag's opaque text, so that a condition on an archive is known as one.
 ETAG_PREFIX = "tar-"
@@ -92,7 +93,9 @@ class Layout:
     @cached_property
     def etag(self) -> Validator:
         """The archive's entity tag (RFC 9110 8.8.3): weak unless every validator is strong."""
-        digest = hashlib.sha256(b"tar_gateway %d\n" % LAYOUT_VERSION)
+        is_new = any(tar.is_in_utf8(member.name) for member in self.members)
+        version = LAYOUT_VERSION if is_new else LAYOUT_VERSION - 1
+        digest = hashlib.sha256(b"tar_gateway %d\n" % version)
         strong = True
         for member in self.members:
             validator = member.validator

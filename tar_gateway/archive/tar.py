@@ -2,8 +2,8 @@
 
 POSIX.1-1988 ustar where a name, size and date fit, POSIX.1-2001 pax records where they don't.
 The header bytes are the standard library's; of a plain file's only the fields that differ are
-written anew. Nothing here depends on the clock, the process or the locale: same arguments,
-same bytes.
+written anew, and behind a pax record a name that is not ASCII stands in UTF-8. Nothing here depends
+on the clock, the process or the locale: same arguments, same bytes.
 """
 
 import tarfile
@@ -26,10 +26,38 @@ def header(name: str, size: int, mtime: int) -> bytes:
     """
     if _is_plain(name, size, mtime) and not name.endswith("/"):
         return _plain_header(name.encode("ascii"), size, mtime)
-    return _library_header(name, size, mtime)
+    made = _library_header(name, size, mtime)
+    block = None if name.isascii() else _block_in_utf8(name, size, mtime)
+    return made if block is None else made[:-BLOCK] + block
+
+
+def is_in_utf8(name: str) -> bool:
+    """Return whether the ustar block holds a name's UTF-8 bytes, for readers that skip pax."""
+    return not name.isascii() and _block_in_utf8(name, 0, 0) is not None
+
+
+def _block_in_utf8(name: str, size: int, mtime: int) -> bytes | None:
+    """Make the block behind a pax record, `None` where the name is too long for it.
+
+    The library writes ``?`` there for what is not ASCII, so that a reader that skips pax records
+    unpacks names that only differ in such characters as one file.
+    """
+    info = _info(name, size if size < _USTAR_NUMBER else 0, mtime if mtime < _USTAR_NUMBER else 0)
+    try:
+        return info.tobuf(tarfile.USTAR_FORMAT, "utf-8", "strict")
+    except ValueError:
+        return None
 
 
 def _library_header(name: str, size: int, mtime: int) -> bytes:
+    info = _info(name, size, mtime)
+    try:
+        return info.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
+    except ValueError:  # too long, too large or not ASCII for ustar
+        return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
+
+
+def _info(name: str, size: int, mtime: int) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
     info.size = size
     info.mtime = mtime
@@ -37,15 +65,12 @@ def _library_header(name: str, size: int, mtime: int) -> bytes:
     if name.endswith("/"):
         info.type = tarfile.DIRTYPE
         info.mode = DIRECTORY_MODE
-    try:
-        return info.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
-    except ValueError:  # too long, too large or not ASCII for ustar
-        return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
+    return info
 
 
 def header_size(name: str, size: int, mtime: int) -> int:
     """Tell the length of `header` in bytes, without making it where that is plain."""
-    return BLOCK if _is_plain(name, size, mtime) else len(header(name, size, mtime))
+    return BLOCK if _is_plain(name, size, mtime) else len(_library_header(name, size, mtime))
 
 
 def _is_plain(name: str, size: int, mtime: int) -> bool:

@@ -138,6 +138,25 @@ def test_every_allowed_name_is_unpacked_inside_its_directory_byte_for_byte(
         assert files == {tool.written(name): content(name) for name in names}
 
 
+PERL = Tool(
+    (
+        "perl",
+        "-MArchive::Tar",
+        "-e",
+        "chdir 'inside'; Archive::Tar->extract_archive('../archive.tar')",
+    )
+)
+
+
+@pytest.mark.needs("perl")
+def test_a_program_that_skips_pax_records_finds_names_of_any_alphabet(tmp_path: Path):
+    names = ["äpfel.txt", "öpfel.txt", "报告.txt", "数据.txt", "Фото/1.jpg", "café.txt", "cafè.txt"]
+    files = {name: content(name) for name in names}
+    with FilesUpstream(files) as upstream, gateway_to(upstream) as app:
+        archive = app.post("/?bundle", urlencode([("bundle", name) for name in names])).body
+    assert unpack(PERL, archive, tmp_path) == {"Фото": None, **files}
+
+
 def test_an_archive_holds_nothing_but_plain_files_with_relative_names(archives):
     listed = []
     for archive in archives:
