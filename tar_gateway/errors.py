@@ -281,12 +281,9 @@ class UnsupportedTransferCoding(Refusal):
 class SourceError(TarGatewayError):
     """A source could not do what it was asked.
 
-    ``reason`` and ``status`` are what a client is told when nothing was sent yet: 401, 403, 404,
-    502 or 504. ``cause`` is for the operator alone, in the system's own words: "connection
-    refused", with the host. It stands in logs and never in a response.
-    ``transient`` says that asking again may help, ``retry_after`` when at the earliest, in
-    seconds from now, and ``elsewhere`` that there is another server to ask, so at once.
-    ``unreachable``: there was no connection, so that it says nothing of the member.
+    ``reason`` and ``status`` (401, 403, 404, 502 or 504) are for the client, ``cause`` is for logs.
+    ``transient``: asking again may help, after ``retry_after`` seconds, or at once where another
+    server is there to ask (``elsewhere``). ``unreachable``: there was no connection.
     """
 
     blame = Blame.UPSTREAM
@@ -313,6 +310,12 @@ class SourceError(TarGatewayError):
         self.unreachable = unreachable
         self.challenge = challenge
         self.cause = cause
+
+    def but(self, **changed: bool) -> Self:
+        """Return the same error, of the same class, with other values of some attributes."""
+        error = type(self).__new__(type(self), *self.args)
+        vars(error).update(vars(self), **changed)
+        return error
 
     @property
     def for_operator(self) -> str:

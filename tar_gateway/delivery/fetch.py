@@ -100,14 +100,14 @@ class Fetch:
 
     def _break_off_if_slow(self) -> None:
         """End an attempt that drips, once it was waited for long enough to tell."""
-        if not self._meter.is_over or self._position == self._stop:
+        if self._content is None or not self._meter.is_over or self._position == self._stop:
             return
         if self._meter.is_kept:
             self._slow = 0
         else:
+            slow = self._meter.missed(self._content)
             self.close()
             self._slow += 1
-            slow = SourceError("the upstream gives it too slowly", status=504, transient=True)
             self._wait(self._slow, slow)
         self._meter.begin()
 

@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from typing import Self
 
+from tar_gateway.errors import SourceError
 from tar_gateway.settings import Settings
+from tar_gateway.sources.wire.health import HealthContent
+from tar_gateway.sources.wire.response import Content
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,11 @@ class PaceMeter:
         """Count ``given`` bytes that were waited for ``waited`` seconds."""
         self._waited += waited
         self._given += given
+
+    def missed(self, content: Content) -> SourceError:
+        """Tell the server of a content that the pace is missed, and return the error to raise."""
+        error = SourceError("the upstream gives it too slowly", status=504, transient=True)
+        return content.failed(error) if isinstance(content, HealthContent) else error
 
     @property
     def is_over(self) -> bool:

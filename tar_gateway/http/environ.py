@@ -8,6 +8,7 @@ from wsgiref.types import WSGIEnvironment
 
 from tar_gateway.errors import BadRequest, ContentTooLarge, UriTooLong
 from tar_gateway.http.conditions import Conditions
+from tar_gateway.http.messages import DIGITS
 from tar_gateway.http.paths import BadName, check_name, decode_text, url_path
 
 # One that begins no escape stands for itself; a client library would encode all others anew.
@@ -78,7 +79,7 @@ def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
     worker does: ``on_wire`` of its stream are the bytes that the body takes at least.
     """
     told = environ.get("CONTENT_LENGTH") or ""
-    if told and not (told.isascii() and told.isdigit() and len(told) < 20):
+    if told and not re.fullmatch(DIGITS, told):
         raise BadRequest("the Content-Length is not a length")
     too_large = ContentTooLarge(f"the body is larger than the {limit} bytes that are allowed")
     if told:

@@ -9,12 +9,14 @@ arrive, since a server may need microseconds for each. It knows bytes, and no so
 import re
 from enum import Enum
 
+from tar_gateway.http.messages import DIGITS
+
 _END = b"\r\n\r\n"
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _FIELD = re.compile(
     rb"\r\n(content-length|transfer-encoding|expect)[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE
 )
-_LENGTH = re.compile(rb"\d{1,18}")  # of more bytes than anybody can send
+_LENGTH = re.compile(DIGITS.encode())
 _HTTP_1_1 = re.compile(rb"(?:\r\n)?[^\r\n]* HTTP/1\.1\r\n")
 
 # A chunk's first line: no more than the grammar has, so that nothing odd is lost with it. What is

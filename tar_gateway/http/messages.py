@@ -5,7 +5,7 @@ read at all: on a connection that is used again it would shift every later respo
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -29,7 +29,8 @@ _HEAD = re.compile(
 # RFC 9112 5.2: a field that goes on in the next line, which nobody should send any more.
 _FOLD = re.compile(r"\r?\n[ \t]+")
 
-_LENGTH = re.compile(r"[0-9]{1,19}")
+# 19 digits hold every size below 2**63; more are an attack or a defect.
+DIGITS = "[0-9]{1,19}"
 
 # What a target may hold as it stands (RFC 3986 3.3, 3.4); the rest is encoded.
 _TARGET = "!$%&'()*+,-./:;=?@_~"
@@ -59,6 +60,20 @@ class Head:
     length: int | None
     chunked: bool
     keeps: bool
+
+
+def content_length(values: Iterable[str], *, coded: bool) -> int | None:
+    """Return the length that the values of Content-Length agree on, `None` where they tell none.
+
+    ``coded`` says that there is a Transfer-Encoding, which overrides them (RFC 9112 6.3). Raise
+    `BadLength`.
+    """
+    lengths = set(values)
+    if coded or not lengths:
+        return None
+    if len(lengths) > 1 or not re.fullmatch(DIGITS, length := lengths.pop()):
+        raise BadLength("the response's Content-Length is not a length")
+    return int(length)
 
 
 def request_head(method: str, target: str, host: str, fields: Mapping[str, str]) -> bytes:
@@ -109,8 +124,5 @@ def read_head(received: bytes, method: str) -> Head:
         # with another response.
         keeps = keeps and match[1] != "0" and not lengths
         return Head(status, fields, None, chunked=True, keeps=keeps)
-    if not lengths:
-        return Head(status, fields, None, chunked=False, keeps=False)
-    if len(lengths) > 1 or not _LENGTH.fullmatch(length := lengths.pop()):
-        raise BadLength("the response's Content-Length is not a length")
-    return Head(status, fields, int(length), chunked=False, keeps=keeps)
+    length = content_length(lengths, coded=False)
+    return Head(status, fields, length, chunked=False, keeps=keeps and length is not None)

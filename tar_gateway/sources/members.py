@@ -10,6 +10,7 @@ from typing import Protocol
 
 from tar_gateway.errors import MemberChanged, SourceError
 from tar_gateway.http.headers import SENDFILE
+from tar_gateway.http.messages import DIGITS
 from tar_gateway.http.validators import Validator
 from tar_gateway.sources import Caller, Source, Stat, UnknownSize
 from tar_gateway.sources.wire.response import (
@@ -23,8 +24,7 @@ from tar_gateway.sources.wire.response import (
 )
 from tar_gateway.sources.wire.tally import Tally
 
-# 19 digits hold every size below 2**63; more are an attack or a defect.
-_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)", re.IGNORECASE)
+_CONTENT_RANGE = re.compile(rf"bytes ({DIGITS})-({DIGITS})/({DIGITS}|\*)", re.IGNORECASE)
 _EMPTY_RANGE = re.compile(r"bytes \*/0+", re.IGNORECASE)
 
 # Refusals of HEAD that may be believed, each with the status that says the same.

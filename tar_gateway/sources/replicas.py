@@ -151,9 +151,7 @@ class Replicas:
         """Say of a failure in the middle whether there is a server to go on at, at once."""
         if not error.transient or all(server.health.is_failing for server in self._servers):
             return error
-        return SourceError(
-            error.reason, status=error.status, transient=True, elsewhere=True, cause=error.cause
-        )
+        return error.but(elsewhere=True)
 
 
 def reach_any(servers: Iterable[FileServer]) -> None:

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from tar_gateway.access.credentials import passed_headers
-from tar_gateway.delivery.pace import Pace
+from tar_gateway.delivery.pace import Pace, PaceMeter
 from tar_gateway.delivery.whole import blocks_of, ended_at, read_whole
 from tar_gateway.errors import (
     AccessDenied,
@@ -123,7 +123,8 @@ class PassThrough:
         environ = download.environ
         try:
             headers, length = _headers(response, self._upstream, environ)
-            passed = _PlainBody(response.content, path_of(environ), download.cancellation)
+            meter = PaceMeter(Pace.from_settings(self._settings))
+            passed = _PlainBody(response.content, path_of(environ), download.cancellation, meter)
             passed.prime()
             headers.append(("Server-Timing", download.timing()))
             start_response(f"{response.status} {_phrase(response.status)}", headers)
@@ -160,10 +161,11 @@ class PassThrough:
 class _PlainBody:
     """An upstream's content block by block, each as soon as it is there."""
 
-    def __init__(self, content: Content, path: str, gone: Cancellation) -> None:
+    def __init__(self, content: Content, path: str, gone: Cancellation, meter: PaceMeter) -> None:
         self._content = content
         self._path = path
         self._gone = gone
+        self._meter = meter
         self._first: bytes | None = None
 
     def prime(self) -> None:
@@ -180,7 +182,7 @@ class _PlainBody:
     def __next__(self) -> bytes:
         try:
             first, self._first = self._first, None
-            block = self._content.read(_READ_SIZE) if first is None else first
+            block = self._read() if first is None else first
         except SourceError as error:
             log.warning("broken off in the plain file %r: %s", self._path, error.for_operator)
             text = f"the plain file {self._path!r} failed"
@@ -188,6 +190,16 @@ class _PlainBody:
         self._gone.check()
         if not block:
             raise StopIteration
+        return block
+
+    def _read(self) -> bytes:
+        before = time.monotonic()
+        block = self._content.read(_READ_SIZE)
+        self._meter.add(time.monotonic() - before, len(block))
+        if self._meter.is_over:
+            if not self._meter.is_kept:
+                self._meter.missed(self._content)  # told only: nothing can resume a plain file
+            self._meter.begin()
         return block
 
     def close(self) -> None:

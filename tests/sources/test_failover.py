@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from wsgiref.util import setup_testing_defaults
 
 import pytest
+from webtest import TestApp
 
 from tar_gateway import BrokenOff, Gateway, Replicas, Settings, TarStream, Upstream
 from tar_gateway.errors import Cancelled, MemberChanged, SourceError
@@ -159,6 +160,17 @@ def test_a_server_that_drips_is_left_for_the_next_one():
         pair.servers[0].break_at("/a", Fault(1000, dripping))
         assert download(pair) == (200, archive(DATA))
         assert [len(requests) for requests in pair.asked()] == [2, 1]
+
+
+def test_a_server_whose_plain_file_drips_is_passed_over_from_then_on():
+    def dripping(wire: Wire) -> None:
+        wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n")
+        wire.drip(DATA[:100], 0.005)
+
+    with group(read_timeout=0.2) as pair:
+        pair.on(dripping, FILE)
+        app = TestApp(Gateway(pair.replicas, pair.settings), lint=False)
+        assert [app.get("/a").body for _ in range(2)] == [DATA[:100], DATA]
 
 
 @pytest.mark.parametrize("second", [CHANGED, MISSING], ids=["another version", "no such file"])

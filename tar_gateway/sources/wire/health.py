@@ -4,7 +4,6 @@ Nothing is asked here, and no server is chosen: that is for those who hold sever
 """
 
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable
@@ -41,9 +40,6 @@ class Health:
     ) -> None:
         self._called = called
         self._pause = settings.upstream_pause
-        self._rate = settings.min_read_rate
-        # A fetch is broken off after twice as long: then it is known whom not to ask again.
-        self._window = settings.read_timeout / 2
         self._retry = Retry.from_settings(settings)
         self._clock = clock
         self._lock = threading.Lock()
@@ -101,20 +97,20 @@ class Health:
         return response
 
     def tracked(self, content: Content) -> Content:
-        """Return a content whose failures are remembered as well, and that it drips."""
+        """Return a content whose failures are remembered as well."""
         began = self._clock()
 
         def noted(error: SourceError) -> SourceError:
             return self._failed(error, began) if error.transient else error
 
-        return HealthContent(content, noted, rate=self._rate, window=self._window)
+        return HealthContent(content, noted)
 
     def _begin(self) -> float:
         now = self._clock()
         if self._failing:
             with self._lock:
                 if self._given_up and self._unreachable and self._is_asked(now):
-                    raise _final(self._unreachable)
+                    raise self._unreachable.but()
                 self._asked = now
         return now
 
@@ -139,60 +135,36 @@ class Health:
             self._failing = True
             self._last = now
             self._probe = now + self._pause
-            self._unreachable = _final(error) if error.unreachable else None
+            self._unreachable = error.but(transient=False) if error.unreachable else None
             patience = max(_LEAST, 2 * self._retry.span(now - began))
             self._given_up = now - self._since > patience
             if not self._given_up or error.retry_after:
                 return error
-        return _final(error)
-
-
-def _final(error: SourceError) -> SourceError:
-    """Return the same error as one after which nothing is asked again."""
-    return SourceError(
-        error.reason, status=error.status, unreachable=error.unreachable, cause=error.cause
-    )
+        return error.but(transient=False)
 
 
 class HealthContent:
-    """A content whose failures ``noted`` hears of, and gives the error that is raised.
+    """A content whose failures ``noted`` hears of, and returns the error to raise."""
 
-    It also hears of less than ``rate`` bytes a second in ``window`` seconds of waiting, which
-    raises nothing here.
-    """
-
-    def __init__(
-        self,
-        content: Content,
-        noted: Callable[[SourceError], SourceError],
-        *,
-        rate: int = 0,
-        window: float = math.inf,
-    ) -> None:
+    def __init__(self, content: Content, noted: Callable[[SourceError], SourceError]) -> None:
         self._content = content
         self._noted = noted
-        self._rate = rate
-        self._window = window
-        self._given = 0
-        self._waited = 0.0
 
     def read(self, limit: int) -> bytes:
         """Return what is there. Raise `SourceError` when the bytes stop coming."""
-        before = time.monotonic()
         try:
-            block = self._content.read(limit)
+            return self._content.read(limit)
         except SourceError as error:
             known = self._noted(error)
             if known is error:
                 raise
             raise known from error
-        self._given += len(block)
-        self._waited += time.monotonic() - before
-        if self._waited > self._window:
-            if self._given < self._rate * self._waited:
-                self._noted(SourceError("it comes too slowly", status=504, transient=True))
-            self._given, self._waited = 0, 0.0
-        return block
+
+    def failed(self, error: SourceError) -> SourceError:
+        """Tell of a failure that its reader has found, and return the error to raise."""
+        if isinstance(self._content, HealthContent):
+            error = self._content.failed(error)
+        return self._noted(error)
 
     def close(self) -> None:
         """Close the content itself."""

@@ -59,8 +59,7 @@ class Redirects:
                 origin = self._origin(place)
                 response = origin.request(method, target, headers, caller)
             except SourceError as error:
-                error.unreachable = False  # the upstream itself was there
-                raise
+                raise error.but(unreachable=False) from error  # the upstream itself was there
             # Another host's challenge is nothing that the caller could answer.
             status = 403 if response.status == 401 else response.status
             response = replace(response, status=status, redirected=True)

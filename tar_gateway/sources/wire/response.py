@@ -15,6 +15,7 @@ from typing import Protocol
 from tar_gateway.errors import SourceError
 from tar_gateway.http.codings import coding_beyond
 from tar_gateway.http.headers import VALUE, forbids_storing
+from tar_gateway.http.messages import BadLength, content_length
 from tar_gateway.http.validators import Validator, read_date, read_validator
 
 
@@ -34,9 +35,6 @@ class Content(Protocol):
 
 
 Headers = Sequence[tuple[str, str]]
-
-# 19 digits hold every size below 2**63; more are an attack or a defect.
-_LENGTH = re.compile(r"[0-9]{1,19}")
 
 # A file's name in a Content-Disposition (RFC 6266 4.1), as far as its end goes.
 _FILENAME = re.compile(r'filename\*?[ \t]*=[ \t]*"?([^";]*)', re.IGNORECASE)
@@ -70,7 +68,7 @@ class Response:
     def __post_init__(self) -> None:
         values: dict[str, list[str]] = {}
         for name, value in self.headers:
-            values.setdefault(name.lower(), []).append(value.strip())
+            values.setdefault(name.lower(), []).append(value.strip(" \t"))
         object.__setattr__(self, "_values", values)
 
     @property
@@ -92,14 +90,11 @@ class Response:
 
         Raise `SourceError` for lengths that no honest server sends.
         """
-        if self.all("transfer-encoding"):
-            return None  # RFC 9112 6.3: it overrides Content-Length
-        values = set(self.all("content-length"))
-        if not values:
-            return None
-        if len(values) > 1 or not _LENGTH.fullmatch(text := values.pop()):
-            raise SourceError("the response's Content-Length is not a length")
-        return int(text)
+        coded = "transfer-encoding" in self.names
+        try:
+            return content_length(self.all("content-length"), coded=coded)
+        except BadLength as error:
+            raise SourceError(str(error)) from error
 
     def validator(self) -> Validator | None:
         """Return the validator of the version that this response is of.

@@ -11,10 +11,10 @@ import pytest
 from tar_gateway import Upstream
 from tar_gateway.delivery.planner import Planner
 from tar_gateway.delivery.threads import FetcherPool
-from tar_gateway.errors import Cancelled, MembersFailed, SourceError
+from tar_gateway.errors import MOST_FAULTS, Cancelled, MembersFailed, SourceError
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller
-from tar_gateway.sources.wire.health import Health
+from tar_gateway.sources.wire.health import Health, HealthContent
 from tests.support.fakes import Steps, broken, bundle_of, missing
 from tests.support.scripted import File, Scripted, answer, close
 
@@ -220,6 +220,15 @@ def test_a_content_that_breaks_is_a_failure_of_its_server(server: Server):
     assert server.health.is_failing
 
 
+def test_a_failure_that_the_reader_of_a_content_finds_is_its_servers_as_well(server: Server):
+    told: list[SourceError] = []
+    outer = HealthContent(server.health.tracked(Steps()), lambda error: told.append(error) or error)
+    slow = broken()
+    assert outer.failed(slow) is slow
+    assert told == [slow]
+    assert server.health.is_failing
+
+
 def test_a_content_that_was_cancelled_is_none(server: Server):
     content = server.health.tracked(Steps(Cancelled()))
     with pytest.raises(Cancelled):
@@ -262,7 +271,7 @@ def test_thousands_of_members_of_an_upstream_that_is_down_are_named_soon():
     assert error is not None
     assert error.status == 502
     assert {fault.reason for fault in error.faults} == {"the upstream cannot be reached"}
-    assert len(error.faults) == 2000
+    assert len(error.faults) == MOST_FAULTS
 
 
 @pytest.mark.parametrize(
@@ -274,7 +283,7 @@ def test_members_of_an_upstream_that_goes_on_failing_are_asked_about_once(down, 
     with Scripted({f"/{name}": down for name in MANY[:500]}) as server:
         error = plan_at(server.url, *MANY[:500])
         assert error is not None
-        assert len(error.faults) == 500
+        assert len(error.faults) == MOST_FAULTS
         asked = Counter(request.path for request in server.requests)
     # By HEAD and GET; but for those that were under way before it was known.
     assert sum(count > most for count in asked.values()) < 250
