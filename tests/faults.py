@@ -180,6 +180,24 @@ def _shifted(reply: Reply) -> Reply:
     return replace(reply, status="206 OK", head=(*head, ("Content-Range", "bytes 1-9/99")))
 
 
+def holds_more(wire: Wire, reply: Reply, offset: int, trial: "Trial") -> None:
+    """Send all of the file as the range that was asked for."""
+    if reply.status.startswith("206"):
+        data = trial.current.data
+        head = (
+            *reply.without("Content-Range"),
+            ("Content-Range", f"bytes 0-{len(data) - 1}/{len(data)}"),
+        )
+        reply = replace(reply, head=head, body=data, told=len(data))
+    reply.send(wire)
+
+
+def _mute(reply: Reply) -> Reply:
+    """Leave out what tells the version, where RFC 9110 lets a server do so."""
+    partial = reply.status.startswith("206")
+    return replace(reply, head=reply.without("ETag", "Last-Modified")) if partial else reply
+
+
 def garbage(wire: Wire, reply: Reply, offset: int, trial: "Trial") -> None:
     wire.send(b"\x00\xffHTTP what\r\n: nothing\r\n\r\n" + reply.body)
     wire.close()
@@ -209,6 +227,8 @@ WRONG: dict[str, Fault] = {
     "changes": changes,
     "changes heedlessly": changes_heedlessly,
     "ignores Range": ignores_range,
+    "holds more": holds_more,
+    "mute range": alters(_mute),
     "another range": alters(_shifted),
     "no Content-Range": alters(
         lambda r: replace(r, status="206 OK", head=r.without("Content-Range"))

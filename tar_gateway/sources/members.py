@@ -5,7 +5,7 @@ upstream's socket and a wrapped application's call are read by the same rules.
 """
 
 import re
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Protocol
 
 from tar_gateway.errors import MemberChanged, SourceError
@@ -29,6 +29,12 @@ _EMPTY_RANGE = re.compile(r"bytes \*/0+", re.IGNORECASE)
 
 # Refusals of HEAD that may be believed, each with the status that says the same.
 _REFUSALS = {401: 401, 403: 403, 404: 404, 410: 404}
+
+# The whole file; with 204 it is empty.
+_WHOLE = frozenset({200, 204})
+
+# What no server says because of a Range: of its load, or that the file is none.
+_CERTAIN = frozenset({401, 404, 410, 429, 503})
 
 # Answers that a server in front puts others in the place of. What they hold is none of the
 # caller's: an empty text mostly, or a list of places that only that server should know.
@@ -102,18 +108,39 @@ class HttpMembers:
         with closing(head.content):
             if head.status == 200 and not head.coding(path) and (size := head.length()):
                 return stat_of(head, size)
-        response = self.ask("GET", path, _headers(("Range", "bytes=0-0")), caller)
+        found = self._stat_by_range(path, head, caller)
+        return found or _stat_by_get(self.ask("GET", path, _headers(), caller), path)
+
+    def _stat_by_range(
+        self, path: str, head: Response, caller: Caller
+    ) -> Stat | UnknownSize | None:
+        """Ask by a Range of one byte. Return `None` where a plain GET has to decide.
+
+        An empty file has no such byte. Servers say so by 416, or by 200; by other errors, by ranges
+        that don't exist, or by a connection that breaks. An error is believed where HEAD said it.
+        """
+        try:
+            response = self.ask("GET", path, _headers(("Range", "bytes=0-0")), caller)
+        except SourceError as error:
+            if error.unreachable:
+                raise
+            return None
         self._head.compared(head, response, caller.tally)
-        if response.status in {206, 416}:
-            with closing(response.content):
-                size = _told_by_range(response, path)
-                if size is not None:
-                    drain(response.content)
-                    # An empty file is told of by an error, whose own date and tag mean nothing.
-                    told = head if response.status == 416 and head.status == 200 else response
-                    return stat_of(told, size)
-            response = self.ask("GET", path, _headers(), caller)
-        return _stat_by_get(response, path)
+        if response.status in _WHOLE:
+            return _stat_by_get(response, path)
+        if response.status in _CERTAIN or response.status == head.status:
+            discard(response)
+            raise fault_of(response)
+        with closing(response.content), suppress(SourceError):
+            size = _told_by_range(response, path)
+            drain(response.content)
+            # What an error says of date and tag means nothing, and some leave the date out of a
+            # 206. The archive has to be the same however a size was learned.
+            mute = response.status == 416 or "last-modified" not in response.names
+            told = head if mute and head.status == 200 else response
+            if size is not None and (told is head or not mute):
+                return stat_of(told, size)
+        return None
 
     def open(self, path: str, start: int, stop: int, stat: Stat, caller: Caller) -> Content:
         """Ask for a slice and check everything that the response says of it.
@@ -126,16 +153,19 @@ class HttpMembers:
         strong = validator is not None and validator.strong
         if not whole and not strong:
             raise SourceError("a part of it was asked for, and nothing proves the file the same")
-        asked = []
+        condition = []
         if validator is not None and strong:
             # A condition that a changed file fails. A weak validator can't be used in one.
             name = "If-Match" if validator.is_etag else "If-Unmodified-Since"
-            asked.append((name, validator.text))
-        if not whole:
-            asked.append(("Range", f"bytes={start}-{stop - 1}"))
-        response = self.ask("GET", path, _headers(*asked), caller)
+            condition.append((name, validator.text))
+        ranged = [] if whole else [("Range", f"bytes={start}-{stop - 1}")]
+        response = self.ask("GET", path, _headers(*condition, *ranged), caller)
+        if ranged and response.status == 206 and not _names_version(response, validator):
+            response.content.close()
+            ranged = []
+            response = self.ask("GET", path, _headers(*condition), caller)
         try:
-            skip, ends = _check_slice(response, path, start, stop, stat, ranged=not whole)
+            skip, ends = _check_slice(response, path, start, stop, stat, ranged=bool(ranged))
             content = ExactContent(response.content, stop - start, ends=ends)
             _skip(response.content, skip)
         except BaseException:
@@ -189,10 +219,10 @@ def _told_by_range(response: Response, path: str) -> int | None:
     told = response.get("content-range") or ""
     if response.status == 416:
         return 0 if _EMPTY_RANGE.fullmatch(told) else None
-    match = _CONTENT_RANGE.fullmatch(told)
+    match = _CONTENT_RANGE.fullmatch(told) if response.status == 206 else None
     if response.coding(path) or not match or match[1] != "0" or match[2] != "0" or match[3] == "*":
         return None
-    return int(match[3])
+    return int(match[3]) or None  # there is no first byte of none
 
 
 def stat_of(response: Response, size: int) -> Stat:
@@ -206,14 +236,18 @@ def size_by_get(response: Response, path: str) -> int | None:
     Closes the content, and raises `SourceError`, for anything that is not the member.
     """
     try:
-        if response.status != 200:
+        if response.status not in _WHOLE:
             discard(response)
             raise fault_of(response)
         _check_plain(response, path)
-        return response.length()
+        return _whole_length(response)
     except BaseException:
         response.content.close()
         raise
+
+
+def _whole_length(response: Response) -> int | None:
+    return 0 if response.status == 204 else response.length()
 
 
 def _check_plain(response: Response, path: str) -> None:
@@ -241,23 +275,34 @@ def _check_slice(
     """
     if response.status == 412 or (ranged and response.status == 416):
         raise MemberChanged("it has changed since its size was asked")
-    if response.status not in {200, 206}:
+    if response.status not in {*_WHOLE, 206}:
         raise fault_of(response)
     _check_plain(response, path)
     _check_version(response, stat.validator)
-    length = response.length()
-    if response.status == 200:
+    length = _whole_length(response)
+    if response.status in _WHOLE:
         if length is not None and length != stat.size:
             raise MemberChanged(f"it is of {length} bytes by now, not {stat.size}")
         return start, stop == stat.size
     match = _CONTENT_RANGE.fullmatch(response.get("content-range") or "")
-    if not ranged or not match or (int(match[1]), int(match[2])) != (start, stop - 1):
+    if not ranged or not match or not int(match[1]) <= start < stop <= int(match[2]) + 1:
         raise SourceError("the response is not the range that was asked for")
-    if match[3] != "*" and int(match[3]) != stat.size:
-        raise MemberChanged(f"it is of {match[3]} bytes by now, not {stat.size}")
-    if length is not None and length != stop - start:
-        raise SourceError("the response's Content-Length is not that of the range")
-    return 0, True
+    first, end = int(match[1]), int(match[2]) + 1
+    size = max(end, stat.size) if match[3] == "*" else int(match[3])
+    if size != stat.size:
+        raise MemberChanged(f"it is of {size} bytes by now, not {stat.size}")
+    if length is not None and length != end - first:
+        raise SourceError("the response's Content-Length is not that of its range")
+    return start - first, stop == end
+
+
+def _names_version(response: Response, promised: Validator | None) -> bool:
+    """Return whether a response has what proves its version.
+
+    Some leave Last-Modified out of a 206 (RFC 9110 15.3.7): then only the whole can be checked.
+    """
+    header = "etag" if promised is not None and promised.is_etag else "last-modified"
+    return header in response.names
 
 
 def _check_version(response: Response, promised: Validator | None) -> None:
