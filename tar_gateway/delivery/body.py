@@ -68,25 +68,19 @@ class Body:
         # Held by the thread that reads, and kept for good by the one that releases what is held.
         self._in_use = threading.Lock()
 
-    def first_member(self) -> Borrowed | None:
-        """Return the member that is opened first, if the slice begins with one."""
-        if not self._waiting:
-            for segment in islice(self._segments, _OPENED_WITHIN):
-                self._waiting.append(segment)
-                if isinstance(segment, Borrowed):
-                    break
-        last = self._waiting[-1] if self._waiting else None
-        return last if isinstance(last, Borrowed) else None
-
     def prime(self) -> None:
         """Open the first member, so that what is wrong with it still gets a status.
 
         Raise `MembersFailed`, `MembersChanged` for what a new plan may put right, or `Cancelled`;
         the body is closed then.
         """
-        first = self.first_member()
-        if first is None:
-            return
+        for segment in islice(self._segments, _OPENED_WITHIN):
+            self._waiting.append(segment)
+            if isinstance(segment, Borrowed):
+                self._prime(segment)
+                return
+
+    def _prime(self, first: Borrowed) -> None:
         try:
             self._open(first).open()
         except SourceError as error:

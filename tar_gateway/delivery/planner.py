@@ -79,8 +79,7 @@ class Planner:
             )
             if limit is None and plan.layout.size > largest:
                 raise _too_large(largest)
-            # Without a strong validator there are no ranges that could come back for it.
-            if key is not None and not survey.spooled and plan.layout.etag.strong:
+            if key is not None:
                 self._remembered.keep(key, _SurveyResult(stats, plan.layout), len(stats))
         except BaseException:
             survey.abandon()
@@ -97,7 +96,8 @@ class Planner:
         """Return the plan of the same bundle for the same caller that was made a moment ago.
 
         The source was asked then, and may answer otherwise by now. What is fetched by the plan
-        is still held to its validators, and asked for on the caller's authority.
+        is still held to its validators, and asked for on the caller's authority. What was set
+        aside is gone: of an archive whose tag is not strong, only what the headers say is left.
         """
         key = self._key(bundle, caller)
         surveyed = None if key is None else self._remembered.recall(key)

@@ -75,35 +75,32 @@ class Selector:
         on_planned()
         with ExitStack() as held:
             held.callback(plan.close)
-            decision = asked.decide(plan.layout)
-            if asked.method == "HEAD" or decision.status == 304:
-                return Selection(plan, decision)
-            body = self._body(plan, decision)
-            body.prime()
-            held.pop_all()  # the body closes the plan
-        return Selection(plan, decision, body)
+            return self._opened(plan, asked.method, asked.decide(plan.layout), held)
 
     def _recalled(self, asked: Asked, on_planned: Callable[[], None]) -> Selection | None:
-        """Select by a plan of a moment ago a part that begins with a member, and nothing else.
+        """Select by a plan of a moment ago what is less than a whole archive.
 
-        That member is opened before anything is said, and shows whether its version is still
-        there. What is said of the whole has to be true now.
+        So that a few bytes of request never cost a question for each member. What is said of the
+        whole was true then, for the same caller. A part's first member is opened before anything
+        is said, and shows whether its version is still there. That the bundle is another version
+        than a request is about is only said of what it is now.
         """
-        ranged = asked.conditions.range is not None
-        plan = self._planner.recall(asked.bundle, asked.caller) if ranged else None
+        plan = self._planner.recall(asked.bundle, asked.caller)
         if plan is None:
             return None
-        with ExitStack() as held, suppress(PreconditionFailed, RangeNotSatisfiable):
+        with ExitStack() as held, suppress(PreconditionFailed):
             held.callback(plan.close)
             decision = asked.decide(plan.layout)
-            body = self._body(plan, decision)
-            if decision.status == 206 and body.first_member() is not None:
+            if asked.method == "HEAD" or decision.status != 200:
                 on_planned()
-                body.prime()
-                held.pop_all()
-                return Selection(plan, decision, body)
+                return self._opened(plan, asked.method, decision, held)
         return None
 
-    def _body(self, plan: Plan, decision: Decision) -> Body:
-        rules = self._planner.rules
-        return Body(plan, decision.start, decision.stop, rules, self._fetchers)
+    def _opened(self, plan: Plan, method: str, decision: Decision, held: ExitStack) -> Selection:
+        """Open what the response needs of a plan, which ``held`` closes otherwise."""
+        if method == "HEAD" or decision.status == 304:
+            return Selection(plan, decision)
+        body = Body(plan, decision.start, decision.stop, self._planner.rules, self._fetchers)
+        body.prime()
+        held.pop_all()  # the body closes the plan
+        return Selection(plan, decision, body)

@@ -99,8 +99,8 @@ class Settings:
     soon after."""
 
     plan_memory: Pause = 10
-    """Seconds that these are remembered for ranges of the same bundle by the same caller; 0 asks
-    each time. A resuming or parallel client asks for many ranges in a row."""
+    """Seconds that these are remembered for ranges, HEAD and 304 of the same bundle by the same
+    caller; 0 asks each time. A resuming or parallel client asks for many ranges in a row."""
 
     retries: Annotated[int, Field(ge=0, le=100)] = 2
     """Further attempts at a request to the upstream that failed for a passing reason."""

@@ -83,15 +83,31 @@ def test_the_next_part_of_a_bundle_that_begins_with_a_member_needs_no_survey(roo
     "conditions",
     [
         Conditions(),
-        Conditions(range="bytes=2048-"),  # the trailer
         Conditions(range="pages=1-2"),
         Conditions(range="bytes=512-514", if_range='"other"'),
     ],
 )
-def test_what_no_member_proves_again_is_planned_anew(room, conditions):
+def test_a_whole_archive_is_planned_anew(room, conditions):
     room.bytes_of(PART)
     room.bytes_of(conditions)
     assert (room.surveys(), room.planned) == (2, 2)
+
+
+def test_a_part_without_a_member_is_chosen_of_a_plan_of_a_moment_ago(room):
+    room.bytes_of(PART)
+    assert room.bytes_of(Conditions(range="bytes=2048-")) == bytes(8192)  # the trailer
+    assert (room.surveys(), room.planned) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("method", "conditions", "status"),
+    [("HEAD", Conditions(), 200), ("GET", Conditions(if_none_match=TAG.text), 304)],
+)
+def test_what_the_headers_say_is_said_of_a_plan_of_a_moment_ago(room, method, conditions, status):
+    room.bytes_of(PART)
+    selection = room.select(conditions, method=method)
+    assert (selection.decision.status, room.surveys(), room.planned) == (status, 1, 2)
+    assert selection.plan.cancellation.is_cancelled
 
 
 @pytest.mark.parametrize(
@@ -110,10 +126,13 @@ def test_another_version_than_the_one_asked_for_is_refused_once_it_is_seen_anew(
     assert room.surveys() == 2
 
 
-def test_a_range_beyond_the_end_is_refused_with_the_size_of_now(room):
+def test_a_range_beyond_the_end_is_refused_with_the_size(room):
     with pytest.raises(RangeNotSatisfiable) as raised:
         room.select(Conditions(range="bytes=99999-"))
     assert raised.value.headers == (("Content-Range", "bytes */10240"),)
+    with pytest.raises(RangeNotSatisfiable):
+        room.select(Conditions(range="bytes=99999-"))
+    assert room.surveys() == 1
 
 
 @pytest.mark.parametrize(
