@@ -33,6 +33,12 @@ class Authority:
         self._health = Health("the authority", settings)
         self._target = parts.path + ("?" + parts.query if parts.query else "")
 
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "Authority | None":
+        """Return the one that the settings name, if any. Raise `SettingsError`."""
+        url = settings.auth_request
+        return None if url is None else cls(url, settings)
+
     def permit(self, path: str, caller: Caller) -> None:
         """Ask for a member, ``path`` being a reference below the source's base.
 
@@ -44,7 +50,7 @@ class Authority:
 
     def permit_plain(self, caller: Caller) -> None:
         """Ask for the file that a plain request is for. Raise `SourceError`, as `permit` does."""
-        environ = dict(caller.environ)
+        environ = caller.environ
         self._ask(environ["REQUEST_METHOD"], reference_of(environ), (), caller)
 
     def reach(self) -> int:

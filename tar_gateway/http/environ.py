@@ -14,8 +14,11 @@ from tar_gateway.http.paths import BadName, check_name, decode_text, url_path
 # One that begins no escape stands for itself; a client library would encode all others anew.
 _STRAY_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
+CLIENT_SOCKET = "gunicorn.socket"
+"""Where an environ has the client's socket, under a server that shows it."""
 
-def path_of(environ: WSGIEnvironment) -> str:
+
+def path_of(environ: Mapping[str, Any]) -> str:
     """Return the path below the mount point as a checked name, ``""`` for the root.
 
     A directory's keeps the slash at its end. The server has decoded it exactly once.
@@ -35,7 +38,7 @@ def mount_of(environ: Mapping[str, Any]) -> str:
     return quote(environ.get("SCRIPT_NAME", "").encode("latin-1", "replace"))
 
 
-def reference_of(environ: WSGIEnvironment) -> str:
+def reference_of(environ: Mapping[str, Any]) -> str:
     """Return the path below the mount point and the query, as a URL writes them."""
     query = query_of(environ)
     return url_path(path_of(environ)) + ("?" + query if query else "")
@@ -60,7 +63,7 @@ def logged_path(environ: Mapping[str, Any]) -> str:
     return str(path).encode("latin-1", "replace").decode("utf-8", "backslashreplace")
 
 
-def conditions_of(environ: WSGIEnvironment) -> Conditions:
+def conditions_of(environ: Mapping[str, Any]) -> Conditions:
     """Return the headers that decide which part of a response is wanted, if any."""
     return Conditions(
         if_match=header_of(environ, "If-Match"),
@@ -111,7 +114,7 @@ def _blocks(read: Callable[[int], bytes], length: int) -> Iterator[bytes]:
         yield block
 
 
-def header_of(environ: WSGIEnvironment, name: str) -> str | None:
+def header_of(environ: Mapping[str, Any], name: str) -> str | None:
     """Return the value of a header, `None` without it."""
     value = environ.get("HTTP_" + name.upper().replace("-", "_"))
     return value if isinstance(value, str) else None

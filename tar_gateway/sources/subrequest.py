@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote_to_bytes
 from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 from tar_gateway.errors import SourceError
+from tar_gateway.http.environ import CLIENT_SOCKET
 from tar_gateway.sources import Caller, Stat, UnknownSize
 from tar_gateway.sources.members import ExactContent, HttpMembers, size_by_get, stat_of
 from tar_gateway.sources.spool import Spool, SpoolFile
@@ -48,7 +49,7 @@ _OUTER = frozenset(
         "HTTP_X_HTTP_METHOD_OVERRIDE",
         "HTTP_X_METHOD_OVERRIDE",
         # A server's shortcuts to its own socket or files.
-        "gunicorn.socket",
+        CLIENT_SOCKET,
         "wsgi.file_wrapper",
         "wsgi.input_terminated",
     }

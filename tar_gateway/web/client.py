@@ -16,6 +16,7 @@ from typing import Protocol
 from wsgiref.types import WSGIEnvironment
 
 from tar_gateway.errors import BrokenOff, Cancelled
+from tar_gateway.http.environ import CLIENT_SOCKET
 from tar_gateway.web.observe.download import Download
 
 # Seconds between two looks: a client that has left costs the upstream no more than these.
@@ -46,7 +47,7 @@ class Blocks(Protocol):
 @contextmanager
 def until_departure(environ: WSGIEnvironment, on_departure: Callable[[], None]) -> Iterator[None]:
     """Call ``on_departure``, from another thread, when the client leaves within this context."""
-    client: socket.socket | None = environ.get("gunicorn.socket")
+    client: socket.socket | None = environ.get(CLIENT_SOCKET)
     if client is None:
         yield
         return
@@ -70,7 +71,7 @@ class Delivery:
     ) -> None:
         self._blocks = blocks
         self._download = download
-        self._client: socket.socket | None = download.environ.get("gunicorn.socket")
+        self._client: socket.socket | None = download.environ.get(CLIENT_SOCKET)
         self._measured = measured
         self._on_its_way = 0
         self._closed = False

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from tar_gateway.access.limits import Downloads
+from tar_gateway.access.links import SignedLinks
 from tar_gateway.errors import Cancelled, InternalError, Refusal
+from tar_gateway.http.environ import check_query
 from tar_gateway.settings import Settings
 from tar_gateway.sources.wire.tally import Listener, Tally
 from tar_gateway.web.client import until_departure
@@ -19,23 +21,41 @@ Handler = Callable[[Download, StartResponse], Iterable[bytes]]
 
 
 class Door:
-    """Answers requests, within the limits, by functions that may raise `Refusal`."""
+    """Answers requests, within the limits, by functions that may raise `Refusal`.
+
+    Raise `SettingsError` for a file of signing keys that has become wrong.
+    """
 
     def __init__(self, settings: Settings, listener: Listener | None = None) -> None:
         self._settings = settings
         self._listener = listener
         self.downloads = Downloads(settings, listener)
+        self.links = SignedLinks.from_settings(settings)
+        """What links must be signed by, if they must be."""
 
     def __call__(
-        self, environ: WSGIEnvironment, start_response: StartResponse, handler: Handler
+        self,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+        handler: Handler,
+        *,
+        check: bool = True,
     ) -> Iterable[bytes]:
-        """Answer a request (PEP 3333) by ``handler``, or say why not."""
+        """Answer a request (PEP 3333) by ``handler``, or say why not.
+
+        ``check`` is off for a request that an application of its own has let in: neither its
+        query nor its link is ours.
+        """
         download = Download(self.downloads, environ, Tally(self._listener))
         start_response = _noted(download, start_response)
         refusal: Refusal
         try:
             download.begin()
             download.scope.enter_context(until_departure(environ, download.cancellation.cancel))
+            if check:
+                check_query(environ, self._settings.max_query)
+                if self.links is not None:
+                    self.links.check(environ)
             iterable = handler(download, start_response)
             if not download.delivered:
                 download.end("no body")

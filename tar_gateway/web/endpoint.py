@@ -3,30 +3,35 @@
 Both faces, the gateway and the middleware, answer bundles with this and nothing else.
 """
 
+import time
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from email.utils import formatdate
 from http import HTTPStatus
 from wsgiref.types import StartResponse, WSGIEnvironment
 
-from tar_gateway.access.authority import Authority
 from tar_gateway.archive.bundle import DEFAULT_FILENAME, Bundle, Entry, default_filename
 from tar_gateway.delivery.manifest import read_manifest
 from tar_gateway.delivery.planner import Planner
 from tar_gateway.delivery.selection import Asked, Selection, Selector
 from tar_gateway.delivery.threads import FetcherPool
+from tar_gateway.delivery.whole import ended_at, read_whole
 from tar_gateway.errors import (
     BadRequest,
     ContentTooLarge,
     MethodNotAllowed,
+    TooSlow,
     UnsupportedMediaType,
+    UpstreamFailed,
 )
 from tar_gateway.http.environ import conditions_of, mount_of, path_of, query_of, read_body
 from tar_gateway.http.headers import attachment, forbids_storing
 from tar_gateway.http.validators import Validator
 from tar_gateway.settings import Settings
-from tar_gateway.sources import Caller, Source
+from tar_gateway.sources import Caller, Permit, Source
 from tar_gateway.sources.spool import Spool
+from tar_gateway.sources.wire.cancellation import Cancellation
 from tar_gateway.sources.wire.tally import Listener
 from tar_gateway.web.client import Delivery
 from tar_gateway.web.file_list import kept_headers, passed_names, read_list
@@ -50,14 +55,15 @@ LONGEST_LINK = 2048
 class Endpoint:
     """Answers bundle requests with members of one source.
 
-    ``authority`` is asked before each, where the settings name one. ``spool`` is the room for
-    members of unknown size, where the source sets bytes aside as well.
+    ``permit`` is asked before each, where there is one. ``spool`` is the room for members of
+    unknown size, where the source sets bytes aside as well.
     """
 
     def __init__(
         self,
         source: Source,
         settings: Settings,
+        permit: Permit | None = None,
         listener: Listener | None = None,
         *,
         spool: Spool | None = None,
@@ -65,10 +71,7 @@ class Endpoint:
         self._source = source
         self._settings = settings
         self._fetchers = FetcherPool(settings.fetch_parallel, settings.fetch_ahead_total, listener)
-        url = settings.auth_request
-        self.authority = Authority(url, settings) if url else None
-        self._permit = self.authority.permit if self.authority else None
-        self._planner = Planner(source, settings, self._fetchers, self._permit, spool)
+        self._planner = Planner(source, settings, self._fetchers, permit, spool)
         self._selector = Selector(self._planner, self._fetchers)
 
     def takes(self, environ: WSGIEnvironment) -> bool:
@@ -150,11 +153,23 @@ class Endpoint:
                 body.close()
             raise
 
+    def read_list(self, blocks: Iterable[bytes], cancellation: Cancellation | None = None) -> bytes:
+        """Read a list of files, as far as shows whether it is too long, in the time of a plan.
+
+        ``cancellation`` is what the blocks wait by, and no one else: it is cancelled after that
+        time. Raise `UpstreamFailed` where they come too slowly.
+        """
+        deadline = time.monotonic() + self._settings.plan_timeout
+        limit, pace = self._settings.max_body, self._planner.rules.pace
+        try:
+            with ended_at(deadline, cancellation) if cancellation else nullcontext():
+                return read_whole(blocks, limit=limit, deadline=deadline, pace=pace)
+        except TooSlow as error:
+            raise UpstreamFailed.of(error, reading="the list of files") from error
+
     def close(self) -> None:
-        """End the threads, and close the connections to the authority."""
+        """End the threads."""
         self._fetchers.close()
-        if self.authority is not None:
-            self.authority.close()
 
     def _bundle(
         self,

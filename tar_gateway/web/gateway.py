@@ -4,9 +4,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from wsgiref.types import StartResponse, WSGIEnvironment
 
-from tar_gateway.access.links import SignedLinks
+from tar_gateway.access.authority import Authority
 from tar_gateway.errors import MethodNotAllowed, NotFound
-from tar_gateway.http.environ import check_query
 from tar_gateway.settings import Settings
 from tar_gateway.sources.members import FileServer
 from tar_gateway.web.door import Door
@@ -35,15 +34,16 @@ class Gateway:
             raise TypeError(f"it takes an upstream and not its URL: {example}")
         self._settings = settings or Settings()
         self._upstream = upstream
-        self._links = SignedLinks.from_settings(self._settings)
         metrics = _metrics()
-        self._bundles = Endpoint(upstream, self._settings, metrics)
-        self._plain = PassThrough(upstream, self._bundles, self._settings)
-        self._front = Door(self._settings, metrics)
+        self._authority = Authority.from_settings(self._settings)
+        permit = self._authority.permit if self._authority else None
+        self._bundles = Endpoint(upstream, self._settings, permit, metrics)
+        self._plain = PassThrough(upstream, self._bundles, self._settings, self._authority)
+        self._door = Door(self._settings, metrics)
         self._probes = Probes(
             self._settings,
             reach=upstream.reach,
-            is_full=lambda: self._front.downloads.is_full,
+            is_full=lambda: self._door.downloads.is_full,
             exposition=metrics.exposition if metrics else None,
         )
 
@@ -51,26 +51,25 @@ class Gateway:
         """Answer a request (PEP 3333)."""
         if self._probes.takes(environ):
             return self._probes(environ, start_response)
-        return self._front(environ, start_response, self._answer)
+        return self._door(environ, start_response, self._answer)
 
     def close(self) -> None:
         """End the threads and close the idle connections."""
         self._bundles.close()
+        if self._authority is not None:
+            self._authority.close()
         self._upstream.close()
 
     def _answer(self, download: Download, start_response: StartResponse) -> Iterable[bytes]:
-        check_query(download.environ, self._settings.max_query)
-        if self._links is not None:
-            self._links.check(download.environ)
-        if self._bundles.takes(download.environ):
+        environ, links = download.environ, self._door.links
+        if self._bundles.takes(environ):
             return self._bundles(download, start_response)
         if not self._settings.pass_through:
             raise NotFound("only bundles are served here: see ?" + self._settings.parameter)
-        if download.environ["REQUEST_METHOD"] not in {"GET", "HEAD"}:
+        if environ["REQUEST_METHOD"] not in {"GET", "HEAD"}:
             raise MethodNotAllowed(("GET", "HEAD"))
-        if self._links is not None:
-            download.environ = self._links.for_upstream(download.environ)
-        return self._plain(download, start_response)
+        passed = environ if links is None else links.for_upstream(environ)
+        return self._plain(download, passed, start_response)
 
 
 def _metrics() -> "Metrics | None":

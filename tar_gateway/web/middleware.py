@@ -1,23 +1,22 @@
 """A wrapper around a WSGI application that exists: bundles of its responses, all else untouched."""
 
 import re
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from itertools import chain
 from typing import cast
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from tar_gateway.access.links import SignedLinks
-from tar_gateway.delivery.pace import Pace
-from tar_gateway.delivery.whole import blocks_of, read_whole
-from tar_gateway.errors import SourceError, TooSlow, UpstreamFailed
+from tar_gateway.access.authority import Authority
+from tar_gateway.delivery.whole import blocks_of
+from tar_gateway.errors import SourceError, UpstreamFailed
 from tar_gateway.http.conditions import Conditions
-from tar_gateway.http.environ import check_query, conditions_of
+from tar_gateway.http.environ import conditions_of
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Source
 from tar_gateway.sources.spool import Spool
 from tar_gateway.sources.subrequest import AppResponse, Subrequests, plain_get
+from tar_gateway.sources.wire.tally import Listener
 from tar_gateway.web.door import Door
 from tar_gateway.web.endpoint import METHODS, Endpoint
 from tar_gateway.web.file_list import Step, next_step
@@ -35,8 +34,8 @@ class BundleMiddleware:
     A GET, HEAD or POST with the parameter is answered with an archive. Its members are
     sub-requests to ``app`` by the same caller, or files of ``source`` where one is given.
     Everything else reaches ``app`` untouched; a response of its with ``X-Archive-Files: tar``
-    becomes the archive that it lists. One serves many threads. Raise `SettingsError` for a
-    file of signing keys that has become wrong.
+    becomes the archive that it lists. ``listener`` is told of what all its downloads do. One
+    serves many threads. Raise `SettingsError` for a file of signing keys that has become wrong.
     """
 
     def __init__(
@@ -44,21 +43,22 @@ class BundleMiddleware:
         app: WSGIApplication,
         source: Source | None = None,
         settings: Settings | None = None,
+        listener: Listener | None = None,
     ) -> None:
         self._app = app
-        self._settings = settings or Settings()
-        self._front = Door(self._settings)
-        self._links = SignedLinks.from_settings(self._settings)
-        self._spool = Spool(self._settings.spool_limit)
-        self._bundles = Endpoint(
-            source or Subrequests(app, self._spool), self._settings, spool=self._spool
-        )
+        self._settings = settings = settings or Settings()
+        self._door = Door(settings, listener)
+        self._spool = Spool(settings.spool_limit)
+        self._authority = Authority.from_settings(settings)
+        permit = self._authority.permit if self._authority else None
+        source = source or Subrequests(app, self._spool)
+        self._bundles = Endpoint(source, settings, permit, listener, spool=self._spool)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
         request = _Request(environ, start_response, self._settings)
         if environ["REQUEST_METHOD"] in METHODS and self._bundles.takes(environ):
-            return self._front(environ, start_response, self._bundle)
+            return self._door(environ, start_response, self._bundles)
         if next_step(request.method, request.conditions) is Step.TRY:
             archive = self._from_new_list(request)
             if archive is not None:
@@ -73,12 +73,8 @@ class BundleMiddleware:
     def close(self) -> None:
         """End the threads, and close the connections to the authority."""
         self._bundles.close()
-
-    def _bundle(self, download: Download, start_response: StartResponse) -> Iterable[bytes]:
-        check_query(download.environ, self._settings.max_query)
-        if self._links is not None:
-            self._links.check(download.environ)
-        return self._bundles(download, start_response)
+        if self._authority is not None:
+            self._authority.close()
 
     def _replace(
         self, request: "_Request", blocks: Iterable[bytes], close: Callable[[], None]
@@ -89,9 +85,10 @@ class BundleMiddleware:
         """
         step, (status, headers) = request.step, request.said
         try:
-            body = request.read_list(blocks) if step is Step.READ else None
-        except TooSlow as error:
-            return self._front(request.environ, request.answer_by, _list_failed(error))
+            reads = step is Step.READ
+            body = self._bundles.read_list(request.listed_by(blocks)) if reads else None
+        except UpstreamFailed as error:
+            return self._refuse(request, error)
         finally:
             close()
         if body is not None:
@@ -100,21 +97,21 @@ class BundleMiddleware:
         if archive is not None:
             return archive
         if step is Step.ASK:
-            return self._front(request.environ, request.answer_by, _not_listed_again)
+            text = "the application lists no files to a plain GET"
+            return self._refuse(request, UpstreamFailed(text, status=502))
         request.answer_by(status, headers)
         return ()  # a response to HEAD has no body
 
     def _from_new_list(self, request: "_Request") -> Iterable[bytes] | None:
         """Ask the application by a plain GET; `None` if what it answers is no list."""
-        settings = self._settings
         try:
             environ = plain_get(request.environ)
             with closing(AppResponse(self._app, environ, self._spool.file())) as answer:
                 if next_step("GET", Conditions(), answer.status, answer.headers) is not Step.READ:
                     return None
-                body = _read_list(blocks_of(answer), settings)
-        except TooSlow as error:
-            return self._front(request.environ, request.answer_by, _list_failed(error))
+                body = self._bundles.read_list(blocks_of(answer))
+        except UpstreamFailed as error:
+            return self._refuse(request, error)
         except SourceError:  # it stands in the log; what the application makes of it is its own
             return None
         return self._from_list(request, body, answer.headers)
@@ -123,29 +120,14 @@ class BundleMiddleware:
         def answer(download: Download, start_response: StartResponse) -> Iterable[bytes]:
             return self._bundles.answer_list(download, start_response, body, headers)
 
-        return self._front(request.environ, request.answer_by, answer)
+        return self._door(request.environ, request.answer_by, answer, check=False)
 
+    def _refuse(self, request: "_Request", refusal: UpstreamFailed) -> Iterable[bytes]:
+        def answer(download: Download, _: StartResponse) -> Iterable[bytes]:
+            download.kind = "bundle"
+            raise refusal
 
-def _not_listed_again(download: Download, _: StartResponse) -> Iterable[bytes]:
-    download.kind = "bundle"
-    raise UpstreamFailed("the application lists no files to a plain GET", status=502)
-
-
-def _list_failed(error: SourceError) -> Callable[[Download, StartResponse], Iterable[bytes]]:
-    def answer(download: Download, _: StartResponse) -> Iterable[bytes]:
-        download.kind = "bundle"
-        raise UpstreamFailed.of(error, reading="the list of files") from error
-
-    return answer
-
-
-def _read_list(blocks: Iterable[bytes], settings: Settings) -> bytes:
-    return read_whole(
-        blocks,
-        limit=settings.max_body,
-        deadline=time.monotonic() + settings.plan_timeout,
-        pace=Pace.from_settings(settings),
-    )
+        return self._door(request.environ, request.answer_by, answer, check=False)
 
 
 class _Request:
@@ -184,12 +166,9 @@ class _Request:
             return self._write
         return cast(Callable[..., _Write], self.answer_by)(status, headers, *exc_info, **named)
 
-    def read_list(self, blocks: Iterable[bytes]) -> bytes:
-        """Join what the application writes and what it yields, in that order."""
+    def listed_by(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
+        """Return what the application writes and what it yields, in that order."""
         self._reads_list = True
-        return _read_list(self._in_order(blocks), self._settings)
-
-    def _in_order(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
         for block in chain(blocks, (b"",)):
             yield from self._written
             self._written.clear()

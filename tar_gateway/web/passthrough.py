@@ -8,20 +8,16 @@ from dataclasses import replace
 from http import HTTPStatus
 from wsgiref.types import StartResponse, WSGIEnvironment
 
+from tar_gateway.access.authority import Authority
 from tar_gateway.access.credentials import passed_headers
 from tar_gateway.delivery.pace import Pace, PaceMeter
-from tar_gateway.delivery.whole import blocks_of, ended_at, read_whole
-from tar_gateway.errors import (
-    AccessDenied,
-    BrokenOff,
-    SourceError,
-    TooSlow,
-    UpstreamFailed,
-)
+from tar_gateway.delivery.whole import blocks_of
+from tar_gateway.errors import AccessDenied, BrokenOff, SourceError, UpstreamFailed
 from tar_gateway.http.conditions import Conditions
 from tar_gateway.http.environ import conditions_of, mount_of, path_of, reference_of
 from tar_gateway.http.headers import end_to_end
 from tar_gateway.settings import Settings
+from tar_gateway.sources import Caller
 from tar_gateway.sources.members import FileServer
 from tar_gateway.sources.wire.cancellation import Cancellation
 from tar_gateway.sources.wire.response import Content, Response
@@ -43,87 +39,96 @@ class PassThrough:
     before anything was said, where the upstream's response can't be had.
     """
 
-    def __init__(self, upstream: FileServer, bundles: Endpoint, settings: Settings) -> None:
+    def __init__(
+        self,
+        upstream: FileServer,
+        bundles: Endpoint,
+        settings: Settings,
+        authority: Authority | None = None,
+    ) -> None:
         self._upstream = upstream
         self._bundles = bundles
         self._settings = settings
+        self._authority = authority
+        self._retry = Retry.from_settings(settings)
+        self._pace = Pace.from_settings(settings)
 
-    def __call__(self, download: Download, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer a request (PEP 3333)."""
-        environ = download.environ
-        self._admit(download)
+    def __call__(
+        self, download: Download, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        """Answer a request (PEP 3333); ``environ`` is what the upstream is to see of it."""
+        caller = replace(download.caller(self._settings.forward_headers), environ=environ)
+        self._admit(caller)
         # Of its own, as a list that comes too late ends what is asked, and not the request.
-        gone = download.cancellation.child()
+        caller = replace(caller, cancellation=caller.cancellation.child())
         method, conditions = environ["REQUEST_METHOD"], conditions_of(environ)
         listed: Response | None = None
         if next_step(method, conditions) is Step.TRY:
-            listed = self._ask_for_list(download, gone)
+            listed = self._ask_for_list(caller)
         if listed is not None:
-            return self._archive(listed, download, start_response, gone)
-        response = self._ask(download, method, gone, conditions=True)
+            return self._archive(listed, caller, download, start_response)
+        response = self._ask(method, caller, conditions=True)
         with ExitStack() as held:
             held.callback(response.content.close)
             match next_step(method, conditions, response.status, response.headers):
                 case Step.READ:
                     listed = response
                 case Step.TRY:
-                    listed = self._ask_for_list(download, gone)
+                    listed = self._ask_for_list(caller)
                 case Step.ASK:
                     held.close()
-                    listed = self._ask_for_list(download, gone)
+                    listed = self._ask_for_list(caller)
                     if listed is None:
                         raise UpstreamFailed("the upstream lists its files only once", status=502)
             if listed is not None:
-                return self._archive(listed, download, start_response, gone)
-            passed = self._pass_on(response, download, start_response)
+                return self._archive(listed, caller, download, start_response)
+            passed = self._pass_on(response, download, environ, start_response)
             held.pop_all()  # the server closes what is passed on
             return passed
 
-    def _admit(self, download: Download) -> None:
+    def _admit(self, caller: Caller) -> None:
         """Ask the authority, where there is one, before the upstream hears of the request."""
-        authority = self._bundles.authority
+        authority = self._authority
         if authority is None:
             return
-        caller = download.caller(self._settings.forward_headers)
-        retry = Retry.from_settings(self._settings)
+        stopped = caller.cancellation.event
         try:
-            retry.call(lambda: authority.permit_plain(caller), stopped=caller.cancellation.event)
+            self._retry.call(lambda: authority.permit_plain(caller), stopped=stopped)
         except SourceError as error:
             if error.status in {401, 403}:
                 raise AccessDenied(status=error.status, challenge=error.challenge) from error
             raise UpstreamFailed.of(error) from error
 
-    def _ask_for_list(self, download: Download, gone: Cancellation) -> Response | None:
+    def _ask_for_list(self, caller: Caller) -> Response | None:
         """Ask by a plain GET. Return `None` where the response is no list of files."""
-        listed = self._ask(download, "GET", gone, conditions=False)
+        listed = self._ask("GET", caller, conditions=False)
         if next_step("GET", Conditions(), listed.status, listed.headers) is Step.READ:
             return listed
         listed.content.close()
         return None
 
-    def _ask(
-        self, download: Download, method: str, gone: Cancellation, *, conditions: bool
-    ) -> Response:
-        path = reference_of(download.environ)
-        headers = passed_headers(download.environ, conditions=conditions)
-        caller = replace(download.caller(self._settings.forward_headers), cancellation=gone)
-        retry = Retry.from_settings(self._settings)
+    def _ask(self, method: str, caller: Caller, *, conditions: bool) -> Response:
+        path = reference_of(caller.environ)
+        headers = passed_headers(caller.environ, conditions=conditions)
 
         def ask() -> Response:
             return self._upstream.forward(method, path, headers, caller)
 
         try:
-            return retry.call(ask, tally=caller.tally, stopped=gone.event)
+            return self._retry.call(ask, tally=caller.tally, stopped=caller.cancellation.event)
         except SourceError as error:
             raise UpstreamFailed.of(error) from error
 
     def _pass_on(
-        self, response: Response, download: Download, start_response: StartResponse
+        self,
+        response: Response,
+        download: Download,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
     ) -> Iterable[bytes]:
-        environ = download.environ
         try:
             headers, length = _headers(response, self._upstream, environ)
-            meter = PaceMeter(Pace.from_settings(self._settings))
+            meter = PaceMeter(self._pace)
             passed = _PlainBody(response.content, path_of(environ), download.cancellation, meter)
             passed.prime()
             headers.append(("Server-Timing", download.timing()))
@@ -136,26 +141,17 @@ class PassThrough:
 
     def _archive(
         self,
-        response: Response,
+        listed: Response,
+        caller: Caller,
         download: Download,
         start_response: StartResponse,
-        gone: Cancellation,
     ) -> Iterable[bytes]:
-        settings = self._settings
-        deadline = time.monotonic() + settings.plan_timeout
         try:
-            with closing(response.content), ended_at(deadline, gone):
-                body = read_whole(
-                    blocks_of(response.content),
-                    limit=settings.max_body,
-                    deadline=deadline,
-                    pace=Pace.from_settings(settings),
-                )
-        except TooSlow as error:
-            raise UpstreamFailed.of(error, reading="the list of files") from error
+            with closing(listed.content):
+                body = self._bundles.read_list(blocks_of(listed.content), caller.cancellation)
         except SourceError as error:
             raise UpstreamFailed.of(error) from error
-        return self._bundles.answer_list(download, start_response, body, response.headers)
+        return self._bundles.answer_list(download, start_response, body, listed.headers)
 
 
 class _PlainBody:

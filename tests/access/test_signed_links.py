@@ -245,7 +245,7 @@ def test_a_link_is_to_the_whole_path_wherever_the_gateway_is_mounted(upstream, k
 
 def test_a_download_that_has_begun_goes_on_when_its_link_expires(app):
     now = [LATER - 1.0]
-    app.gateway._links = SignedLinks([SigningKey("k1", SECRET.encode())], lambda: now[0])
+    app.gateway._door.links = SignedLinks([SigningKey("k1", SECRET.encode())], lambda: now[0])
     environ = {
         **TestApp.RequestClass.blank(signed()).environ,
         "REQUEST_METHOD": "GET",

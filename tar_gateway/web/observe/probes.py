@@ -11,6 +11,7 @@ from threading import Lock
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from tar_gateway.errors import Busy, MethodNotAllowed, NotFound, Refusal, SourceError
+from tar_gateway.http.environ import CLIENT_SOCKET
 from tar_gateway.settings import Settings
 from tar_gateway.web.observe.draining import is_draining
 from tar_gateway.web.problem import refuse
@@ -96,7 +97,7 @@ class Probes:
             return False
         # What gunicorn accepted it at. SERVER_PORT would be the client's to say behind a unix
         # socket, where servers take it from the Host header.
-        client = environ.get("gunicorn.socket")
+        client = environ.get(CLIENT_SOCKET)
         if client is None or client.family not in {socket.AF_INET, socket.AF_INET6}:
             return False
         return bool(client.getsockname()[1] == bound.port)
