@@ -24,6 +24,7 @@ def header(name: str, size: int, mtime: int) -> bytes:
     ``size`` in bytes, ``mtime`` in seconds since 1970; both are 0 or more. The result is a
     whole number of 512-byte blocks.
     """
+    name = written_name(name)
     if _is_plain(name, size, mtime) and not name.endswith("/"):
         return _plain_header(name.encode("ascii"), size, mtime)
     made = _library_header(name, size, mtime)
@@ -33,7 +34,17 @@ def header(name: str, size: int, mtime: int) -> bytes:
 
 def is_in_utf8(name: str) -> bool:
     """Return whether the ustar block holds a name's UTF-8 bytes, for readers that skip pax."""
-    return not name.isascii() and _block_in_utf8(name, 0, 0) is not None
+    return not name.isascii() and _block_in_utf8(written_name(name), 0, 0) is not None
+
+
+def written_name(name: str) -> str:
+    """Return a name as it is written: behind ``./`` where it begins with a letter and a colon.
+
+    bsdtar takes these for a drive and leaves them out, on every system, and so would a program on
+    Windows: ``Q: notes.txt`` would be unpacked as `` notes.txt``.
+    """
+    is_drive = name[1:2] == ":" and name[0].isascii() and name[0].isalpha()
+    return f"./{name}" if is_drive else name
 
 
 def _block_in_utf8(name: str, size: int, mtime: int) -> bytes | None:
@@ -70,6 +81,7 @@ def _info(name: str, size: int, mtime: int) -> tarfile.TarInfo:
 
 def header_size(name: str, size: int, mtime: int) -> int:
     """Tell the length of `header` in bytes, without making it where that is plain."""
+    name = written_name(name)
     return BLOCK if _is_plain(name, size, mtime) else len(_library_header(name, size, mtime))
 
 

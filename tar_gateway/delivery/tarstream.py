@@ -10,7 +10,7 @@ from tar_gateway.delivery.body import Body
 from tar_gateway.delivery.fetch import FetchRules
 from tar_gateway.delivery.plan import Plan
 from tar_gateway.errors import BrokenOff, SourceError
-from tar_gateway.http.paths import check_name
+from tar_gateway.http.paths import BadName, check_name, shown
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Stat
 from tar_gateway.sources.data import DataMembers
@@ -106,6 +106,9 @@ def tar_size(members: Sequence[tuple[str, int] | tuple[str, int, int]]) -> int:
 def _check(members: Sequence[Member]) -> None:
     check_apart([member.name for member in members])
     for member in members:
-        check_name(member.name)
+        try:
+            check_name(member.name)
+        except BadName as error:
+            raise BadName(f"the member {shown(member.name)} {error}") from error
         if member.size < 0 or member.mtime < 0:
             raise ValueError(f"the size or date of {member.name!r} is below 0")

@@ -16,6 +16,7 @@ from tar_gateway.archive.tar import (
     is_in_utf8,
     padding_size,
     trailer_size,
+    written_name,
 )
 
 LARGEST_USTAR_NUMBER = 8**11 - 1  # 11 octal digits
@@ -34,8 +35,15 @@ def read_header(name, size=0, mtime=0):
     return tarfile.TarInfo.frombuf(made[-BLOCK:], "utf-8", "strict"), len(made)
 
 
+def made_name(name):
+    """Return the name that a reader of pax records finds."""
+    with tarfile.open(fileobj=io.BytesIO(header(name, 0, 0)), mode="r|") as archive:
+        return archive.next().name
+
+
 @given(names, numbers, numbers)
 @example("a" * 100, 0, 0)
+@example("c:" + "a" * 97, 0, 0)
 @example("a" * 101, 0, 0)
 @example("é" * 50, 0, 0)
 @example("a", 9 * 2**30, 0)
@@ -48,7 +56,7 @@ def test_the_predicted_length_of_a_header_is_the_length_it_has(name, size, mtime
 @example("a/", 0, 0)
 @example("\x7f", 1, 1)
 def test_a_header_is_byte_for_byte_the_standard_librarys(name, size, mtime):
-    info = tarfile.TarInfo(name)
+    info = tarfile.TarInfo(written_name(name))
     info.size, info.mtime, info.mode = size, mtime, FILE_MODE
     if name.endswith("/"):
         info.type, info.mode = tarfile.DIRTYPE, 0o755
@@ -60,6 +68,20 @@ def test_a_header_is_byte_for_byte_the_standard_librarys(name, size, mtime):
     if not name.isascii():  # the block behind the pax record is another
         made, expected = made[:-BLOCK], expected[:-BLOCK]
     assert made == expected
+
+
+@pytest.mark.parametrize("name", ["Q: notes.txt", "c:a", "z:", "A:..", "c:" + "é" * 60, "c:d/"])
+def test_what_looks_like_a_drive_is_written_behind_the_current_directory(name):
+    info, length = read_header(name, 1, 1)
+    assert written_name(name) == f"./{name}"
+    assert made_name(name) == f"./{name.rstrip('/')}"
+    assert length == header_size(name, 1, 1)
+    assert info.isdir() is name.endswith("/")
+
+
+@pytest.mark.parametrize("name", ["", "a", "ab:c", "1:c", "é:c", ":a", "a/c:b", "./c:a"])
+def test_every_other_name_is_written_as_it_is(name):
+    assert written_name(name) == name
 
 
 NOT_ASCII = [
@@ -100,7 +122,7 @@ def test_every_reader_of_pax_finds_the_same_in_both_places(name, size, mtime):
     with tarfile.open(fileobj=io.BytesIO(made), mode="r|", encoding="ascii") as archive:
         found = archive.next()
     assert found is not None
-    assert found.name == name.rstrip("/")
+    assert found.name == written_name(name).rstrip("/")
     assert (found.size, found.mtime) == (size, float(mtime) if mtime > 2**50 else mtime)
 
 

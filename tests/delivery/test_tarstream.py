@@ -196,7 +196,7 @@ def test_dates_beyond_what_ustar_holds_are_kept():
         "a//b",
         "a/",
         "a\\b",
-        "C:a",
+        "C:/a",
         "a\0",
         "a\n",
         "\udc80",

@@ -39,6 +39,15 @@ hostile = st.lists(
         "a,b;c&d=e?f#g",
         "1+1=2",
         "ab:c",
+        "a:c",
+        "Q: notes.txt",
+        "A:..",
+        "a/C:/b",
+        "70%cacao.pdf",
+        "100%de remise.pdf",
+        "20%aandeel/50%80.pdf",
+        "a%ff",
+        "%ed%a0%80",
         "1:c",
         "100%",
         "100%25",
@@ -77,7 +86,7 @@ def test_a_plain_relative_path_is_a_name(name):
         ("a\\b", "contains a backslash"),
         ("..\\a", "contains a backslash"),
         ("C:", "starts with a drive letter"),
-        ("c:a", "starts with a drive letter"),
+        ("c:/a", "starts with a drive letter"),
         ("a\0b", "contains a control character"),
         ("a\nb", "contains a control character"),
         ("a\rb", "contains a control character"),
@@ -109,9 +118,15 @@ def test_anything_else_is_refused_and_the_reason_says_why(name, reason):
         ("c%3a", "starts with a drive letter"),
         ("a%00", "contains a control character"),
         ("a%0d%0aX-A: b", "contains a control character"),
-        ("a%ff", "is not valid UTF-8"),
-        ("%c0%ae%c0%ae", "is not valid UTF-8"),
-        ("%ed%a0%80", "is not valid UTF-8"),
+        ("c%3a%2fa", "starts with a drive letter"),
+        ("%c0%ae%c0%ae", "contains the segment '..'"),
+        ("%e0%80%ae./a", "contains the segment '..'"),
+        ("a%c0%af", "contains an empty segment"),
+        ("a%c1%9cb", "contains a backslash"),
+        ("a%f0%80%80%80", "contains a control character"),
+        ("%ff/%2e%2e/a", "contains the segment '..'"),
+        ("a%ff%0a", "contains a control character"),
+        ("a%c2%85", "contains a control character"),
     ],
 )
 def test_a_name_that_would_be_refused_when_decoded_once_more_is_refused(name, reason):
@@ -133,7 +148,7 @@ def test_a_name_is_refused_or_comes_back_from_its_url_in_harmless_segments(name)
     assert path.isascii()
     assert not set(path) & set(" ?#;\\&+,:@'\"\r\n")
     for segment in path.split("/"):
-        for decoded in (segment, unquote(segment), unquote(unquote(segment))):
+        for decoded in (segment, unquote(segment), unquote(unquote(segment), errors="replace")):
             assert not set(decoded.split("/")) & {"", ".", ".."}
 
 
@@ -143,7 +158,7 @@ def test_a_name_that_is_accepted_is_harmless_when_decoded_twice(name):
         check_name(name)
     except BadName:
         return
-    again = unquote(name, errors="strict")
+    again = unquote(name, errors="replace")
     assert not again.startswith("/")
     assert not set(again.split("/")) & {"", ".", ".."}
     assert not set(again) & set("\\\0\r\n")

@@ -31,7 +31,7 @@ _CLIMBING = [
     *(b"/", b"//", b"/a", b"//a", b"//host/a", b"/etc/passwd", b"/..", b"/../a"),
     *(b"a//b", b"a///b", b"a/", b"a//", b"http://host/a", b"file:///etc/passwd"),
     *(b"\\", b"\\a", b"..\\a", b"a\\b", b"a\\", b"a\\..\\b", b"\\\\host\\a", b"a/..\\b", b".\\a"),
-    *(b"C:", b"c:a", b"C:/a", b"C:\\a", b"z:/../a", b"A:..", b"c:a/b", b"a:80"),
+    *(b"C:", b"C:/a", b"C:\\a", b"z:/../a", b"Z:/a"),
 ]
 _CONTROL = [
     *(b"a%cb" % code for code in [*range(0x20), 0x7F]),
@@ -55,9 +55,11 @@ _ONCE = [*_CLIMBING, *_CONTROL, *_NO_UTF8]
 _HALF_ESCAPED = [
     *(b"%2e%2e/a", b"%2E%2e/a", b".%2e/a", b"%2e./a", b"%2e/a", b"a/%2e%2e", b"a/%2E/b"),
     *(b"..%2fa", b"..%2Fa", b"a%2f..%2fb", b"%2fetc", b"a%2f", b"a%2f%2fb", b"a%2F/b", b"%2f"),
-    *(b"..%5ca", b"..%5Ca", b"a%5cb", b"%5c%5chost", b"c%3aa", b"%43:a", b"%63%3A"),
+    *(b"..%5ca", b"..%5Ca", b"a%5cb", b"%5c%5chost", b"c%3a/a", b"%43:/a", b"%63%3A"),
     *(b"a%00", b"a%00.txt", b"%00", b"a%0ab", b"a%0d%0aX-A:%20b", b"%7f", b"%09a", b"%1b[2J"),
-    *(b"%c0%ae%c0%ae/a", b"a%ff", b"%C3", b"\xc3%28", b"%ed%a0%80", b"a%c2%85b", b"%80"),
+    *(b"%c0%ae%c0%ae/a", b"\xc3%28", b"a%c2%85b", b"%c1%9ca", b"%e0%80%afa", b"a%c0%80"),
+    *(b"%f0%80%80%ae/a", b"%f8%80%80%80%afa", b"%fc%80%80%80%80%afa", b"c%c0%ba/a", b".%e0%80%ae"),
+    *(b"%ff/%2e%2e/a", b"%2e%2e/%ff", b"a%ff%5cb", b"%C3%2f", b"%80%00"),
     "ü/%2e%2e/é".encode(),
     b"100%/%2e%2e/b",
 ]
@@ -65,7 +67,7 @@ REFUSED = list(
     dict.fromkeys(
         [
             *_ONCE,
-            *(escaped(name).encode() for name in _ONCE if name),
+            *(escaped(name).encode() for name in (*_CLIMBING, *_CONTROL) if name),
             *_HALF_ESCAPED,
             b"x" * 4097,
             "é".encode() * 2049,
@@ -79,8 +81,11 @@ REFUSED = list(
 
 KEPT = [
     *(b"%", b"%%", b"100%", b"50%25", b"%2", b"%zz", b"a%20b", b"%41", b"a%/b", b"%u002e"),
+    *(b"a%ff", b"%C3", b"%ed%a0%80", b"%80", b"70%cacao.pdf", b"100%de remise.pdf", b"20%aandeel"),
+    *(b"F%fc%dfe", b"%e2%82", b"%f5%80%80%80", b"%c3(", b"a%fe/b", b"100%c9/%aa", b"%ff%fe.%%"),
     *(b"%252e%252e/a", b"%252fetc", b"%25", b"%2525", b"a%2fb", b"%C3%BC", b"%e2%80%ae"),
     *(b";", b"a;b", b"a;v=1/b", b"..;/a", b".;a", b"a;jsessionid=1", b"@", b"a@b", b"user@host/a"),
+    *(b"c:a", b"c:a/b", b"a:80", b"A:..", b"Q: notes.txt", b"c%3aa", b"%43:a", b"a/C:/b", b"C:%zz"),
     *(b"ab:c", b"1:", b":", b":a", b"a/C:", b"http:a", b"#", b"a#b", b"a/#/b"),
     *(b"?", b"a?b", b"?a=b", b"a?bundle=b", b"a/?/b", b"&", b"a&b", b"a&bundle=b", b"=", b"a=b"),
     *(b"+", b"a+b", b",", b"a,b", b" ", b" a", b"a ", b"a b", b"a. ", b"a/ /b"),

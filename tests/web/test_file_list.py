@@ -234,7 +234,7 @@ BAD = [
     ("- 5 /a x/../a", "'..'"),
     ("- 5 /a a/", "an empty segment"),
     ("- 5 /a a\\b", "a backslash"),
-    ("- 5 /a C:a", "a drive letter"),
+    ("- 5 /a C:/a", "a drive letter"),
     ("- 5 /a a\x00b", "a control character"),
     ("- 5 /a a\rb", "a control character"),
     ("- 0 @directory ", "is empty"),
