@@ -42,11 +42,11 @@ def check_name(name: str, *, limit: int = MAX_NAME_BYTES) -> None:
         raise BadName("is not valid UTF-8") from error
     if length > limit:
         raise BadName(f"is longer than {limit} bytes")
-    _check_plain(name)
+    _check_once(name)
     if "%" in name:
         again = _OVERLONG.sub(_as_ascii, unquote_to_bytes(name))
         try:
-            _check_plain(again.decode("utf-8", "replace"))
+            _check_once(again.decode("utf-8", "replace"))
         except BadName as error:
             raise BadName(f"{error} when it is decoded once more") from error
 
@@ -101,7 +101,7 @@ def _as_ascii(overlong: re.Match[bytes]) -> bytes:
     return bytes([(high & 1) << 6 | low & 0x3F])
 
 
-def _check_plain(name: str) -> None:
+def _check_once(name: str) -> None:
     if _CONTROL.search(name):
         raise BadName("contains a control character")
     if "\\" in name:
