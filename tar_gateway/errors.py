@@ -1,4 +1,4 @@
-"""Everything that can go wrong, with the status a client sees and who is to blame.
+"""Everything that can go wrong, with the status a client sees.
 
 One tree. None of it is an ``OSError`` or a ``StopIteration``: servers take those for the
 client's doing and answer with silence. This file knows of no server, no library and no IO.
@@ -6,23 +6,12 @@ client's doing and answer with silence. This file knows of no server, no library
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 from http import HTTPStatus
 from typing import Self
 
 
-class Blame(Enum):
-    """Who has to change something before the request can succeed."""
-
-    CLIENT = "client"
-    UPSTREAM = "upstream"
-    OPERATOR = "operator"
-
-
 class TarGatewayError(Exception):
     """The root of the tree."""
-
-    blame = Blame.OPERATOR
 
 
 class SettingsError(TarGatewayError):
@@ -53,8 +42,6 @@ class Cancelled(TarGatewayError):
     answers the request.
     """
 
-    blame = Blame.CLIENT
-
     def __init__(self) -> None:
         super().__init__("no one waits for the response any more")
 
@@ -71,7 +58,6 @@ class Refusal(TarGatewayError):
     """
 
     status = HTTPStatus.BAD_REQUEST
-    blame = Blame.CLIENT
     cause: str | None = None
 
     def __init__(self, detail: str, *, headers: Sequence[tuple[str, str]] = ()) -> None:
@@ -170,7 +156,6 @@ class Busy(Refusal):
     """All clients together have as much under way as is possible, or the end is near."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
-    blame = Blame.OPERATOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +204,6 @@ class MembersFailed(Refusal):
             headers=[("WWW-Authenticate", challenge)] if challenge else (),
         )
         self.status = HTTPStatus(status)
-        self.blame = Blame.UPSTREAM if status in (502, 504) else Blame.CLIENT
 
 
 class MembersChanged(MembersFailed):
@@ -227,43 +211,30 @@ class MembersChanged(MembersFailed):
 
 
 class UpstreamFailed(Refusal):
-    """A plain file can't be passed on: the upstream's response was wrong, late or missing."""
+    """A plain file can't be passed on: the upstream's response was wrong, late or missing.
 
-    blame = Blame.UPSTREAM
+    Or the authority does not let the caller have it, or can't be asked.
+    """
 
-    def __init__(self, detail: str, *, status: int, cause: str | None = None) -> None:
+    def __init__(self, detail: str, *, status: int) -> None:
         super().__init__(detail)
         self.status = HTTPStatus(status)
-        self.cause = cause
 
     @classmethod
     def of(cls, error: "SourceError", *, reading: str = "") -> Self:
         """Return the refusal for what a source could not do; ``reading`` names what was read."""
         detail = f"{reading}: {error.reason}" if reading else error.reason
-        return cls(detail, status=error.status, cause=error.cause)
-
-
-class AccessDenied(Refusal):
-    """The authority does not let this caller have a plain file.
-
-    ``status`` is 401 or 403, ``challenge`` the authority's ``WWW-Authenticate`` where it sent one.
-    """
-
-    status = HTTPStatus.FORBIDDEN
-
-    def __init__(self, *, status: int, challenge: str | None) -> None:
-        super().__init__(
-            "credentials are needed" if status == 401 else "access is denied",
-            headers=[("WWW-Authenticate", challenge)] if challenge else (),
-        )
-        self.status = HTTPStatus(status)
+        refusal = cls(detail, status=error.status)
+        refusal.cause = error.cause
+        if error.challenge:
+            refusal.headers = (("WWW-Authenticate", error.challenge),)
+        return refusal
 
 
 class InternalError(Refusal):
     """A defect of ours; what it was stands in the log, never in the response."""
 
     status = HTTPStatus.INTERNAL_SERVER_ERROR
-    blame = Blame.OPERATOR
 
     def __init__(self, detail: str = "the gateway has a defect, and its log says more") -> None:
         super().__init__(detail)
@@ -285,8 +256,6 @@ class SourceError(TarGatewayError):
     ``transient``: asking again may help, after ``retry_after`` seconds, or at once where another
     server is there to ask (``elsewhere``). ``unreachable``: there was no connection.
     """
-
-    blame = Blame.UPSTREAM
 
     def __init__(
         self,
@@ -340,16 +309,15 @@ class TooSlow(SourceError):
 class BrokenOff(TarGatewayError):
     """The response can't be completed, and the server has to cut the connection.
 
-    ``member`` is the path of the one at fault, ``error`` what is wrong with it. The client sees
-    the broken connection only; the text, ``reason`` and ``cause`` are for the log.
+    ``fault`` says why, and ``member`` is the path of the one at fault. The client sees the
+    broken connection only; the text, ``reason`` and ``cause`` are for the log.
     """
 
-    blame = Blame.UPSTREAM
-
-    def __init__(
-        self, text: str, *, member: str | None = None, error: SourceError | None = None
-    ) -> None:
-        super().__init__(f"{text}: {error.for_operator}" if error else text)
+    def __init__(self, fault: str | SourceError, member: str | None = None) -> None:
+        reason, self.cause = (
+            (fault, None) if isinstance(fault, str) else (fault.reason, fault.cause)
+        )
+        text = fault if isinstance(fault, str) else fault.for_operator
+        super().__init__(text if member is None else f"{member!r} failed: {text}")
         self.member = member
-        self.reason = error.reason if error else text
-        self.cause = error.cause if error else None
+        self.reason = reason

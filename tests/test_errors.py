@@ -9,7 +9,6 @@ import pytest
 
 import tar_gateway
 from tar_gateway.errors import (
-    Blame,
     BrokenOff,
     Cancelled,
     InternalError,
@@ -60,10 +59,6 @@ def test_a_request_that_nobody_waits_for_is_no_fault_of_a_source_or_of_itself():
     assert Cancelled.__bases__ == (TarGatewayError,)
 
 
-def test_every_error_says_who_is_to_blame():
-    assert all(isinstance(error.blame, Blame) for error in tree())
-
-
 def test_every_refusal_has_a_status_of_an_error():
     refusals = [error for error in tree() if issubclass(error, Refusal)]
     assert all(400 <= error.status < 600 for error in refusals)
@@ -80,20 +75,6 @@ def test_of_mixed_faults_the_first_by_precedence_is_the_status(count):
         refusal = MembersFailed([fault(status) for status in statuses])
         expected = next(status for status in PRECEDENCE if status in statuses)
         assert refusal.status is HTTPStatus(expected)
-
-
-@pytest.mark.parametrize(
-    ("status", "blame"),
-    [
-        (401, Blame.CLIENT),
-        (403, Blame.CLIENT),
-        (404, Blame.CLIENT),
-        (502, Blame.UPSTREAM),
-        (504, Blame.UPSTREAM),
-    ],
-)
-def test_who_is_to_blame_for_a_member_follows_from_the_status(status, blame):
-    assert MembersFailed([fault(status)]).blame is blame
 
 
 def test_faults_are_kept_in_order_and_counted():
@@ -144,12 +125,12 @@ def test_a_range_outside_is_told_the_size():
 
 def test_a_plain_file_that_cannot_be_passed_on_has_the_upstreams_fault():
     refusal = UpstreamFailed("too slow", status=504)
-    assert (refusal.status, refusal.detail, refusal.blame) == (504, "too slow", Blame.UPSTREAM)
+    assert (refusal.status, refusal.detail) == (504, "too slow")
 
 
 def test_a_defect_is_ours_and_says_nothing_of_itself():
     refusal = InternalError()
-    assert (refusal.status, refusal.blame) == (500, Blame.OPERATOR)
+    assert refusal.status == 500
     assert refusal.detail == "the gateway has a defect, and its log says more"
 
 

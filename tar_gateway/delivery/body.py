@@ -172,7 +172,7 @@ class Body:
                 yield None  # what was right up to here is worth having: it can be resumed
                 path = self._plan.bundle.members[segment.index].path
                 log.warning("broken off at the member %r: %s", path, error.for_operator)
-                raise BrokenOff(f"the member {path!r} failed", member=path, error=error) from error
+                raise BrokenOff(error, path) from error
 
     def _in_order(self) -> Iterator[tuple[Segment, Slot | None]]:
         if self._ahead is not None:

@@ -82,8 +82,7 @@ class TarStream:
                 if content.read(1):
                     raise SourceError("it is longer than was promised")
         except SourceError as error:
-            text = f"the member {requested.path!r} failed"
-            raise BrokenOff(text, member=requested.path, error=error) from error
+            raise BrokenOff(error, requested.path) from error
 
 
 def _member(name: str, size: int, date: float | datetime, data: object) -> Member:

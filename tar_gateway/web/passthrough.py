@@ -12,7 +12,7 @@ from tar_gateway.access.authority import Authority
 from tar_gateway.access.credentials import passed_headers
 from tar_gateway.delivery.pace import Pace, PaceMeter
 from tar_gateway.delivery.whole import blocks_of
-from tar_gateway.errors import AccessDenied, BrokenOff, SourceError, UpstreamFailed
+from tar_gateway.errors import BrokenOff, SourceError, UpstreamFailed
 from tar_gateway.http.conditions import Conditions
 from tar_gateway.http.environ import conditions_of, mount_of, path_of, reference_of
 from tar_gateway.http.headers import end_to_end
@@ -95,8 +95,6 @@ class PassThrough:
         try:
             self._retry.call(lambda: authority.permit_plain(caller), stopped=stopped)
         except SourceError as error:
-            if error.status in {401, 403}:
-                raise AccessDenied(status=error.status, challenge=error.challenge) from error
             raise UpstreamFailed.of(error) from error
 
     def _ask_for_list(self, caller: Caller) -> Response | None:
@@ -181,8 +179,7 @@ class _PlainBody:
             block = self._read() if first is None else first
         except SourceError as error:
             log.warning("broken off in the plain file %r: %s", self._path, error.for_operator)
-            text = f"the plain file {self._path!r} failed"
-            raise BrokenOff(text, member=self._path, error=error) from error
+            raise BrokenOff(error, self._path) from error
         self._gone.check()
         if not block:
             raise StopIteration

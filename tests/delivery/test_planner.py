@@ -9,7 +9,7 @@ import pytest
 from tar_gateway.delivery.plan import Plan
 from tar_gateway.delivery.planner import Planner
 from tar_gateway.delivery.threads import FIRST, GROWTH, FetcherPool
-from tar_gateway.errors import Blame, ContentTooLarge, MembersFailed, SourceError
+from tar_gateway.errors import ContentTooLarge, MembersFailed, SourceError
 from tar_gateway.http.validators import Validator
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Stat, UnknownSize
@@ -205,7 +205,6 @@ def test_a_challenge_goes_on_to_the_client():
     denied = SourceError("denied", status=401, challenge="Basic")
     error = plan_refused(MemorySource(told={"a": [denied]}), "a")
     assert error.headers == (("WWW-Authenticate", "Basic"),)
-    assert error.blame is Blame.CLIENT
 
 
 def test_a_passing_fault_is_asked_about_again(monkeypatch: pytest.MonkeyPatch):
