@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tar_gateway.sources.upstream import Upstream
     from tar_gateway.web.gateway import Gateway
     from tar_gateway.web.middleware import BundleMiddleware
+    from tar_gateway.web.observe.metrics import Metrics
 
 __all__ = [
     "BrokenOff",
@@ -21,6 +22,7 @@ __all__ = [
     "Gateway",
     "Locations",
     "Member",
+    "Metrics",
     "Replicas",
     "Settings",
     "SettingsError",
@@ -39,6 +41,7 @@ _HOMES = {
     "Gateway": "web.gateway",
     "Locations": "sources.locations",
     "Member": "archive.layout",
+    "Metrics": "web.observe.metrics",
     "Replicas": "sources.replicas",
     "Settings": "settings",
     "SettingsError": "errors",

@@ -34,8 +34,9 @@ class BundleMiddleware:
     A GET, HEAD or POST with the parameter is answered with an archive. Its members are
     sub-requests to ``app`` by the same caller, or files of ``source`` where one is given.
     Everything else reaches ``app`` untouched; a response of its with ``X-Archive-Files: tar``
-    becomes the archive that it lists. ``listener`` is told of what all its downloads do. One
-    serves many threads. Raise `SettingsError` for a file of signing keys that has become wrong.
+    becomes the archive that it lists. ``listener`` is told of what all its downloads do, as
+    `Metrics` is. One serves many threads. Raise `SettingsError` for a file of signing keys that
+    has become wrong.
     """
 
     def __init__(

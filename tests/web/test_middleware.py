@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
+from prometheus_client import CollectorRegistry
 from webob import Request
 
-from tar_gateway import BundleMiddleware, Settings, Upstream
+from tar_gateway import BundleMiddleware, Metrics, Settings, Upstream
 from tests.support.files_upstream import FilesUpstream
 from tests.support.wrapped import TAGGED, TEXT, Counted, Page, Probes, unpacked, wrapped
 
@@ -261,6 +262,23 @@ def test_with_a_source_members_come_from_there_and_all_else_from_the_application
     assert plain.body == b"the application's"
     assert unpacked(bundle.body) == {"a.txt": b"the upstream's"}
     assert app.asked == ["/a.txt"]
+
+
+def test_the_applications_own_registry_shows_its_downloads():
+    registry = CollectorRegistry()
+    middleware = BundleMiddleware(Page(b"whole"), listener=Metrics(registry))
+    with closing(middleware):
+        for query in ("bundle=a", "bundle=../a"):
+            request = Request.blank("/?" + query)
+            request.send(middleware).body  # noqa: B018
+    ended = {
+        outcome: registry.get_sample_value(
+            "tar_gateway_downloads_total", {"kind": "bundle", "outcome": outcome}
+        )
+        for outcome in ("complete", "refused")
+    }
+    assert ended == {"complete": 1, "refused": 1}
+    assert registry.get_sample_value("tar_gateway_upstream_requests_total", {"status": "200"}) > 0
 
 
 def test_a_middleware_that_is_closed_leaves_its_source_to_its_owner():

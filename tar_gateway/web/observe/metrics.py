@@ -29,13 +29,18 @@ _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
 class Metrics(Listener):
-    """Counts for one process; the page shows all processes where they share a directory."""
+    """Counts for one process; the page shows all processes where they share a directory.
 
-    def __init__(self) -> None:
+    ``registry`` is that of an application with a page of its own.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self._shared = "PROMETHEUS_MULTIPROC_DIR" in os.environ
-        registry = self._registry = CollectorRegistry()
-        if not self._shared:
-            ProcessCollector(registry=registry)
+        if registry is None:
+            registry = CollectorRegistry()
+            if not self._shared:
+                ProcessCollector(registry=registry)
+        self._registry = registry
         self._downloads = Counter(
             _PREFIX + "downloads", "Downloads that ended", ["kind", "outcome"], registry=registry
         )
