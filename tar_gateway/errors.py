@@ -152,6 +152,12 @@ class TooManyRequests(Refusal):
     status = HTTPStatus.TOO_MANY_REQUESTS
 
 
+class LoopDetected(Refusal):
+    """The request has passed through this gateway before: its upstream leads back to it."""
+
+    status = HTTPStatus.LOOP_DETECTED
+
+
 class Busy(Refusal):
     """All clients together have as much under way as is possible, or the end is near."""
 

@@ -65,6 +65,10 @@ umask = 0o117
 # No request header may rewrite the path: SCRIPT_NAME is the mount point's to say.
 forwarder_headers = ""
 
+# A header's name with `_` is dropped: WSGI takes it for the same with `-`, which a front that
+# looks at names did not.
+header_map = "drop"
+
 # gunicorn opens a control socket unless told not to; nobody asked for one.
 control_socket_disable = True
 

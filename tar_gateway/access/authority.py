@@ -8,7 +8,7 @@ never sees.
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-from tar_gateway.access.credentials import passed_headers
+from tar_gateway.access.credentials import Hop, passed_headers
 from tar_gateway.access.links import referer_of
 from tar_gateway.http.environ import mount_of, reference_of
 from tar_gateway.settings import Settings
@@ -22,22 +22,23 @@ from tar_gateway.sources.wire.tls import client_tls
 class Authority:
     """Answers whether a caller may have a file. Safe to use from many threads.
 
-    ``url`` is asked as it is, its query included. Raise `SettingsError` for certificates that
-    can't be used.
+    ``url`` is asked as it is, its query included; ``hop`` is the server that asks. Raise
+    `SettingsError` for certificates that can't be used.
     """
 
-    def __init__(self, url: str, settings: Settings) -> None:
+    def __init__(self, url: str, settings: Settings, hop: Hop | None = None) -> None:
         parts = urlsplit(url)
         tls = client_tls(settings, certificate=False) if parts.scheme == "https" else None
         self._origin = Origin(url, settings, called="the authority", tls=tls)
+        self._hop = hop or Hop.before(None, settings)
         self._health = Health("the authority", settings)
         self._target = parts.path + ("?" + parts.query if parts.query else "")
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> "Authority | None":
+    def from_settings(cls, settings: Settings, hop: Hop) -> "Authority | None":
         """Return the one that the settings name, if any. Raise `SettingsError`."""
         url = settings.auth_request
-        return None if url is None else cls(url, settings)
+        return None if url is None else cls(url, settings, hop)
 
     def permit(self, path: str, caller: Caller) -> None:
         """Ask for a member, ``path`` being a reference below the source's base.
@@ -70,11 +71,11 @@ class Authority:
         self, method: str, path: str, credentials: Iterable[tuple[str, str]], caller: Caller
     ) -> None:
         environ = caller.environ
-        # By lower-case names, so that no header comes twice; these two are ours to tell.
+        # By lower-case names, so that no header comes twice.
         headers = {
             name.lower(): value
-            for name, value in (*passed_headers(environ, conditions=False), *credentials)
-            if not name.lower().startswith(("content-", "x-original-"))
+            for name, value in (*passed_headers(environ, self._hop, conditions=False), *credentials)
+            if not name.lower().startswith("content-")
         }
         if "referer" in headers:
             headers["referer"] = referer_of(environ) or ""

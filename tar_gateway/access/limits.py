@@ -3,7 +3,7 @@
 import re
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -11,7 +11,7 @@ from ipaddress import (
     IPv6Network,
     ip_address,
 )
-from typing import Literal
+from typing import Any, Literal
 from wsgiref.types import WSGIEnvironment
 
 from tar_gateway.errors import Busy, TooManyRequests
@@ -19,22 +19,23 @@ from tar_gateway.settings import Settings
 from tar_gateway.sources.wire.tally import Listener
 
 Network = IPv4Network | IPv6Network
+Trusted = Collection[Network | Literal["unix"]]
 
 
 # ``192.0.2.1:80``, ``[2001:db8::1]:80`` or ``[2001:db8::1]``.
 _PORT = re.compile(r"^(?:([0-9.]+):[0-9]+|\[([0-9A-Fa-f:.]+)\](?::[0-9]+)?)$")
 
 
-def address_of(environ: WSGIEnvironment, trusted: Iterable[Network | Literal["unix"]]) -> str:
+def address_of(environ: WSGIEnvironment, trusted: Trusted) -> str:
     """Return the client's address, by which it is counted; of IPv6 the network of 64 bits.
 
     What ``X-Forwarded-For`` says is believed as far as ``trusted`` proxies have said it:
     ``unix`` stands for all that connect by a unix socket.
     """
-    networks = [each for each in trusted if each != "unix"]
+    networks = _networks(trusted)
     hops = environ.get("HTTP_X_FORWARDED_FOR", "").split(",")
     peer = environ.get("REMOTE_ADDR", "")
-    believed = "unix" in trusted if not peer else _is_within(peer, networks)
+    believed = is_trusted(environ, trusted)
     while believed and hops and (hop := hops.pop().strip()):
         hop = _PORT.sub(r"\1\2", hop)  # some proxies tell it as well
         if _address(hop) is None:
@@ -46,6 +47,16 @@ def address_of(environ: WSGIEnvironment, trusted: Iterable[Network | Literal["un
         # One client has a whole network of these, and may take another for each request.
         return str(IPv6Network((address, 64), strict=False))
     return peer if address is None else str(address)
+
+
+def is_trusted(environ: Mapping[str, Any], trusted: Trusted) -> bool:
+    """Return whether a request comes from one of the ``trusted`` proxies itself."""
+    peer = environ.get("REMOTE_ADDR", "")
+    return _is_within(peer, _networks(trusted)) if peer else "unix" in trusted
+
+
+def _networks(trusted: Trusted) -> list[Network]:
+    return [each for each in trusted if each != "unix"]
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:

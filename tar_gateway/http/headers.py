@@ -1,4 +1,4 @@
-"""Which headers belong to a message and which to one connection; how a few are written.
+"""Which headers go on beyond one connection, and who may say them; how a few are written.
 
 Pure: names and texts in, names and texts out.
 """
@@ -15,10 +15,11 @@ TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 # A field's value as RFC 9110 5.5 allows it: no control characters, whatever was sent to us.
 VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
-# RFC 9110 7.6.1, with the older names that RFC 2616 13.5.1 and proxies made common.
+# RFC 9110 7.6.1, with the older names that RFC 2616 13.5.1, HTTP/2 and proxies made common.
 HOP_BY_HOP = frozenset(
     {
         "connection",
+        "http2-settings",
         "keep-alive",
         "proxy-authenticate",
         "proxy-authorization",
@@ -30,17 +31,55 @@ HOP_BY_HOP = frozenset(
     }
 )
 
-# Answers that a server in front puts others in the place of, by names of that server's own files.
-# nginx's begin with X-Accel-.
-SENDFILE = frozenset(
+# Responses in whose place a server in front sends others, by names of that server's own files.
+_REPLACED = (
+    "x-accel-redirect",
+    "x-archive-files",
+    "x-lighttpd-send-",
+    "x-litespeed-location",
+    "x-reproxy-",
+    "x-sendfile",
+)
+
+# A response's orders to a server in front, which are not an upstream's to give.
+_ORDERS = ("surrogate-control", "x-accel-", "x-lighttpd-", "x-litespeed-", *_REPLACED)
+
+# What mod_zip reads of a response that lists files.
+_OF_LISTS = "x-archive-"
+
+# A request's headers that mean another path or method than the request line, to servers that honour
+# them; and ``Proxy``, which a CGI program takes for its own configuration (HTTP_PROXY).
+_OVERRIDES = frozenset(
     {
-        "x-lighttpd-send-file",
-        "x-litespeed-location",
-        "x-reproxy-file",
-        "x-reproxy-url",
-        "x-sendfile",
+        *("path-info", "proxy", "script-name", "x-invoke-path", "x-matched-path"),
+        *("x-forwarded-method", "x-forwarded-path", "x-forwarded-uri"),
     }
 )
+_OVERRIDE_FAMILIES = (
+    *("x-envoy-original-", "x-http-method", "x-http-path", "x-method-override"),
+    *("x-original-", "x-override-", "x-rewrite-"),
+)
+
+# By which a front says who the client is, or what it has asked for. Only a front may say so.
+_IDENTITY = frozenset(
+    {
+        *("client-cert", "client-cert-chain", "client-ip", "fastly-client-ip", "fly-client-ip"),
+        *("forwarded", "front-end-https", "proxy-client-ip", "true-client-ip"),
+        *("x-cluster-client-ip", "x-forward-for", "x-forward-proto", "x-host"),
+        *("x-http-host-override", "x-originating-ip", "x-proxyuser-ip", "x-scheme"),
+        *("x-script-name", "x-url-scheme"),
+    }
+)
+_IDENTITY_FAMILIES = (
+    *("cf-access-", "cf-connecting-", "remote-", "ssl-client-", "tailscale-user-", "wl-proxy-"),
+    *("x-amzn-oidc-", "x-appengine-", "x-auth-request-", "x-authenticated-", "x-authentik-"),
+    *("x-client-", "x-envoy-", "x-forwarded-", "x-goog-authenticated-", "x-goog-iap-"),
+    *("x-middleware-", "x-ms-client-principal", "x-pomerium-", "x-real-", "x-remote-", "x-ssl-"),
+    *("x-vouch-", "x-webauth-"),
+)
+
+# What a request's ``Connection`` may not name, besides all X-* and those above: others rely on it.
+_RELIED_ON = frozenset({"authorization", "cookie", "host"})
 
 # What makes a request ask for less than a plain response (RFC 9110 13, 14).
 CONDITIONAL = frozenset(
@@ -69,11 +108,65 @@ OF_ONE_REQUEST = (
 )
 
 
-def end_to_end(headers: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """Leave out what belongs to one connection only, what ``Connection`` names, and garbage.
+def folded(name: str) -> str:
+    """Return a header's name as CGI and WSGI tell names apart: they take ``_`` for ``-``."""
+    return name.lower().replace("_", "-")
 
-    ``X-Accel-*``, ``X-Sendfile`` and the like go as well: those are orders to a server in
-    front, and the upstream has none to give.
+
+def is_override(name: str) -> bool:
+    """Return whether a request's header means another path or method: it goes to no server."""
+    name = folded(name)
+    return name in _OVERRIDES or name.startswith(_OVERRIDE_FAMILIES)
+
+
+def is_identity(name: str) -> bool:
+    """Return whether a request's header says who the client is: only a trusted proxy may."""
+    name = folded(name)
+    return name in _IDENTITY or name.startswith(_IDENTITY_FAMILIES)
+
+
+def is_replaced(names: Iterable[str]) -> bool:
+    """Return whether headers of these names leave a response's content to a server in front."""
+    return any(folded(name).startswith(_REPLACED) for name in names)
+
+
+def wrongly_named(connection: str, forwarded: Iterable[str]) -> str | None:
+    """Return the first name in a request's ``Connection`` that is not for one connection.
+
+    A proxy that removed it would let the client delete what a front has said. ``forwarded`` are
+    names that are sent on with members. Other unknown names do nothing.
+    """
+    relied_on = _RELIED_ON.union(map(folded, forwarded))
+    for part in connection.split(","):
+        name = folded(part.strip())
+        if name.startswith("x-") or name in relied_on or is_override(name) or is_identity(name):
+            return part.strip()
+    return None
+
+
+def sent_on(headers: Iterable[tuple[str, str]], *, trusted: bool) -> Iterator[tuple[str, str]]:
+    """Leave out of a request's headers what is not for the server that it goes on to.
+
+    That is what belongs to one connection, overrides, orders and garbage; and what says who the
+    client is, unless it comes from a ``trusted`` proxy. ``Connection`` can remove nothing else.
+    """
+    for key, value in headers:
+        name = folded(key)
+        if name in HOP_BY_HOP or name.startswith(_ORDERS) or is_override(name):
+            continue
+        if not trusted and is_identity(name):
+            continue
+        if TOKEN.fullmatch(key) and VALUE.fullmatch(value):
+            yield key, value
+
+
+def end_to_end(
+    headers: Iterable[tuple[str, str]], *, lists: bool = False
+) -> Iterator[tuple[str, str]]:
+    """Leave out of a response's headers what is for one connection, and garbage.
+
+    ``Connection`` names more of the first. Orders to a server in front go as well, because the
+    upstream has none to give; ``lists`` keeps those by which mod_zip knows a list of files.
     """
     listed = list(headers)
     named = {
@@ -83,10 +176,13 @@ def end_to_end(headers: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
         for name in value.split(",")
     }
     for key, value in listed:
-        lowered = key.lower()
-        if lowered in HOP_BY_HOP or lowered in named:
+        name = folded(key)
+        if name in HOP_BY_HOP or key.lower() in named:
             continue
-        if lowered in SENDFILE or lowered.startswith("x-accel-"):
+        if name.startswith(_OF_LISTS):
+            if not lists:
+                continue
+        elif name.startswith(_ORDERS):
             continue
         if TOKEN.fullmatch(key) and VALUE.fullmatch(value):
             yield key, value

@@ -23,6 +23,7 @@ from pydantic_core import ArgsKwargs
 from tar_gateway.errors import SettingsError, WrongSetting
 from tar_gateway.http.paths import MAX_NAME_BYTES
 from tar_gateway.settings.types import (
+    ArchiveFormats,
     BaseUrl,
     File,
     HeaderNames,
@@ -172,6 +173,10 @@ class Settings:
 
     signing_keys_file: KeysFile | None = None
     """File of lines ``id:secret``; with it every request must come by a link signed with one."""
+
+    archive_files: ArchiveFormats = ("tar", "zip")
+    """Lists of files (``X-Archive-Files``) of these formats are answered with the archive; ``no``
+    leaves all lists to a server in front, such as nginx with mod_zip. Others reach no client."""
 
     parameter: ParameterName = "bundle"
     """The query parameter that asks for a bundle."""

@@ -93,6 +93,10 @@ def _split_commas(value: object) -> object:
     return value
 
 
+def _read_formats(value: object) -> object:
+    return () if value in ("no", False) else _split_commas(value)
+
+
 def _read_networks(value: object) -> object:
     found = []
     for text in cast(Iterable[object], _split_commas(value)):
@@ -198,6 +202,7 @@ Size = Annotated[int, BeforeValidator(_read_size), Field(ge=0)]
 HeaderNames = Annotated[
     tuple[Annotated[str, AfterValidator(_check_header_name)], ...], BeforeValidator(_split_commas)
 ]
+ArchiveFormats = Annotated[tuple[Literal["tar", "zip"], ...], BeforeValidator(_read_formats)]
 Proxies = Annotated[
     tuple[IPv4Network | IPv6Network | Literal["unix"], ...], BeforeValidator(_read_networks)
 ]

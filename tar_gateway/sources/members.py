@@ -9,7 +9,7 @@ from contextlib import closing, suppress
 from typing import Protocol
 
 from tar_gateway.errors import MemberChanged, SourceError
-from tar_gateway.http.headers import SENDFILE
+from tar_gateway.http.headers import is_replaced
 from tar_gateway.http.messages import DIGITS
 from tar_gateway.http.validators import Validator
 from tar_gateway.sources import Caller, Source, Stat, UnknownSize
@@ -35,10 +35,6 @@ _WHOLE = frozenset({200, 204})
 
 # What no server says because of a Range: of its load, or that the file is none.
 _CERTAIN = frozenset({401, 404, 410, 429, 503})
-
-# Answers that a server in front puts others in the place of. What they hold is none of the
-# caller's: an empty text mostly, or a list of places that only that server should know.
-_FOR_A_SERVER = SENDFILE | {"x-accel-redirect", "x-archive-files"}
 
 
 class Exchange(Protocol):
@@ -89,7 +85,9 @@ class HttpMembers:
     def ask(self, method: str, path: str, headers: Headers, caller: Caller) -> Response:
         """Ask, and refuse a response that is only there for a server in front to replace."""
         response = caller.tally.counted(lambda: self._exchange(method, path, headers, caller))
-        if response.status in {200, 206} and not _FOR_A_SERVER.isdisjoint(response.names):
+        if response.status in {200, 206} and is_replaced(response.names):
+            # It holds nothing of the caller's: mostly an empty text, or a list of places that only
+            # that server should know.
             response.content.close()
             raise SourceError("its bytes are left to a server in front")
         return response

@@ -17,6 +17,7 @@ from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 from tar_gateway.errors import SourceError
 from tar_gateway.http.environ import CLIENT_SOCKET
+from tar_gateway.http.headers import is_override
 from tar_gateway.sources import Caller, Stat, UnknownSize
 from tar_gateway.sources.members import ExactContent, HttpMembers, size_by_get, stat_of
 from tar_gateway.sources.spool import Spool, SpoolFile
@@ -44,10 +45,6 @@ _OUTER = frozenset(
         "HTTP_IF_UNMODIFIED_SINCE",
         "HTTP_RANGE",
         "HTTP_TRANSFER_ENCODING",
-        # Would make another method of a member's GET.
-        "HTTP_X_HTTP_METHOD",
-        "HTTP_X_HTTP_METHOD_OVERRIDE",
-        "HTTP_X_METHOD_OVERRIDE",
         # A server's shortcuts to its own socket or files.
         CLIENT_SOCKET,
         "wsgi.file_wrapper",
@@ -136,11 +133,16 @@ def plain_get(environ: Mapping[str, Any]) -> WSGIEnvironment:
     made = {
         key: value
         for key, value in environ.items()
-        if key not in _OUTER and not key.startswith(_PARSED)
+        if not (key in _OUTER or key.startswith(_PARSED) or _is_override(key))
     }
     made["REQUEST_METHOD"] = "GET"
     made["wsgi.input"] = io.BytesIO()
     return made
+
+
+def _is_override(key: str) -> bool:
+    # It would make another path or method of a member's GET.
+    return key.startswith("HTTP_") and is_override(key.removeprefix("HTTP_"))
 
 
 class AppResponse:

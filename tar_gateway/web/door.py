@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Iterable
 from wsgiref.types import StartResponse, WSGIEnvironment
 
+from tar_gateway.access.credentials import Hop
 from tar_gateway.access.limits import Downloads
 from tar_gateway.access.links import SignedLinks
 from tar_gateway.errors import Cancelled, InternalError, Refusal
@@ -26,8 +27,9 @@ class Door:
     Raise `SettingsError` for a file of signing keys that has become wrong.
     """
 
-    def __init__(self, settings: Settings, listener: Listener | None = None) -> None:
+    def __init__(self, settings: Settings, hop: Hop, listener: Listener | None = None) -> None:
         self._settings = settings
+        self._hop = hop
         self._listener = listener
         self.downloads = Downloads(settings, listener)
         self.links = SignedLinks.from_settings(settings)
@@ -46,12 +48,13 @@ class Door:
         ``check`` is off for a request that an application of its own has let in: neither its
         query nor its link is ours.
         """
-        download = Download(self.downloads, environ, Tally(self._listener))
+        download = Download(self.downloads, environ, Tally(self._listener), self._hop)
         start_response = _noted(download, start_response)
         refusal: Refusal
         try:
             download.begin()
             download.scope.enter_context(until_departure(environ, download.cancellation.cancel))
+            self._hop.check(environ)
             if check:
                 check_query(environ, self._settings.max_query)
                 if self.links is not None:

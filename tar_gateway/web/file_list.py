@@ -5,7 +5,7 @@ A response with ``X-Archive-Files: tar`` is no response to the client but a list
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from enum import Enum, auto
 from urllib.parse import quote, unquote_to_bytes
 
@@ -13,7 +13,7 @@ from tar_gateway.archive.bundle import Entry, check_apart
 from tar_gateway.archive.layout import ETAG_PREFIX
 from tar_gateway.errors import ContentTooLarge, UpstreamFailed
 from tar_gateway.http.conditions import Conditions
-from tar_gateway.http.headers import OF_ONE_REQUEST, TOKEN, end_to_end
+from tar_gateway.http.headers import OF_ONE_REQUEST, TOKEN, end_to_end, folded
 from tar_gateway.http.paths import BadName, check_name, decode_path, shown
 from tar_gateway.settings import Settings
 
@@ -22,6 +22,11 @@ Headers = Sequence[tuple[str, str]]
 # A line that is not empty, and the ends of lines before it: line by line, for there may be
 # millions before one is too many.
 _LINE = re.compile(rb"((?:\r?\n)*+)([^\n]+)")
+
+_FILES = "x-archive-files"
+
+# The formats of which an archive can be made of a list.
+_MADE = frozenset({"tar"})
 
 _DIRECTORY = "@directory"
 _CHECKSUM = re.compile(r"-|[0-9A-Fa-f]{1,8}")
@@ -70,29 +75,37 @@ class Step(Enum):
 
 
 def next_step(
-    method: str, conditions: Conditions, status: int | None = None, headers: Headers = ()
+    method: str,
+    conditions: Conditions,
+    status: int | None = None,
+    headers: Headers = (),
+    *,
+    formats: Collection[str] = _MADE,
 ) -> Step:
     """Decide what to do about a request, and with the response to it once there is a ``status``.
 
     A list may come with the status that is a response to the request's range or conditions. Those
     are the archive's, and so is a HEAD, which an application may not know: 405 and 501 to it say
-    nothing of a list.
+    nothing of a list. ``formats`` are those of the setting ARCHIVE_FILES.
     """
     partly = method == "HEAD" or (method == "GET" and conditions != Conditions())
     if status is None:
-        return Step.TRY if partly and _concerns_archive(conditions) else Step.PASS
+        return Step.TRY if formats and partly and _concerns_archive(conditions) else Step.PASS
     if method == "HEAD" and status in {405, 501}:
-        return Step.TRY
-    if not _is_list(headers) or not (status == 200 or (partly and status in _PARTLY)):
+        return Step.TRY if formats else Step.PASS
+    if not _is_list(headers, formats) or not (status == 200 or (partly and status in _PARTLY)):
         return Step.PASS
     return Step.ASK if partly else Step.READ
 
 
-def _is_list(headers: Headers) -> bool:
-    return any(
-        name.lower() == "x-archive-files" and value.strip().lower() == "tar"
-        for name, value in headers
-    )
+def _is_list(headers: Headers, formats: Collection[str]) -> bool:
+    asked = {value.strip().lower() for name, value in headers if name.lower() == _FILES}
+    return not asked.isdisjoint(_MADE.intersection(formats))
+
+
+def lists_files(headers: Headers) -> bool:
+    """Return whether a response is a list of files at all, which a server in front may read."""
+    return any(folded(name) == _FILES for name, _ in headers)
 
 
 def _concerns_archive(conditions: Conditions) -> bool:
@@ -104,9 +117,7 @@ def _concerns_archive(conditions: Conditions) -> bool:
 def kept_headers(headers: Headers) -> list[tuple[str, str]]:
     """Return those of a list's headers that go along with the archive."""
     return [
-        (name, value)
-        for name, value in end_to_end(headers)
-        if name.lower() not in _OF_THE_LIST and not name.lower().startswith("x-archive-")
+        (name, value) for name, value in end_to_end(headers) if name.lower() not in _OF_THE_LIST
     ]
 
 

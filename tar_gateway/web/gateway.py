@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from tar_gateway.access.authority import Authority
+from tar_gateway.access.credentials import Hop
 from tar_gateway.errors import MethodNotAllowed, NotFound
 from tar_gateway.settings import Settings
 from tar_gateway.sources.members import FileServer
@@ -35,11 +36,12 @@ class Gateway:
         self._settings = settings or Settings()
         self._upstream = upstream
         metrics = _metrics()
-        self._authority = Authority.from_settings(self._settings)
+        hop = Hop.before(upstream, self._settings)
+        self._authority = Authority.from_settings(self._settings, hop)
         permit = self._authority.permit if self._authority else None
         self._bundles = Endpoint(upstream, self._settings, permit, metrics)
         self._plain = PassThrough(upstream, self._bundles, self._settings, self._authority)
-        self._door = Door(self._settings, metrics)
+        self._door = Door(self._settings, hop, metrics)
         self._probes = Probes(
             self._settings,
             reach=upstream.reach,

@@ -8,6 +8,7 @@ from typing import cast
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from tar_gateway.access.authority import Authority
+from tar_gateway.access.credentials import Hop
 from tar_gateway.delivery.whole import blocks_of
 from tar_gateway.errors import SourceError, UpstreamFailed
 from tar_gateway.http.conditions import Conditions
@@ -48,19 +49,21 @@ class BundleMiddleware:
     ) -> None:
         self._app = app
         self._settings = settings = settings or Settings()
-        self._door = Door(settings, listener)
         self._spool = Spool(settings.spool_limit)
-        self._authority = Authority.from_settings(settings)
-        permit = self._authority.permit if self._authority else None
         source = source or Subrequests(app, self._spool)
+        hop = Hop.before(source, settings)
+        self._door = Door(settings, hop, listener)
+        self._authority = Authority.from_settings(settings, hop)
+        permit = self._authority.permit if self._authority else None
         self._bundles = Endpoint(source, settings, permit, listener, spool=self._spool)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
+        formats = self._settings.archive_files
         request = _Request(environ, start_response, self._settings)
         if environ["REQUEST_METHOD"] in METHODS and self._bundles.takes(environ):
             return self._door(environ, start_response, self._bundles)
-        if next_step(request.method, request.conditions) is Step.TRY:
+        if next_step(request.method, request.conditions, formats=formats) is Step.TRY:
             archive = self._from_new_list(request)
             if archive is not None:
                 return archive
@@ -108,7 +111,9 @@ class BundleMiddleware:
         try:
             environ = plain_get(request.environ)
             with closing(AppResponse(self._app, environ, self._spool.file())) as answer:
-                if next_step("GET", Conditions(), answer.status, answer.headers) is not Step.READ:
+                said = (answer.status, answer.headers)
+                step = next_step("GET", Conditions(), *said, formats=self._settings.archive_files)
+                if step is not Step.READ:
                     return None
                 body = self._bundles.read_list(blocks_of(answer))
         except UpstreamFailed as error:
@@ -148,6 +153,7 @@ class _Request:
         self.said: tuple[str, _Headers] = ("", [])
         """The status and headers of a response that is not passed on at once."""
         self._settings = settings
+        self._formats = settings.archive_files
         self._reads_list = False
         self._written: list[bytes] = []
         self._length = 0
@@ -159,7 +165,9 @@ class _Request:
         if self._reads_list:
             # Part of what it said is taken for said, so that this is too late (PEP 3333).
             raise _error_of(*exc_info, *named.values())
-        self.step = next_step(self.method, self.conditions, _code(status), headers)
+        self.step = next_step(
+            self.method, self.conditions, _code(status), headers, formats=self._formats
+        )
         if self.step is Step.TRY and (self.is_late or exc_info or named):
             self.step = Step.PASS
         if self.step is not Step.PASS:

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from tar_gateway.access.authority import Authority
-from tar_gateway.access.credentials import passed_headers
+from tar_gateway.access.credentials import Hop, passed_headers
 from tar_gateway.delivery.pace import Pace, PaceMeter
 from tar_gateway.delivery.whole import blocks_of
 from tar_gateway.errors import BrokenOff, SourceError, UpstreamFailed
@@ -24,7 +24,7 @@ from tar_gateway.sources.wire.response import Content, Response
 from tar_gateway.sources.wire.retry import Retry
 from tar_gateway.web.client import Delivery
 from tar_gateway.web.endpoint import Endpoint
-from tar_gateway.web.file_list import Step, next_step
+from tar_gateway.web.file_list import Step, lists_files, next_step
 from tar_gateway.web.observe.download import Download
 
 _READ_SIZE = 128 * 1024
@@ -62,22 +62,23 @@ class PassThrough:
         # Of its own, as a list that comes too late ends what is asked, and not the request.
         caller = replace(caller, cancellation=caller.cancellation.child())
         method, conditions = environ["REQUEST_METHOD"], conditions_of(environ)
+        hop, formats = download.hop, self._settings.archive_files
         listed: Response | None = None
-        if next_step(method, conditions) is Step.TRY:
-            listed = self._ask_for_list(caller)
+        if next_step(method, conditions, formats=formats) is Step.TRY:
+            listed = self._ask_for_list(caller, hop)
         if listed is not None:
             return self._archive(listed, caller, download, start_response)
-        response = self._ask(method, caller, conditions=True)
+        response = self._ask(method, caller, hop, conditions=True)
         with ExitStack() as held:
             held.callback(response.content.close)
-            match next_step(method, conditions, response.status, response.headers):
+            match next_step(method, conditions, response.status, response.headers, formats=formats):
                 case Step.READ:
                     listed = response
                 case Step.TRY:
-                    listed = self._ask_for_list(caller)
+                    listed = self._ask_for_list(caller, hop)
                 case Step.ASK:
                     held.close()
-                    listed = self._ask_for_list(caller)
+                    listed = self._ask_for_list(caller, hop)
                     if listed is None:
                         raise UpstreamFailed("the upstream lists its files only once", status=502)
             if listed is not None:
@@ -97,17 +98,19 @@ class PassThrough:
         except SourceError as error:
             raise UpstreamFailed.of(error) from error
 
-    def _ask_for_list(self, caller: Caller) -> Response | None:
+    def _ask_for_list(self, caller: Caller, hop: Hop) -> Response | None:
         """Ask by a plain GET. Return `None` where the response is no list of files."""
-        listed = self._ask("GET", caller, conditions=False)
-        if next_step("GET", Conditions(), listed.status, listed.headers) is Step.READ:
+        listed = self._ask("GET", caller, hop, conditions=False)
+        said = (listed.status, listed.headers)
+        step = next_step("GET", Conditions(), *said, formats=self._settings.archive_files)
+        if step is Step.READ:
             return listed
         listed.content.close()
         return None
 
-    def _ask(self, method: str, caller: Caller, *, conditions: bool) -> Response:
+    def _ask(self, method: str, caller: Caller, hop: Hop, *, conditions: bool) -> Response:
         path = reference_of(caller.environ)
-        headers = passed_headers(caller.environ, conditions=conditions)
+        headers = passed_headers(caller.environ, hop, conditions=conditions)
 
         def ask() -> Response:
             return self._upstream.forward(method, path, headers, caller)
@@ -124,8 +127,12 @@ class PassThrough:
         environ: WSGIEnvironment,
         start_response: StartResponse,
     ) -> Iterable[bytes]:
+        lists = not self._settings.archive_files
+        if not lists and response.status in {200, 206} and lists_files(response.headers):
+            # It names places that no client should know, and leaves them to a server in front.
+            raise UpstreamFailed("the list of files is not for a format made here", status=502)
         try:
-            headers, length = _headers(response, self._upstream, environ)
+            headers, length = _headers(response, self._upstream, environ, lists=lists)
             meter = PaceMeter(self._pace)
             passed = _PlainBody(response.content, path_of(environ), download.cancellation, meter)
             passed.prime()
@@ -200,12 +207,12 @@ class _PlainBody:
 
 
 def _headers(
-    response: Response, upstream: FileServer, environ: WSGIEnvironment
+    response: Response, upstream: FileServer, environ: WSGIEnvironment, *, lists: bool
 ) -> tuple[list[tuple[str, str]], int | None]:
     """Return the headers that go back to the client, and the content's length where it is told."""
     length = response.length()
     headers = []
-    for name, value in end_to_end(response.headers):
+    for name, value in end_to_end(response.headers, lists=lists):
         match name.lower():
             case "content-length" | "date" | "server" | "server-timing" | "x-request-id":
                 continue  # written by us, or by the server that speaks to the client

@@ -11,13 +11,20 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, IncompleteRead
 from pathlib import Path
 from subprocess import DEVNULL
+from urllib.parse import urlsplit
 
 import pytest
 
 from tests.support.papers import PAPERS
-from tests.support.proxies import DEPLOY, IDENTITY, Balancer, deployed_haproxy
+from tests.support.proxies import (
+    DEPLOY,
+    IDENTITY,
+    Balancer,
+    deployed_haproxy,
+    haproxy_front,
+)
 from tests.support.scripted import Fault, Script, Scripted, Seen, answer, close, raw, reset, stall
-from tests.support.servers import free_port, wait_until
+from tests.support.servers import free_port, gateway, wait_until
 
 pytestmark = pytest.mark.needs("haproxy")
 
@@ -232,6 +239,44 @@ def test_what_a_client_says_of_itself_is_not_passed_on_as_the_fronts_word(site: 
     ask(site, headers={name: "admin"})
     (request,) = asked_for(site)
     assert request.all(name) == []
+
+
+@pytest.mark.parametrize("name", ["X_Remote_User", "X-Forwarded_User", "Remote_User", "Proxy_"])
+def test_a_name_that_only_its_underscores_tell_from_a_fronts_is_not_passed_on(
+    site: Site, name: str
+):
+    ask(site, headers={name: "admin"})
+    (request,) = asked_for(site)
+    assert request.all(name) == []
+
+
+@pytest.mark.parametrize("path", ["/a", "/?bundle=a"])
+def test_what_haproxy_says_reaches_authority_and_upstream_and_what_a_client_says_does_not(
+    tmp_path: Path, path: str
+):
+    yes = answer(b"yes")
+    chosen = {"forward_headers": "X-Remote-User,X-Forwarded-For", "trusted_proxies": "127.0.0.1"}
+    rules = "option forwardfor\n    http-request set-header X-Remote-User from-the-front"
+    forged = {"X-Original-URL": "/b", "X-HTTP-Method": "PUT", "Proxy": "evil", "X_Remote_User": "x"}
+    with (
+        Scripted({"/a": answer(b"alpha", 'ETag: "a"')}) as upstream,
+        Scripted({"/check": yes}) as authority,
+        gateway(upstream.url, tmp_path, auth_request=f"{authority.url}check", **chosen) as behind,
+        haproxy_front(behind.url, tmp_path / "front", rules) as url,
+        closing(HTTPConnection(urlsplit(url).netloc, timeout=30)) as client,
+    ):
+        client.request("GET", path, headers=forged)
+        assert client.getresponse().status == 200
+        for request in (*upstream.requests, *authority.requests):
+            assert request.all("X-Remote-User") == ["from-the-front"]
+            assert request.all("X-Forwarded-For") == ["127.0.0.1, 127.0.0.1"]
+            assert "tar_gateway-" in "".join(request.all("Via"))
+            assert not [name for name in forged if request.all(name)]
+        asked = len(upstream.requests) + len(authority.requests)
+        client.close()
+        client.request("GET", path, headers={"Connection": "X-Forwarded-For, X-Remote-User"})
+        assert client.getresponse().status == 400
+        assert len(upstream.requests) + len(authority.requests) == asked
 
 
 def test_a_replica_is_told_by_which_scheme_it_was_asked(site: Site):

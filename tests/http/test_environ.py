@@ -4,13 +4,16 @@ import io
 
 import pytest
 
-from tar_gateway.access.credentials import caller_of, passed_headers
+from tar_gateway.access.credentials import Hop, caller_of, passed_headers
 from tar_gateway.access.links import logged_query
 from tar_gateway.errors import BadRequest, ContentTooLarge
 from tar_gateway.http.conditions import Conditions
 from tar_gateway.http.environ import conditions_of, path_of, query_of, read_body
 from tar_gateway.http.paths import decode_form_value
 from tar_gateway.sources import Caller
+
+HOP = Hop((), (), "tar_gateway-1")
+VIA = ("Via", "1.1 tar_gateway-1")
 
 
 def as_wsgi(text):
@@ -117,16 +120,16 @@ def test_a_log_shows_the_beginning_of_a_query_and_no_signature_that_is_cut():
 
 def test_the_caller_is_those_headers_that_are_forwarded_and_there():
     environ = {"HTTP_AUTHORIZATION": "Basic eA==", "HTTP_X_USER_ID": "7", "HTTP_COOKIE": "a=b"}
-    caller = caller_of(environ, ("X-User-Id", "Authorization", "X-Missing"))
-    assert caller == Caller((("X-User-Id", "7"), ("Authorization", "Basic eA==")))
+    caller = caller_of(environ, ("X-User-Id", "Authorization", "X-Missing"), HOP)
+    assert caller == Caller((("X-User-Id", "7"), ("Authorization", "Basic eA=="), VIA))
 
 
 def test_an_empty_header_of_the_caller_is_there():
-    assert caller_of({"HTTP_COOKIE": ""}, ["Cookie"]) == Caller((("Cookie", ""),))
+    assert caller_of({"HTTP_COOKIE": ""}, ["Cookie"], HOP) == Caller((("Cookie", ""), VIA))
 
 
 def test_credentials_do_not_show():
-    assert "hunter2" not in repr(caller_of({"HTTP_COOKIE": "hunter2"}, ["Cookie"]))
+    assert "hunter2" not in repr(caller_of({"HTTP_COOKIE": "hunter2"}, ["Cookie"], HOP))
 
 
 def test_conditions_are_the_headers_texts():
@@ -161,8 +164,8 @@ def test_end_to_end_headers_are_passed_and_no_others():
         "HTTP_CONTENT_LENGTH": "1",
         "HTTP_CONTENT_TYPE": "a/b",
         "HTTP_EXPECT": "100-continue",
-        "HTTP_CONNECTION": "close, X-Hop",
-        "HTTP_X_HOP": "1",
+        "HTTP_CONNECTION": "close, Accept",
+        "HTTP_HTTP2_SETTINGS": "AAMAAABkAARAAAAAAAIAAAAA",
         "HTTP_TRANSFER_ENCODING": "chunked",
         "HTTP_X_ACCEL_REDIRECT": "/x",
         "HTTP_X_SPLIT": "a\r\nb: c",
@@ -170,9 +173,10 @@ def test_end_to_end_headers_are_passed_and_no_others():
         "SERVER_NAME": "gateway",
         "wsgi.url_scheme": "http",
     }
-    assert sorted(passed_headers(environ, conditions=True)) == [
+    assert sorted(passed_headers(environ, HOP, conditions=True)) == [
         ("Accept", "*/*"),
         ("Range", "bytes=0-1"),
+        VIA,
         ("X-User-Id", "7"),
     ]
 

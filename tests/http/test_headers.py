@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tar_gateway.http.headers import HOP_BY_HOP, attachment, end_to_end, forbids_storing
+from tar_gateway.http.headers import (
+    HOP_BY_HOP,
+    attachment,
+    end_to_end,
+    forbids_storing,
+    is_replaced,
+    sent_on,
+    wrongly_named,
+)
 from tar_gateway.http.paths import device_in
 
 KEPT = ("ETag", '"a"')
@@ -168,3 +176,90 @@ def test_the_plain_form_is_no_hidden_file_and_no_device_whatever_the_name(name):
 @given(file_names)
 def test_the_header_is_printable_ascii_whatever_the_name(name):
     assert all(" " <= character <= "~" for character in attachment(name))
+
+
+# --- requests that go on -----------------------------------------------------------------------
+
+OVERRIDES = [
+    *("Proxy", "X-Original-URL", "X-Original-URI", "X-Rewrite-URL", "X-HTTP-Method"),
+    *("X-HTTP-Method-Override", "X-Method-Override", "X-Forwarded-Uri", "X-Forwarded-Method"),
+    *("Script-Name", "Path-Info", "X-Override-URL", "X-Envoy-Original-Path"),
+]
+SAID_BY_FRONTS = [
+    *("Forwarded", "Remote-User", "Remote-Groups", "X-Remote-User", "X-Forwarded-For"),
+    *("X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Prefix", "X-SSL-Client-DN"),
+    *("X-Middleware-Subrequest", "X-Real-IP", "X-Auth-Request-User", "True-Client-IP"),
+    *("Client-Cert", "CF-Connecting-IP", "X-Client-Cert", "X-Script-Name"),
+]
+PLAIN = [("Accept", "*/*"), ("Authorization", "Basic eA=="), ("X-Request-ID", "1"), ("X-User", "7")]
+
+
+def spellings(name):
+    return [name, name.lower(), name.upper(), name.replace("-", "_")]
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+@pytest.mark.parametrize("name", OVERRIDES)
+def test_another_path_or_method_is_sent_to_no_server_whoever_says_it(name, trusted):
+    headers = [*((each, "x") for each in spellings(name)), *PLAIN]
+    assert list(sent_on(headers, trusted=trusted)) == PLAIN
+
+
+@pytest.mark.parametrize("name", SAID_BY_FRONTS)
+def test_only_a_trusted_proxy_says_who_the_client_is(name):
+    said = [(each, "x") for each in spellings(name)]
+    assert list(sent_on([*said, *PLAIN], trusted=False)) == PLAIN
+    assert list(sent_on([*said, *PLAIN], trusted=True)) == [*said, *PLAIN]
+
+
+@pytest.mark.parametrize("name", [*sorted(HOP_BY_HOP), "X-Accel-Redirect", "A B"])
+def test_what_is_not_for_the_next_server_is_not_sent_on(name):
+    assert list(sent_on([(name, "x"), *PLAIN], trusted=True)) == PLAIN
+
+
+def test_a_connection_takes_no_other_header_of_a_request_away():
+    headers = [("Connection", "close, Accept, X-Request-ID"), *PLAIN]
+    assert list(sent_on(headers, trusted=True)) == PLAIN
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Authorization", "Cookie", "Host", "Forwarded", "X-Forwarded-For", "X-Anything"),
+        *("x_remote_user", "REMOTE-USER", "Proxy", "Api-Key", "api_key"),
+    ],
+)
+def test_a_connection_must_not_name_what_others_rely_on(name):
+    assert wrongly_named(f"close ,\t{name} ,TE", ["Api-Key"]) == name
+
+
+@pytest.mark.parametrize(
+    "connection",
+    ["", "close", "keep-alive, Upgrade, HTTP2-Settings", "TE", ",,", "Accept-Language", "Api-Key"],
+)
+def test_a_connection_may_name_anything_else(connection):
+    assert wrongly_named(connection, []) is None
+
+
+# --- a response's orders -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "replaced"),
+    [
+        *((name, True) for name in ("X-Accel-Redirect", "X-Sendfile", "X-Sendfile2")),
+        *((name, True) for name in ("X-Archive-Files", "X-LIGHTTPD-send-file", "X-Reproxy-File")),
+        *((name, True) for name in ("X-LIGHTTPD-send-tempfile", "X-LiteSpeed-Location")),
+        *((name, False) for name in ("X-Accel-Buffering", "X-Accel-Expires", "Surrogate-Control")),
+        *((name, False) for name in ("X-LIGHTTPD-KBytes-per-second", "X-LiteSpeed-Cache-Control")),
+    ],
+)
+def test_orders_to_a_front_never_go_on_and_some_leave_the_content_to_it(name, replaced):
+    assert list(end_to_end([(name, "zip"), KEPT])) == [KEPT]
+    assert is_replaced([KEPT[0].lower(), name.lower()]) is replaced
+
+
+def test_a_list_of_files_goes_on_only_if_it_is_left_to_a_server_in_front():
+    listed = [("X-Archive-Files", "zip"), ("X-Archive-Charset", "utf-8"), KEPT]
+    assert list(end_to_end(listed)) == [KEPT]
+    assert list(end_to_end(listed, lists=True)) == listed

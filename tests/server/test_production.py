@@ -406,3 +406,12 @@ def test_a_wrong_certificate_is_found_by_the_check(upstream):
     )
     assert done.returncode == 1
     assert done.stderr.startswith("Error: the certificates for the upstream can't be used")
+
+
+@pytest.mark.parametrize("path", ["a", "?bundle=a"])
+def test_a_gateway_that_is_its_own_upstream_says_so_at_once(tmp_path: Path, path: str):
+    at = f"127.0.0.1:{free_port()}"
+    with gateway(f"http://{at}/", tmp_path, at=at, retries="0") as looping:
+        status, body = fetch(f"{looping.url}{path}")
+    assert status == (508 if path == "a" else 502)
+    assert path != "a" or b"passed through this gateway before" in body

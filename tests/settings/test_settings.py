@@ -264,6 +264,7 @@ WRONG = [
     *(("MAX_DOWNLOADS", text) for text in ("0", "-1", "many")),
     *(("MAX_DOWNLOADS_PER_CLIENT", text) for text in ("0", "-1", "many")),
     *(("TRUSTED_PROXIES", text) for text in ("proxy", "10.0.0.1/8", "10.0.0.0/33", "::g")),
+    *(("ARCHIVE_FILES", text) for text in ("yes", "rar", "tar;zip", "tar,no")),
     *(("PAGES_PREFIX", text) for text in ("/", "-", "/-", "//", "/a b/", "/?/")),
     *(("PAGES_BIND", text) for text in ("9000", "host:", ":9000", "host:0", "host:65536", "a b:1")),
     *(("PUBLIC_METRICS", text) for text in ("maybe", "2")),

@@ -118,7 +118,7 @@ END_TO_END = {
 
 def test_a_request_keeps_its_end_to_end_headers_and_no_others(app, upstream):
     own_connection = {
-        "Connection": "close, X-Mine",
+        "Connection": "close, Accept, User-Agent",
         "Keep-Alive": "timeout=5",
         "Proxy-Authorization": "Basic eDp5",
         "Proxy-Connection": "keep-alive",
@@ -126,14 +126,14 @@ def test_a_request_keeps_its_end_to_end_headers_and_no_others(app, upstream):
         "Trailer": "X-Sum",
         "Upgrade": "websocket",
         "X-Accel-Redirect": "/secret",
-        "X-Mine": "private",
+        "HTTP2-Settings": "AAMAAABkAARAAAAAAAIAAAAA",
         "Host": "public.test",
         "Expect": "100-continue",
     }
     app.get("/a.txt", headers={**END_TO_END, **own_connection})
     (request,) = upstream.requests
     expected = {name.lower(): value for name, value in END_TO_END.items()}
-    assert request.headers == {**expected, "host": upstream.host}
+    assert request.headers == {**expected, "host": upstream.host, "via": request.headers["via"]}
 
 
 def test_a_request_that_says_nothing_asks_for_the_file_itself(app, upstream):
@@ -143,6 +143,7 @@ def test_a_request_that_says_nothing_asks_for_the_file_itself(app, upstream):
         "host": upstream.host,
         "user-agent": "tar_gateway",
         "accept-encoding": "identity",
+        "via": request.headers["via"],
     }
 
 
@@ -169,6 +170,8 @@ def test_an_answer_keeps_its_end_to_end_headers_and_no_others(app, upstream):
         ("Upgrade", "h2c"),
         ("X-Accel-Redirect", "/secret"),
         ("X-Accel-Buffering", "yes"),
+        ("Surrogate-Control", "max-age=9"),
+        ("X-LIGHTTPD-KBytes-per-second", "1"),
         ("X-Mine", "private"),
     ]
     upstream.files["a.txt"] = Canned(200, (*kept, *removed), b"alpha")
@@ -320,3 +323,28 @@ def test_headers_that_the_server_refuses_are_a_defect_and_leave_nothing_open(app
     assert told == ["200 OK", "500 Internal Server Error"]
     assert b"no such headers" not in b"".join(answer)
     wait_until(lambda: upstream.connections == 0, "the upstream to see the end")
+
+
+@pytest.mark.parametrize("value", ["zip", "rar", "tar, zip"])
+@pytest.mark.parametrize("name", ["X-Archive-Files", "X_Archive_Files"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_list_that_is_not_answered_here_is_shown_to_nobody(app, upstream, value, name, method):
+    upstream.files["list"] = Canned(200, (TEXT, (name, value)), b"- 1 /internal/secret a\n")
+    response = app.request("/list", method=method, status=502)
+    assert b"secret" not in response.body
+    assert "X-Archive-Files" not in response.headers
+
+
+@pytest.mark.parametrize("value", ["tar", "zip"])
+def test_lists_are_left_to_a_server_in_front_if_the_setting_says_so(upstream, value):
+    listed = Canned(200, (TEXT, ("X-Archive-Files", value)), b"- 1 /a a\n")
+    upstream.files["list"] = listed
+    with gateway_to(upstream, archive_files="no") as app:
+        response = app.get("/list", headers={"If-None-Match": '"a"'})
+        assert (response.headers["X-Archive-Files"], response.body) == (value, listed.body)
+
+
+def test_an_error_is_passed_on_without_its_orders(app, upstream):
+    upstream.files["a.txt"] = Canned(404, (TEXT, ("X-Archive-Files", "zip")), b"gone")
+    response = app.get("/a.txt", status=404)
+    assert (response.body, "X-Archive-Files" in response.headers) == (b"gone", False)

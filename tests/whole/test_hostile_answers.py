@@ -23,6 +23,8 @@ ORDERS = [
     *("X-Accel-Expires: evil", "X-Accel-Charset: evil", "X-Accel-Limit-Rate: evil"),
     *("X-Accel-Evil: 1", "X-Accel-: evil", "X-Sendfile: /evil", "X-LIGHTTPD-send-file: /evil"),
     *("X-LiteSpeed-Location: /evil", "X-Reproxy-URL: http://evil/", "X-Reproxy-File: /evil"),
+    *("X-Sendfile2: /evil", "X-LIGHTTPD-Evil: 1", "X-LiteSpeed-Evil: 1", "X-Reproxy-Evil: 1"),
+    *("Surrogate-Control: evil", "X_Accel_Redirect: /evil"),
 ]
 HOPS = [
     *(f"{name.title()}: evil" for name in sorted(HOP_BY_HOP - {"transfer-encoding", "connection"})),

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from wsgiref.types import WSGIEnvironment
 
-from tar_gateway.access.credentials import caller_of
+from tar_gateway.access.credentials import Hop, caller_of
 from tar_gateway.access.limits import Downloads
 from tar_gateway.access.links import logged_query
 from tar_gateway.errors import MembersFailed, Refusal
@@ -29,6 +29,9 @@ LOGGER = "tar_gateway.download"
 log = logging.getLogger(LOGGER)
 
 
+_UNKNOWN = Hop((), (), "tar_gateway")
+
+
 class Download:
     """One request's answer, from the request to the last byte: its room, and what is logged.
 
@@ -36,10 +39,17 @@ class Download:
     `end` is called once, with the outcome.
     """
 
-    def __init__(self, downloads: Downloads, environ: WSGIEnvironment, tally: Tally) -> None:
+    def __init__(
+        self,
+        downloads: Downloads,
+        environ: WSGIEnvironment,
+        tally: Tally,
+        hop: Hop = _UNKNOWN,
+    ) -> None:
         told = environ.get("HTTP_X_REQUEST_ID", "")
         self.id = told if _ID.fullmatch(told) else uuid.uuid4().hex
         self.environ = environ
+        self.hop = hop
         self.tally = tally
         self.cancellation = Cancellation()
         """Cancelled once the client has left."""
@@ -70,7 +80,7 @@ class Download:
 
     def caller(self, forwarded: Iterable[str]) -> Caller:
         """Return on whose behalf members are asked for, with these headers of the request."""
-        caller = caller_of(self.environ, forwarded)
+        caller = caller_of(self.environ, forwarded, self.hop)
         return replace(caller, tally=self.tally, cancellation=self.cancellation)
 
     def answered(self, status: int) -> None:
