@@ -1,5 +1,6 @@
 """How many downloads may run at once, in all and of one client."""
 
+import logging
 import re
 import threading
 from collections import Counter
@@ -15,12 +16,20 @@ from typing import Any, Literal
 from wsgiref.types import WSGIEnvironment
 
 from tar_gateway.errors import Busy, TooManyRequests
-from tar_gateway.settings import Settings
+from tar_gateway.settings import PREFIX, Settings
 from tar_gateway.sources.wire.tally import Listener
 
 Network = IPv4Network | IPv6Network
 Trusted = Collection[Network | Literal["unix"]]
 
+log = logging.getLogger(__name__)
+
+# Loopback, private (RFC 1918, 4193), link-local (RFC 3927, 4291) and shared (RFC 6598) addresses.
+_NOT_ON_THE_INTERNET = [
+    *map(IPv4Network, ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")),
+    *map(IPv4Network, ("169.254.0.0/16", "100.64.0.0/10")),
+    *map(IPv6Network, ("::1/128", "fc00::/7", "fe80::/10")),
+]
 
 # ``192.0.2.1:80``, ``[2001:db8::1]:80`` or ``[2001:db8::1]``.
 _PORT = re.compile(r"^(?:([0-9.]+):[0-9]+|\[([0-9A-Fa-f:.]+)\](?::[0-9]+)?)$")
@@ -55,8 +64,18 @@ def is_trusted(environ: Mapping[str, Any], trusted: Trusted) -> bool:
     return _is_within(peer, _networks(trusted)) if peer else "unix" in trusted
 
 
+def may_be_front(environ: Mapping[str, Any], trusted: Trusted) -> bool:
+    """Return whether a peer may be a front that speaks for many, though it is not trusted.
+
+    A peer that connects by a unix socket, or from no address of the internet, may be one.
+    """
+    peer = environ.get("REMOTE_ADDR", "")
+    local = _address(peer) is None or _is_within(peer, _NOT_ON_THE_INTERNET)
+    return local and not is_trusted(environ, trusted)
+
+
 def _networks(trusted: Trusted) -> list[Network]:
-    return [each for each in trusted if each != "unix"]
+    return [each for each in trusted if not isinstance(each, str)]
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
@@ -76,8 +95,34 @@ def _is_within(text: str, networks: Iterable[Network]) -> bool:
 _RETRY_AFTER = 5
 
 
+# Shares of a client's room: a plain file takes one, for a page's pictures come a hundred at once.
+_OF_A_BUNDLE = 4
+
+
+class Room:
+    """The room of one download, a plain file's until it turns out to be a bundle."""
+
+    def __init__(self, downloads: "Downloads", client: str | None) -> None:
+        self._downloads = downloads
+        self._client = client
+        self._shares = 1
+
+    def grow(self) -> None:
+        """Be a bundle's from now on. Raise `TooManyRequests` where the client has no more room."""
+        more = _OF_A_BUNDLE - self._shares
+        self._downloads._take_shares(self._client, more)
+        self._shares += more
+
+    def release(self) -> None:
+        """Return all of it, once."""
+        self._downloads._release(self._client, self._shares)
+
+
 class Downloads:
-    """Counts the downloads of a process and of each client, and keeps both within limits."""
+    """Counts the downloads of a process and of each client, and keeps both within limits.
+
+    A peer that may be a front is not counted as one client.
+    """
 
     def __init__(self, settings: Settings, listener: Listener | None = None) -> None:
         self._limit = settings.max_downloads
@@ -87,39 +132,63 @@ class Downloads:
         self._lock = threading.Lock()
         self._running = 0
         self._of: Counter[str] = Counter()
+        self._warned = False
 
     @property
     def is_full(self) -> bool:
         """Whether another download would be refused."""
         return self._running >= self._limit
 
-    def take(self, environ: WSGIEnvironment) -> str | None:
-        """Make room for a download; gives the client that it is of, where those are counted.
+    def take(self, environ: WSGIEnvironment) -> Room:
+        """Make room for a download. Raise `Busy` or `TooManyRequests` at once where there is none.
 
-        Raise `Busy` or `TooManyRequests` at once where there is none.
+        What is returned is released once.
         """
-        again = [("Retry-After", str(_RETRY_AFTER))]
-        client = address_of(environ, self._trusted) if self._limit_of_one else None
+        client = self._client(environ)
         with self._lock:
             if self._running >= self._limit:
+                again = [("Retry-After", str(_RETRY_AFTER))]
                 raise Busy("all downloads that may run at once are running", headers=again)
-            if client is not None and self._limit_of_one is not None:
-                if self._of[client] >= self._limit_of_one:
-                    raise TooManyRequests(
-                        f"{self._limit_of_one} downloads of one client may run at once",
-                        headers=again,
-                    )
-                self._of[client] += 1
             self._running += 1
+        try:
+            self._take_shares(client, 1)
+        except TooManyRequests:
+            with self._lock:
+                self._running -= 1
+            raise
         self._listener.in_flight(1)
-        return client
+        return Room(self, client)
 
-    def release(self, client: str | None) -> None:
-        """Return a download's room back."""
+    def _client(self, environ: WSGIEnvironment) -> str | None:
+        if not may_be_front(environ, self._trusted):
+            return address_of(environ, self._trusted)
+        if not self._warned:
+            self._warned = True
+            peer = environ.get("REMOTE_ADDR", "") or "unix"
+            log.warning(
+                "MAX_DOWNLOADS_PER_CLIENT does not apply to requests from %s: "
+                "if that is a proxy, set %sTRUSTED_PROXIES=%s",
+                *(peer, PREFIX, peer),
+            )
+        return None
+
+    def _take_shares(self, client: str | None, count: int) -> None:
+        if client is None:
+            return
+        with self._lock:
+            if self._of[client] + count > self._limit_of_one * _OF_A_BUNDLE:
+                raise TooManyRequests(
+                    f"{self._limit_of_one} downloads of one client may run at once; "
+                    f"{_OF_A_BUNDLE} plain files count as one",
+                    headers=[("Retry-After", str(_RETRY_AFTER))],
+                )
+            self._of[client] += count
+
+    def _release(self, client: str | None, shares: int) -> None:
         with self._lock:
             self._running -= 1
             if client is not None:
-                self._of[client] -= 1
+                self._of[client] -= shares
                 if not self._of[client]:
                     del self._of[client]
         self._listener.in_flight(-1)

@@ -73,6 +73,7 @@ def findings(settings: Settings) -> Iterator[Finding]:
         yield _opened(settings.pages_bind)
     yield _descriptors(settings)
     yield _room(settings)
+    yield _clients(settings)
     if find_spec("prometheus_client") is None:
         yield Finding("metrics: none, for the package prometheus_client is not installed")
     elif settings.pages_bind is None and not settings.public_metrics:
@@ -125,6 +126,18 @@ def _room(settings: Settings) -> Finding:
     return Finding(
         f"limits: a process takes up to {_mebibytes(most.memory)} MiB of memory, "
         f"{_mebibytes(most.disk)} MiB of temporary disk and {most.tasks} tasks"
+    )
+
+
+def _clients(settings: Settings) -> Finding:
+    """Say by what clients are told apart, for the limits of each."""
+    trusted = settings.trusted_proxies
+    if trusted:
+        return Finding(f"clients: told by X-Forwarded-For of {_written(trusted)}")
+    return Finding(
+        "clients: told by their own address, and behind a proxy not at all: "
+        "MAX_DOWNLOADS_PER_CLIENT does not apply to loopback, private and unix peers; "
+        f"set {PREFIX}TRUSTED_PROXIES to your proxy's address"
     )
 
 

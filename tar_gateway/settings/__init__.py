@@ -150,8 +150,10 @@ class Settings:
     max_downloads: Annotated[int, Field(ge=1)] = 96
     """Answers of one process under way at once; more get 503 before they hold up the others."""
 
-    max_downloads_per_client: Annotated[int, Field(ge=1)] | None = None
-    """The same, of one client's address; more get 429. Off without it: many may share one."""
+    max_downloads_per_client: Annotated[int, Field(ge=1)] = 32
+    """The same, of one client's address, four plain files counting as one; more get 429. One
+    client must not take all; a loopback, private or unix peer may be a proxy that speaks for many,
+    so it is not counted unless ``trusted_proxies`` names it."""
 
     trusted_proxies: Proxies = ()
     """Addresses or networks whose ``X-Forwarded-For`` says who the client is; ``unix`` for all

@@ -81,7 +81,7 @@ class Endpoint:
     def __call__(self, download: Download, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a bundle request. Raise `Refusal` before anything was said."""
         environ = download.environ
-        download.kind = "bundle"
+        download.become_bundle()
         method = environ["REQUEST_METHOD"]
         if method not in METHODS:
             raise MethodNotAllowed(METHODS)
@@ -105,7 +105,7 @@ class Endpoint:
         Raise `Refusal` before anything was said.
         """
         environ = download.environ
-        download.kind = "bundle"
+        download.become_bundle()
         if len(body) > self._settings.max_body:
             raise ContentTooLarge(
                 f"the list of files is larger than {self._settings.max_body} bytes"

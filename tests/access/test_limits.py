@@ -92,18 +92,106 @@ def test_a_refused_download_gives_no_room_back():
     assert downloads.is_full
 
 
+def begin_bundle(downloads: Downloads, **environ: str):
+    download = begin(downloads, **environ)
+    try:
+        download.become_bundle()
+    except TooManyRequests:
+        download.end("refused")
+        raise
+    return download
+
+
+ONE, OTHER = {"REMOTE_ADDR": "192.0.2.1"}, {"REMOTE_ADDR": "192.0.2.2"}
+
+
 def test_one_client_has_a_share_of_its_own():
     downloads = Downloads(Settings(max_downloads_per_client=1))
-    first = begin(downloads, REMOTE_ADDR="192.0.2.1")
-    begin(downloads, REMOTE_ADDR="192.0.2.2")
-    with pytest.raises(TooManyRequests):
-        begin(downloads, REMOTE_ADDR="192.0.2.1")
+    first = begin_bundle(downloads, **ONE)
+    begin_bundle(downloads, **OTHER)
+    for refused in (begin, begin_bundle):
+        with pytest.raises(TooManyRequests):
+            refused(downloads, **ONE)
     first.end("complete")
-    begin(downloads, REMOTE_ADDR="192.0.2.1")
+    begin_bundle(downloads, **ONE)
 
 
-def test_clients_are_not_counted_unless_it_is_asked_for():
-    downloads = Downloads(Settings(max_downloads=20))
-    for _ in range(20):
-        begin(downloads, REMOTE_ADDR="192.0.2.1")
+def test_plain_files_count_four_to_one():
+    downloads = Downloads(Settings(max_downloads_per_client=2))
+    bundle = begin_bundle(downloads, **ONE)
+    files = [begin(downloads, **ONE) for _ in range(4)]
+    for refused in (begin, begin_bundle):
+        with pytest.raises(TooManyRequests):
+            refused(downloads, **ONE)
+    files.pop().end("complete")
+    begin(downloads, **ONE)
+    bundle.end("complete")
+    begin_bundle(downloads, **ONE)
+
+
+def test_a_file_that_turns_out_to_be_a_bundle_needs_the_room_of_one():
+    downloads = Downloads(Settings(max_downloads_per_client=1))
+    listed, other = begin(downloads, **ONE), begin(downloads, **ONE)
+    with pytest.raises(TooManyRequests):
+        listed.become_bundle()
+    other.end("complete")
+    listed.become_bundle()
+    with pytest.raises(TooManyRequests):
+        begin(downloads, **ONE)
+    listed.end("complete")
+    begin_bundle(downloads, **ONE)
+
+
+def test_a_client_that_is_refused_takes_no_room_of_all():
+    downloads = Downloads(Settings(max_downloads=2, max_downloads_per_client=1))
+    begin_bundle(downloads, **ONE)
+    with pytest.raises(TooManyRequests):
+        begin(downloads, **ONE)
+    assert not downloads.is_full
+    begin(downloads, **OTHER)
     assert downloads.is_full
+
+
+def test_one_client_has_32_bundles_or_128_files_unless_it_is_set_otherwise():
+    downloads = Downloads(Settings(max_downloads=1000))
+    for client, start, most in ((ONE, begin_bundle, 32), (OTHER, begin, 128)):
+        for _ in range(most):
+            start(downloads, **client)
+        with pytest.raises(TooManyRequests, match="32 downloads of one client"):
+            start(downloads, **client)
+
+
+MAY_BE_FRONTS = [
+    *("127.0.0.1", "10.1.2.3", "172.31.0.1", "192.168.1.1", "169.254.1.1", "100.64.0.1"),
+    *("::1", "fd00::1", "fe80::1", "::ffff:10.0.0.1", "", "unix:", "localhost"),
+]
+
+
+@pytest.mark.parametrize("peer", MAY_BE_FRONTS)
+def test_a_peer_that_may_speak_for_many_is_not_one_client(peer, caplog):
+    downloads = Downloads(Settings(max_downloads_per_client=1))
+    for client in ("198.51.100.1", "198.51.100.2"):
+        begin_bundle(downloads, REMOTE_ADDR=peer, HTTP_X_FORWARDED_FOR=client)
+        begin_bundle(downloads, REMOTE_ADDR=peer)
+    (line,) = [record.getMessage() for record in caplog.records]  # said once
+    assert line.endswith(f"set TAR_GATEWAY_TRUSTED_PROXIES={peer or 'unix'}")
+
+
+@pytest.mark.parametrize("peer", ["192.0.2.1", "172.32.0.1", "100.128.0.1", "2001:db8::1"])
+def test_every_other_peer_is_one_client(peer, caplog):
+    downloads = Downloads(Settings(max_downloads_per_client=1))
+    begin_bundle(downloads, REMOTE_ADDR=peer, HTTP_X_FORWARDED_FOR="198.51.100.1")
+    with pytest.raises(TooManyRequests):
+        begin(downloads, REMOTE_ADDR=peer, HTTP_X_FORWARDED_FOR="198.51.100.2")
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("peer", ["", "127.0.0.1", "fd00::1"])
+def test_a_trusted_peer_says_who_the_clients_are(peer, caplog):
+    settings = Settings(max_downloads_per_client=1, trusted_proxies="unix,127.0.0.1,fd00::/8")
+    downloads = Downloads(settings)
+    for client in ("198.51.100.1", "10.0.0.1", "127.0.0.2"):
+        begin_bundle(downloads, REMOTE_ADDR=peer, HTTP_X_FORWARDED_FOR=client)
+        with pytest.raises(TooManyRequests):
+            begin(downloads, REMOTE_ADDR=peer, HTTP_X_FORWARDED_FOR=client)
+    assert not caplog.records

@@ -366,6 +366,20 @@ def test_an_address_of_the_pages_that_is_in_use_is_told_and_fails_nothing(upstre
     assert f"ok     pages: {bound} can be opened\n" in free.stdout
 
 
+@pytest.mark.parametrize(
+    ("trusted", "line"),
+    [
+        ("", "behind a proxy not at all: MAX_DOWNLOADS_PER_CLIENT does not apply"),
+        ("10.0.0.0/8,unix", "ok     clients: told by X-Forwarded-For of 10.0.0.0/8,unix\n"),
+    ],
+)
+def test_the_check_says_by_what_clients_are_told_apart(upstream, trusted, line):
+    given = {"TAR_GATEWAY_UPSTREAM": upstream.url, "TAR_GATEWAY_TRUSTED_PROXIES": trusted}
+    said = tar_gateway("check", **given).stdout
+    assert line in said
+    assert ("set TAR_GATEWAY_TRUSTED_PROXIES to" in said) == (not trusted)
+
+
 def test_the_check_says_what_limits_have_to_leave_a_process(upstream):
     given = {"TAR_GATEWAY_UPSTREAM": upstream.url, "TAR_GATEWAY_SPOOL_LIMIT": "3MiB"}
     most = footprint(Settings(spool_limit=3 * 1024 * 1024))

@@ -10,7 +10,7 @@ from dataclasses import replace
 from wsgiref.types import WSGIEnvironment
 
 from tar_gateway.access.credentials import Hop, caller_of
-from tar_gateway.access.limits import Downloads
+from tar_gateway.access.limits import Downloads, Room
 from tar_gateway.access.links import logged_query
 from tar_gateway.errors import MembersFailed, Refusal
 from tar_gateway.http.environ import logged_path
@@ -65,6 +65,7 @@ class Download:
         self.delivered = False
         """Whether something will be iterated, and ends this download itself."""
         self._downloads = downloads
+        self._room: Room | None = None
         self._started = time.monotonic()
         self._planned: float | None = None
         self._answered: float | None = None
@@ -75,8 +76,14 @@ class Download:
 
     def begin(self) -> None:
         """Take room among the others. Raise `Busy` or `TooManyRequests`."""
-        client = self._downloads.take(self.environ)
-        self.scope.callback(self._downloads.release, client)
+        self._room = self._downloads.take(self.environ)
+        self.scope.callback(self._room.release)
+
+    def become_bundle(self) -> None:
+        """Take the room of a bundle, which is more than a file's. Raise `TooManyRequests`."""
+        self.kind = "bundle"
+        if self._room is not None:
+            self._room.grow()
 
     def caller(self, forwarded: Iterable[str]) -> Caller:
         """Return on whose behalf members are asked for, with these headers of the request."""

@@ -111,8 +111,9 @@ def test_what_streams_nothing_holds_no_room(application, url, method, environ):
 def test_one_client_gets_429_while_others_are_served(upstream):
     gateway = Gateway(Upstream(upstream.url), Settings(max_downloads_per_client=1))
     held = [call(gateway, REMOTE_ADDR=f"192.0.2.{number}")[2] for number in (1, 2)]
-    status, headers, _ = call(gateway, REMOTE_ADDR="192.0.2.1")
-    assert (status, headers["Retry-After"]) == (429, "5")
+    for url in (URL, "/a"):
+        status, headers, _ = call(gateway, url, REMOTE_ADDR="192.0.2.1")
+        assert (status, headers["Retry-After"]) == (429, "5")
     for iterable in held:
         iterable.close()
     gateway.close()
