@@ -66,7 +66,6 @@ class JsonLogger(Logger):
         request_time: timedelta,
     ) -> None:
         """Write the line of a request that is done."""
-        del req
         if not self.access_log_enabled:
             return
         headers = {name.lower(): value for name, value in resp.headers}

@@ -13,9 +13,6 @@ from tar_gateway.sources.wire.response import Content
 Data: TypeAlias = bytes | Iterable[bytes] | BinaryIO
 """What a member's bytes come as."""
 
-DataAt: TypeAlias = Callable[[int], Data]
-"""Return a member's bytes from an offset on, so that a slice needs nothing before it."""
-
 _READ_SIZE = 128 * 1024
 
 
@@ -31,21 +28,17 @@ class DataMembers:
 
     def is_concurrent(self, caller: Caller) -> bool:
         """Say no: there is nothing to wait for."""
-        del caller
         return False
 
     def cache_key(self, caller: Caller) -> None:
         """Say nothing: what is at hand is never asked for again."""
-        del caller
 
     def stat(self, path: str, caller: Caller) -> Stat:
         """Return what was promised of a member."""
-        del caller  # nobody is asked on anybody's behalf
         return self._members[path][0]
 
     def open(self, path: str, start: int, stop: int, stat: Stat, caller: Caller) -> Content:
         """Begin a member at an offset. Raise `SourceError` when its data can't be."""
-        del caller
         _, data = self._members[path]
         # What comes up to the end is not cut there: more than was promised has to be seen.
         length = None if stop == stat.size else stop - start

@@ -40,7 +40,6 @@ class Replicas:
 
     def is_concurrent(self, caller: Caller) -> bool:
         """Say yes: connections are enough for everybody."""
-        del caller
         return True
 
     def cache_key(self, caller: Caller) -> tuple[tuple[str, str], ...]:

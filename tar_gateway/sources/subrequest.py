@@ -73,7 +73,6 @@ class Subrequests:
 
     def cache_key(self, caller: Caller) -> None:
         """Say that nobody can tell: an application sees all of the request, and may look."""
-        del caller
 
     def stat(self, path: str, caller: Caller) -> Stat | UnknownSize:
         """Ask once by GET: an application may know no HEAD, and may make its response anew.

@@ -43,7 +43,6 @@ class Upstream:
 
     def is_concurrent(self, caller: Caller) -> bool:
         """Say yes: connections are enough for everybody."""
-        del caller
         return True
 
     def cache_key(self, caller: Caller) -> tuple[tuple[str, str], ...]:
@@ -90,7 +89,6 @@ class Upstream:
 
         ``path`` is what was asked for when it came.
         """
-        del path  # whatever was asked for, the base is the same
         try:
             parts = urlsplit(url)
             base = urlsplit(self.url)

@@ -68,7 +68,6 @@ class Endpoint:
         *,
         spool: Spool | None = None,
     ) -> None:
-        self._source = source
         self._settings = settings
         self._fetchers = FetcherPool(settings.fetch_parallel, settings.fetch_ahead_total, listener)
         self._planner = Planner(source, settings, self._fetchers, permit, spool)

@@ -190,12 +190,10 @@ class _Idle(queue.LifoQueue[Any]):
     def _init(self, maxsize: int) -> None:
         # Bounded by `put` alone. Two threads may put one more than fit, which does no harm; a
         # deque with a length of its own would drop another one in its place, and leave it open.
-        del maxsize
         self._connections: deque[object] = deque()
 
     def get(self, block: bool = True, timeout: float | None = None) -> object:
         """Return the last that was put, or raise `queue.Empty`."""
-        del block, timeout
         try:
             return self._connections.pop()
         except IndexError:
@@ -203,7 +201,6 @@ class _Idle(queue.LifoQueue[Any]):
 
     def put(self, item: object, block: bool = True, timeout: float | None = None) -> None:
         """Keep a connection, or raise `queue.Full`."""
-        del block, timeout
         if len(self._connections) >= self.maxsize:
             raise queue.Full
         self._connections.append(item)

@@ -5,6 +5,7 @@ Importing this raises `ImportError` where ``prometheus_client`` is not installed
 """
 
 import os
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import get_args
@@ -22,7 +23,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from tar_gateway.sources.wire.tally import Kind, Listener, Outcome
 
-_PREFIX = "tar_gateway_"
+_NAMESPACE = "tar_gateway"
 
 # Seconds: from a plan that is remembered to one that PLAN_TIMEOUT ends.
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -41,51 +42,20 @@ class Metrics(Listener):
             if not self._shared:
                 ProcessCollector(registry=registry)
         self._registry = registry
-        self._downloads = Counter(
-            _PREFIX + "downloads", "Downloads that ended", ["kind", "outcome"], registry=registry
-        )
-        self._members = Counter(
-            _PREFIX + "members", "Members of bundles that were complete", registry=registry
-        )
-        self._bytes = Counter(_PREFIX + "sent_bytes", "Bytes sent to clients", registry=registry)
-        self._requests = Counter(
-            _PREFIX + "upstream_requests",
-            "Requests to the upstream by the status of the response, none without one",
-            ["status"],
-            registry=registry,
-        )
-        self._retries = Counter(
-            _PREFIX + "upstream_retries", "Further attempts after a failure", registry=registry
-        )
-        self._resumes = Counter(
-            _PREFIX + "resumed_fetches",
-            "Fetches that broke within a member and went on",
-            registry=registry,
-        )
-        self._plan = Histogram(
-            _PREFIX + "plan_seconds",
-            "Time until all sizes were known",
-            buckets=_BUCKETS,
-            registry=registry,
-        )
-        self._first_byte = Histogram(
-            _PREFIX + "first_byte_seconds",
-            "Time from the request to the first byte",
-            buckets=_BUCKETS,
-            registry=registry,
-        )
-        self._in_flight = Gauge(
-            _PREFIX + "downloads_in_flight",
-            "Downloads under way",
-            registry=registry,
-            multiprocess_mode="livesum",
-        )
-        self._fetchers = Gauge(
-            _PREFIX + "fetchers_busy",
-            "Threads that ask the upstream ahead of need",
-            registry=registry,
-            multiprocess_mode="livesum",
-        )
+        count = partial(Counter, namespace=_NAMESPACE, registry=registry)
+        seconds = partial(Histogram, namespace=_NAMESPACE, registry=registry, buckets=_BUCKETS)
+        now = partial(Gauge, namespace=_NAMESPACE, registry=registry, multiprocess_mode="livesum")
+        self._downloads = count("downloads", "Downloads that ended", ["kind", "outcome"])
+        self._members = count("members", "Members of bundles that were complete")
+        self._bytes = count("sent_bytes", "Bytes sent to clients")
+        told = "Requests to the upstream by the status of the response, none without one"
+        self._requests = count("upstream_requests", told, ["status"])
+        self._retries = count("upstream_retries", "Further attempts after a failure")
+        self._resumes = count("resumed_fetches", "Fetches that broke within a member and went on")
+        self._plan = seconds("plan_seconds", "Time until all sizes were known")
+        self._first_byte = seconds("first_byte_seconds", "Time from the request to the first byte")
+        self._in_flight = now("downloads_in_flight", "Downloads under way")
+        self._fetchers = now("fetchers_busy", "Threads that ask the upstream ahead of need")
         # From the start: a series that begins at 1 hides its first failure from increase().
         for kind, outcome in product(get_args(Kind), get_args(Outcome)):
             self._downloads.labels(kind, outcome)
