@@ -170,6 +170,7 @@ class Body:
                     yield from self._fetched_ahead(slot)
             except SourceError as error:
                 yield None  # what was right up to here is worth having: it can be resumed
+                self._plan.failed()
                 path = self._plan.bundle.members[segment.index].path
                 log.warning("broken off at the member %r: %s", path, error.for_operator)
                 raise BrokenOff(error, path) from error

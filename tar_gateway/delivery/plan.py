@@ -1,5 +1,7 @@
 """What is known of a bundle before its first byte: every member's stat, and the layout."""
 
+from collections.abc import Callable
+
 from tar_gateway.archive.bundle import Bundle, Entry
 from tar_gateway.archive.layout import Layout, Member
 from tar_gateway.errors import MemberFault, SourceError
@@ -24,6 +26,7 @@ class Plan:
         *,
         spool_file: SpoolFile | None = None,
         layout: Layout | None = None,
+        forget: Callable[[], None] | None = None,
     ) -> None:
         self._source = source
         self._caller = caller
@@ -32,6 +35,7 @@ class Plan:
         """Whether several members may be opened at once, from any thread."""
         self._spooled = spooled
         self._spool_file = spool_file
+        self._forget = forget
         self.bundle = bundle
         self.tally = caller.tally
         self.cancellation = caller.cancellation
@@ -62,6 +66,11 @@ class Plan:
     def no_store(self) -> bool:
         """Whether no cache may keep the archive, since its list or a member forbids that."""
         return self.bundle.no_store or any(stat.no_store for stat in self._stats)
+
+    def failed(self) -> None:
+        """Say that a member is not as planned: all are asked about anew for the next request."""
+        if self._forget is not None:
+            self._forget()
 
     def close(self) -> None:
         """Release what was set aside, and end what is being asked. May be called again."""

@@ -6,19 +6,21 @@ is wrong is found before anything is said to the client.
 
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 
 from tar_gateway.archive.bundle import Bundle, Entry
 from tar_gateway.archive.layout import Layout
-from tar_gateway.delivery.cache import ExpiringCache
 from tar_gateway.delivery.fetch import FetchRules
 from tar_gateway.delivery.plan import Plan, member_fault
 from tar_gateway.delivery.threads import FIRST, GROWTH, LATE, PATIENT, FetcherPool, LatencyMeter
 from tar_gateway.errors import MOST_FAULTS, ContentTooLarge, MemberFault, MembersFailed, SourceError
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, LimitingSource, Limits, Permit, Source, Stat, UnknownSize
+from tar_gateway.sources.cache import ExpiringCache
 from tar_gateway.sources.spool import Spool, SpooledMember, SpoolFile
 
 # Bytes: half of what fits into signed 64 bits, more than any disk and any client can hold.
@@ -75,7 +77,13 @@ class Planner:
             if sum(stat.size for stat in stats) > largest:  # before there is a layout
                 raise _too_large(largest)
             plan = Plan(
-                self._source, caller, bundle, stats, survey.spooled, spool_file=survey.spool_file
+                self._source,
+                caller,
+                bundle,
+                stats,
+                survey.spooled,
+                spool_file=survey.spool_file,
+                forget=self._forgetting(key),
             )
             if limit is None and plan.layout.size > largest:
                 raise _too_large(largest)
@@ -104,7 +112,18 @@ class Planner:
         if surveyed is None:
             return None
         caller = replace(caller, cancellation=caller.cancellation.child())
-        return Plan(self._source, caller, bundle, surveyed.stats, {}, layout=surveyed.layout)
+        return Plan(
+            self._source,
+            caller,
+            bundle,
+            surveyed.stats,
+            {},
+            layout=surveyed.layout,
+            forget=self._forgetting(key),
+        )
+
+    def _forgetting(self, key: bytes | None) -> Callable[[], None] | None:
+        return None if key is None else partial(self._remembered.forget, key)
 
     def _key(self, bundle: Bundle, caller: Caller) -> bytes | None:
         """Return what decides a survey's outcome, `None` where that can't be told.

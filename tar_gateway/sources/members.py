@@ -4,15 +4,25 @@ Asks through an `Exchange` and judges the answers; how they travel is not known 
 upstream's socket and a wrapped application's call are read by the same rules.
 """
 
-import re
 from contextlib import closing, suppress
+from functools import partial
 from typing import Protocol
 
-from tar_gateway.errors import MemberChanged, SourceError
+from tar_gateway.errors import SourceError
 from tar_gateway.http.headers import is_replaced
-from tar_gateway.http.messages import DIGITS
-from tar_gateway.http.validators import Validator
 from tar_gateway.sources import Caller, Source, Stat, UnknownSize
+from tar_gateway.sources.cache import ExpiringCache
+from tar_gateway.sources.judgement import (
+    WHOLE,
+    ExactContent,
+    check_slice,
+    names_version,
+    outweighs_head,
+    skip,
+    stat_by_get,
+    stat_of,
+    told_by_range,
+)
 from tar_gateway.sources.wire.response import (
     PASSING,
     Content,
@@ -24,17 +34,17 @@ from tar_gateway.sources.wire.response import (
 )
 from tar_gateway.sources.wire.tally import Tally
 
-_CONTENT_RANGE = re.compile(rf"bytes ({DIGITS})-({DIGITS})/({DIGITS}|\*)", re.IGNORECASE)
-_EMPTY_RANGE = re.compile(r"bytes \*/0+", re.IGNORECASE)
-
 # Refusals of HEAD that may be believed, each with the status that says the same.
 _REFUSALS = {401: 401, 403: 403, 404: 404, 410: 404}
 
-# The whole file; with 204 it is empty.
-_WHOLE = frozenset({200, 204})
-
 # What no server says because of a Range: of its load, or that the file is none.
 _CERTAIN = frozenset({401, 404, 410, 429, 503})
+
+# What speaks of the server's state, and not of how it answers a GET for this file.
+_OF_THE_SERVER = PASSING - {500}
+
+# Of one server; beyond it the oldest are believed again.
+_MOST_DOUBTED = 10_000
 
 
 class Exchange(Protocol):
@@ -78,9 +88,11 @@ class FileServer(Source, Protocol):
 class HttpMembers:
     """A `Source` over an `Exchange`: of a server, which is asked for what it knows at once."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, *, memory: float = 0) -> None:
         self._exchange = exchange
         self._head = _HeadRefusals()
+        # Paths of which GET did not keep what HEAD said: for ``memory`` seconds GET is asked alone.
+        self._doubted = ExpiringCache[bool](memory, _MOST_DOUBTED)
 
     def ask(self, method: str, path: str, headers: Headers, caller: Caller) -> Response:
         """Ask, and refuse a response that is only there for a server in front to replace."""
@@ -99,6 +111,11 @@ class HttpMembers:
         others: servers that know HEAD badly answer it with an error, or with a length of 0. What
         GET says is what counts.
         """
+        if self._doubted.recall(path.encode()):
+            response = self.ask("GET", path, _headers(), caller)
+            if outweighs_head(response):
+                return stat_by_get(response, path)
+            response.content.close()
         head = self.ask("HEAD", path, _headers(), caller)
         if self._head.believed(head, caller.tally):
             discard(head)
@@ -107,7 +124,7 @@ class HttpMembers:
             if head.status == 200 and not head.coding(path) and (size := head.length()):
                 return stat_of(head, size)
         found = self._stat_by_range(path, head, caller)
-        return found or _stat_by_get(self.ask("GET", path, _headers(), caller), path)
+        return found or stat_by_get(self.ask("GET", path, _headers(), caller), path)
 
     def _stat_by_range(
         self, path: str, head: Response, caller: Caller
@@ -124,13 +141,13 @@ class HttpMembers:
                 raise
             return None
         self._head.compared(head, response, caller.tally)
-        if response.status in _WHOLE:
-            return _stat_by_get(response, path)
+        if response.status in WHOLE:
+            return stat_by_get(response, path)
         if response.status in _CERTAIN or response.status == head.status:
             discard(response)
             raise fault_of(response)
         with closing(response.content), suppress(SourceError):
-            size = _told_by_range(response, path)
+            size = told_by_range(response, path)
             drain(response.content)
             # What an error says of date and tag means nothing, and some leave the date out of a
             # 206. The archive has to be the same however a size was learned.
@@ -158,18 +175,23 @@ class HttpMembers:
             condition.append((name, validator.text))
         ranged = [] if whole else [("Range", f"bytes={start}-{stop - 1}")]
         response = self.ask("GET", path, _headers(*condition, *ranged), caller)
-        if ranged and response.status == 206 and not _names_version(response, validator):
+        if ranged and response.status == 206 and not names_version(response, validator):
             response.content.close()
             ranged = []
             response = self.ask("GET", path, _headers(*condition), caller)
         try:
-            skip, ends = _check_slice(response, path, start, stop, stat, ranged=bool(ranged))
-            content = ExactContent(response.content, stop - start, ends=ends)
-            _skip(response.content, skip)
-        except BaseException:
+            before, ends = check_slice(response, path, start, stop, stat, ranged=bool(ranged))
+            skip(response.content, before)
+        except BaseException as error:
             response.content.close()
+            if isinstance(error, SourceError) and response.status not in _OF_THE_SERVER:
+                self._doubt(path)
             raise
-        return content
+        on_fault = partial(self._doubt, path)
+        return ExactContent(response.content, stop - start, ends=ends, on_fault=on_fault)
+
+    def _doubt(self, path: str) -> None:
+        self._doubted.keep(path.encode(), True, 1)
 
 
 class _HeadRefusals:
@@ -210,139 +232,3 @@ class _HeadRefusals:
 def _headers(*more: tuple[str, str]) -> Headers:
     # The file itself is wanted: an encoding of it has another size.
     return [("Accept-Encoding", "identity"), *more]
-
-
-def _told_by_range(response: Response, path: str) -> int | None:
-    """Find the member's size in the response to a Range of its first byte."""
-    told = response.get("content-range") or ""
-    if response.status == 416:
-        return 0 if _EMPTY_RANGE.fullmatch(told) else None
-    match = _CONTENT_RANGE.fullmatch(told) if response.status == 206 else None
-    if response.coding(path) or not match or match[1] != "0" or match[2] != "0" or match[3] == "*":
-        return None
-    return int(match[3]) or None  # there is no first byte of none
-
-
-def stat_of(response: Response, size: int) -> Stat:
-    """Return what a response says of the member that it is of."""
-    return Stat(size, response.mtime(), response.validator(), response.no_store())
-
-
-def size_by_get(response: Response, path: str) -> int | None:
-    """Find the member's size in the response to a plain GET, `None` where that tells none.
-
-    Closes the content, and raises `SourceError`, for anything that is not the member.
-    """
-    try:
-        if response.status not in _WHOLE:
-            discard(response)
-            raise fault_of(response)
-        _check_plain(response, path)
-        return _whole_length(response)
-    except BaseException:
-        response.content.close()
-        raise
-
-
-def _whole_length(response: Response) -> int | None:
-    return 0 if response.status == 204 else response.length()
-
-
-def _check_plain(response: Response, path: str) -> None:
-    if coding := response.coding(path):
-        raise SourceError(
-            f"it is sent encoded as {coding}, though the plain file was asked for: its server must "
-            "not compress it for a request with Accept-Encoding: identity"
-        )
-
-
-def _stat_by_get(response: Response, path: str) -> Stat | UnknownSize:
-    size = size_by_get(response, path)
-    if size is None:
-        return UnknownSize(response.mtime(), response.content, response.no_store())
-    response.content.close()
-    return stat_of(response, size)
-
-
-def _check_slice(
-    response: Response, path: str, start: int, stop: int, stat: Stat, *, ranged: bool
-) -> tuple[int, bool]:
-    """Check that a response is the slice that was asked for, of the version that was promised.
-
-    Gives how many bytes come before the slice, and whether the response ends with it.
-    """
-    if response.status == 412 or (ranged and response.status == 416):
-        raise MemberChanged("it has changed since its size was asked")
-    if response.status not in {*_WHOLE, 206}:
-        raise fault_of(response)
-    _check_plain(response, path)
-    _check_version(response, stat.validator)
-    length = _whole_length(response)
-    if response.status in _WHOLE:
-        if length is not None and length != stat.size:
-            raise MemberChanged(f"it is of {length} bytes by now, not {stat.size}")
-        return start, stop == stat.size
-    match = _CONTENT_RANGE.fullmatch(response.get("content-range") or "")
-    if not ranged or not match or not int(match[1]) <= start < stop <= int(match[2]) + 1:
-        raise SourceError("the response is not the range that was asked for")
-    first, end = int(match[1]), int(match[2]) + 1
-    size = max(end, stat.size) if match[3] == "*" else int(match[3])
-    if size != stat.size:
-        raise MemberChanged(f"it is of {size} bytes by now, not {stat.size}")
-    if length is not None and length != end - first:
-        raise SourceError("the response's Content-Length is not that of its range")
-    return start - first, stop == end
-
-
-def _names_version(response: Response, promised: Validator | None) -> bool:
-    """Return whether a response has what proves its version.
-
-    Some leave Last-Modified out of a 206 (RFC 9110 15.3.7): then only the whole can be checked.
-    """
-    header = "etag" if promised is not None and promised.is_etag else "last-modified"
-    return header in response.names
-
-
-def _check_version(response: Response, promised: Validator | None) -> None:
-    # A weak date says only that the file was written a moment ago, as a server says of what
-    # it makes anew for every request; a whole file under a later date is still a whole file.
-    if promised is None or not (promised.is_etag or promised.strong):
-        return
-    # Held to what was promised and not to the best that it says: a date may be strong by now.
-    etag = response.get("etag")
-    now = etag if promised.is_etag else response.get("last-modified")
-    if now != promised.text or (promised.beside and etag and etag != promised.beside):
-        raise MemberChanged("its validator has changed since its size was asked")
-
-
-def _skip(content: Content, count: int) -> None:
-    while count:
-        block = content.read(min(count, 64 * 1024))
-        if not block:
-            raise SourceError("the response ended too early", transient=True)
-        count -= len(block)
-
-
-class ExactContent:
-    """A content held to its length: never longer, never shorter, whatever the headers said."""
-
-    def __init__(self, content: Content, length: int, *, ends: bool) -> None:
-        self._content = content
-        self._left = length
-        self._ends = ends
-
-    def read(self, limit: int) -> bytes:
-        """Return what is there; raise `SourceError` where it is not what was promised."""
-        if not self._left:
-            if self._ends and self._content.read(1):
-                raise MemberChanged("it is longer by now than was promised")
-            return b""
-        block = self._content.read(min(limit, self._left))
-        if not block:
-            raise SourceError("the response ended too early", transient=True)
-        self._left -= len(block)
-        return block
-
-    def close(self) -> None:
-        """Close the content itself."""
-        self._content.close()

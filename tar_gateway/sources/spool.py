@@ -120,8 +120,8 @@ class SpoolFile:
     def _take(self, count: int) -> None:
         if not self._budget.take(count):
             raise SourceError(
-                f"its size is unknown, and the {self._budget.limit} bytes that may be set "
-                "aside for such files are in use"
+                "its size is unknown, and it can not be set aside: the room for that is full, "
+                f"{self._budget.limit} bytes (SPOOL_LIMIT)"
             )
 
     def _put(self, data: bytes | bytearray) -> int:
@@ -138,7 +138,10 @@ class SpoolFile:
                 self._file.write(data)
                 self._file.flush()
             except OSError as error:
-                raise SourceError("its size is unknown, and the disk has no room for it") from error
+                raise SourceError(
+                    "its size is unknown, and it can not be set aside: the temporary disk is full",
+                    cause=error.strerror,
+                ) from error
             if reused:
                 self._free.pop()
                 self._budget.release(len(data))  # that place is counted already

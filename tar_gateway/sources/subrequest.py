@@ -19,7 +19,8 @@ from tar_gateway.errors import SourceError
 from tar_gateway.http.environ import CLIENT_SOCKET
 from tar_gateway.http.headers import is_override
 from tar_gateway.sources import Caller, Stat, UnknownSize
-from tar_gateway.sources.members import ExactContent, HttpMembers, size_by_get, stat_of
+from tar_gateway.sources.judgement import ExactContent, size_by_get, stat_of
+from tar_gateway.sources.members import HttpMembers
 from tar_gateway.sources.spool import Spool, SpoolFile
 from tar_gateway.sources.wire.response import Content, Headers, Response
 

@@ -36,7 +36,7 @@ class Upstream:
         self._redirects = Redirects(settings)
         self.health = Health(self.url, settings)
         self._base = parts.path
-        self._members = HttpMembers(self._ask)
+        self._members = HttpMembers(self._ask, memory=settings.plan_memory)
 
     def __repr__(self) -> str:
         return f"Upstream({self.url!r})"

@@ -159,7 +159,7 @@ def test_a_size_that_no_one_tells_is_not_read_again_for_head(upstream):
 
 def test_it_is_forgotten_after_its_seconds(upstream, monkeypatch):
     now = [1000.0]
-    monkeypatch.setattr("tar_gateway.delivery.cache.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("tar_gateway.sources.cache.time.monotonic", lambda: now[0])
     with gateway_to(upstream, plan_memory=3) as app:
         app.get(URL, headers=PART, status=206)
         now[0] += 2.9

@@ -721,3 +721,74 @@ def test_an_upstreams_wish_to_be_asked_later_is_kept(text: str, seconds: float):
     with pytest.raises(SourceError) as caught:
         stat(Table(HEAD=busy, RANGE=busy))
     assert caught.value.retry_after == seconds
+
+
+# --- what GET says otherwise than HEAD -----------------------------------------------------------
+
+HEAD_SAYS_10 = row(200, Content_Length="10", ETag='"1"')
+TWENTY = row(200, b"0123456789" * 2, Content_Length="20", ETag='"1"')
+
+
+def read_in_vain(members: HttpMembers) -> None:
+    with pytest.raises(SourceError):
+        read_all(members.open("a", 0, 10, TEN, Caller()))
+
+
+@pytest.mark.parametrize(
+    "get",
+    [
+        row(403),
+        row(404),
+        row(412),
+        row(500),
+        TWENTY,
+        row(200, b"0123456789" * 2, ETag='"1"', Transfer_Encoding="chunked"),
+        row(200, b"01234", ETag='"1"', Transfer_Encoding="chunked"),
+        row(200, Content_Length="10", ETag='"1"', Content_Encoding="gzip"),
+    ],
+)
+def test_a_file_of_which_get_breaks_heads_word_is_asked_about_by_get_alone(get: Row):
+    table = Table(HEAD=HEAD_SAYS_10, GET=get)
+    members = HttpMembers(table, memory=10)
+    read_in_vain(members)
+    table.asked.clear()
+    with suppress(SourceError):
+        members.stat("a", Caller())
+    assert table.asked == ["GET"]
+    assert members.stat("b", Caller()) == TEN
+
+
+def test_what_get_said_is_what_the_next_plan_is_made_of():
+    table = Table(HEAD=HEAD_SAYS_10, GET=TWENTY)
+    members = HttpMembers(table, memory=10)
+    with pytest.raises(MemberChanged, match=r"of 20 bytes by now, not 10.*to HEAD than to GET"):
+        members.open("a", 0, 10, TEN, Caller())
+    twenty = members.stat("a", Caller())
+    assert twenty == Stat(20, 0, STRONG)
+    assert read_all(members.open("a", 0, 20, twenty, Caller())) == b"0123456789" * 2
+
+
+@pytest.mark.parametrize(
+    "get", [row(200, b"01234", ETag='"1"'), row(200, Content_Length="0", ETag='"1"'), row(204)]
+)
+def test_a_get_that_may_be_cut_off_or_has_no_bytes_does_not_outweigh_head(get: Row):
+    table = Table(HEAD=HEAD_SAYS_10, GET=get)
+    members = HttpMembers(table, memory=10)
+    read_in_vain(members)
+    assert members.stat("a", Caller()) == TEN
+    assert table.contents[1].closed
+
+
+@pytest.mark.parametrize("get", [row(503), row(429), row(502), broken()])
+def test_a_server_that_fails_breaks_no_word_of_head(get: Row):
+    table = Table(HEAD=HEAD_SAYS_10, GET=get)
+    members = HttpMembers(table, memory=10)
+    read_in_vain(members)
+    assert members.stat("a", Caller()) == TEN
+
+
+def test_head_is_believed_again_after_a_while():
+    table = Table(HEAD=HEAD_SAYS_10, GET=TWENTY)
+    members = HttpMembers(table, memory=0)
+    read_in_vain(members)
+    assert members.stat("a", Caller()) == TEN

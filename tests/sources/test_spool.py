@@ -108,7 +108,7 @@ def test_one_byte_more_than_the_limit_is_refused():
     spool = Spool(10)
     error = hold_refused(spool, b"01234", b"56789", b"x")
     assert (error.status, error.transient) == (502, False)
-    assert "10 bytes" in error.reason
+    assert "full, 10 bytes (SPOOL_LIMIT)" in error.reason
 
 
 def test_the_limit_is_shared_by_all_that_is_held():
@@ -145,7 +145,7 @@ def test_a_disk_without_room_is_no_os_error(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(tempfile, "TemporaryFile", full)
     error = hold_refused(Spool(len(LARGE)), LARGE)
-    assert "no room" in error.reason
+    assert "the temporary disk is full" in error.reason
 
 
 def test_members_held_at_once_by_many_threads_share_one_file_and_do_not_mix():

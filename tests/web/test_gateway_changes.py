@@ -146,3 +146,48 @@ def test_after_a_broken_archive_the_next_one_is_whole(app, upstream):
     replaced(upstream, File(b"BETA"))
     read_until_it_breaks(app, URL, {})
     assert b"BETA" in app.get(URL).body
+
+
+def differs(upstream: FilesUpstream, path: str, answer: File | Canned) -> None:
+    """Let a file be another one to GET than to HEAD."""
+    file = upstream.files[path]
+
+    def before(request: Request) -> None:
+        if request.target == f"/{path}":
+            upstream.files[path] = file if request.method == "HEAD" else answer
+
+    upstream.before = before
+
+
+@pytest.mark.parametrize(("status", "told"), [(403, 403), (401, 401), (404, 404), (500, 502)])
+def test_a_member_that_head_promises_and_get_refuses_is_named_by_the_next_attempt(
+    app, upstream, status, told
+):
+    differs(upstream, "reports/b.txt", Canned(status, (TEXT,)))
+    read_until_it_breaks(app, URL, {})
+    for headers in ({}, {"Range": "bytes=100-"}):
+        response = app.get(URL, headers=headers, status=told)
+        (fault,) = response.json["members"]
+        assert (fault["path"], fault["status"]) == ("reports/b.txt", told)
+
+
+def test_a_first_member_that_head_promises_and_get_refuses_is_a_status(app, upstream):
+    differs(upstream, "reports/a.txt", Canned(403, (TEXT,)))
+    app.get(URL, status=403)
+
+
+@pytest.mark.parametrize("etag", ["", '"1"', 'W/"1"', None], ids=["another", "same", "weak", "no"])
+def test_a_member_is_as_long_as_get_says(app, upstream, etag):
+    changed = File(b"alpha<script/>", etag=etag)
+    upstream.files["reports/a.txt"] = File(b"alpha", etag=etag)
+    differs(upstream, "reports/a.txt", changed)
+    assert app.get(URL).body[512:526] == changed.content
+    upstream.files["reports/a.txt"] = File(b"alpha", etag=etag)
+    swapped = "/reports/?bundle=b.txt&bundle=a.txt"
+    assert app.get(swapped).body[1536:1550] == changed.content
+
+
+def test_a_later_member_is_as_long_as_get_says_in_the_next_attempt(app, upstream):
+    differs(upstream, "reports/b.txt", File(b"beta<script/>"))
+    read_until_it_breaks(app, URL, {})
+    assert app.get(URL).body[1536:1549] == b"beta<script/>"

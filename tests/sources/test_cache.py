@@ -2,14 +2,14 @@
 
 import pytest
 
-from tar_gateway.delivery.cache import ExpiringCache
+from tar_gateway.sources.cache import ExpiringCache
 
 
 @pytest.fixture
 def clock(monkeypatch) -> list[float]:
     """Give the time, which a test may change."""
     now = [1000.0]
-    monkeypatch.setattr("tar_gateway.delivery.cache.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("tar_gateway.sources.cache.time.monotonic", lambda: now[0])
     return now
 
 
