@@ -25,7 +25,7 @@ Trusted = Collection[Network | Literal["unix"]]
 log = logging.getLogger(__name__)
 
 # Loopback, private (RFC 1918, 4193), link-local (RFC 3927, 4291) and shared (RFC 6598) addresses.
-_NOT_ON_THE_INTERNET = [
+_NOT_ON_THE_INTERNET: list[Network] = [
     *map(IPv4Network, ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")),
     *map(IPv4Network, ("169.254.0.0/16", "100.64.0.0/10")),
     *map(IPv6Network, ("::1/128", "fc00::/7", "fe80::/10")),
