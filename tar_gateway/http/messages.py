@@ -35,6 +35,14 @@ DIGITS = "[0-9]{1,19}"
 # What a target may hold as it stands (RFC 3986 3.3, 3.4); the rest is encoded.
 _TARGET = "!$%&'()*+,-./:;=?@_~"
 
+# Schemes that authenticate a connection rather than a request (RFC 4559, MS-NTHT), and a field by
+# which a server says that it has done so.
+_OF_A_CONNECTION = re.compile(
+    r"(?:^|[\s,])(?:ntlm|negotiate|kerberos|nego2)(?=$|[\s,])", re.IGNORECASE
+)
+_CHALLENGES = frozenset({"www-authenticate", "proxy-authenticate"})
+_CREDENTIALS = frozenset({"authorization", "proxy-authorization"})
+
 # Answers that have no content whatever their headers say (RFC 9110 6.4.1).
 _EMPTY = frozenset({204, 304})
 
@@ -90,6 +98,14 @@ def request_head(method: str, target: str, host: str, fields: Mapping[str, str])
     return "".join(lines).encode("latin-1")
 
 
+def identifies(fields: Mapping[str, str]) -> bool:
+    """Return whether a request's fields may make its connection the caller's own (NTLM)."""
+    return any(
+        name.lower() in _CREDENTIALS and _OF_A_CONNECTION.search(value)
+        for name, value in fields.items()
+    )
+
+
 def read_head(received: bytes, method: str) -> Head:
     """Read the head of a response to a request of this method, its empty line included.
 
@@ -114,6 +130,10 @@ def read_head(received: bytes, method: str) -> Head:
                 codings.append(value.lower())
             case "connection":
                 options += [option.strip() for option in value.lower().split(",")]
+            case "persistent-auth":
+                options.append("close")
+            case lowered if lowered in _CHALLENGES and _OF_A_CONNECTION.search(value):
+                options.append("close")  # it may be some caller's from now on
     keeps = "close" not in options and (match[1] != "0" or "keep-alive" in options)
     if method == "HEAD" or status in _EMPTY or status < 200:
         return Head(status, fields, 0, chunked=False, keeps=keeps and status >= 200)

@@ -119,6 +119,22 @@ def test_where_a_content_ends_and_whether_the_connection_stays(head: bytes, told
     assert Told(read.length, read.chunked, read.keeps) == told
 
 
+@pytest.mark.parametrize(
+    ("field", "keeps"),
+    [
+        (b"WWW-Authenticate: NTLM", False),
+        (b"www-authenticate: Basic realm=a,negotiate YII=", False),
+        (b"Proxy-Authenticate: Kerberos", False),
+        (b"Persistent-Auth: true", False),
+        (b'WWW-Authenticate: Basic realm="ntlmish"', True),
+        (b"X: NTLM", True),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_connection_that_may_be_authenticated_does_not_stay(field, keeps: bool, method: str):
+    assert read_head(ok(field, FIVE), method).keeps is keeps
+
+
 @pytest.mark.parametrize("line", [FIVE, CHUNKED, b"Content-Length: -5", b"X: 1"])
 def test_an_answer_to_head_has_no_content_whatever_it_tells(line: bytes):
     read = read_head(ok(line), "HEAD")

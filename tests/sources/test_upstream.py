@@ -17,7 +17,6 @@ from tar_gateway.errors import Cancelled, SettingsError, SourceError
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Stat, UnknownSize
 from tar_gateway.sources.upstream import Upstream
-from tar_gateway.sources.wire.pool import _Idle
 from tar_gateway.sources.wire.response import Content
 from tests.support.fakes import STRONG
 from tests.support.scripted import (
@@ -519,12 +518,176 @@ def test_as_many_connections_open_as_are_needed_at_once():
         assert server.connections == 3
 
 
-def test_no_connection_is_dropped_where_two_threads_see_room_for_one():
-    idle = _Idle(1)
-    idle.maxsize = 2  # what the second thread sees before the first has put its own
-    for connection in "ab":
-        idle.put(connection)
-    assert [idle.get(), idle.get()] == ["b", "a"]
+def test_of_more_idle_connections_than_are_kept_the_oldest_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("tar_gateway.sources.wire.pool._KEPT", 1)
+    with serving(File(DATA)) as (server, upstream):
+        contents = [open_whole(upstream, len(DATA)) for _ in range(2)]
+        for content in contents:
+            read_all(content)
+        assert server.wait_for(lambda server: server.open == 1)
+        head(upstream)
+        assert server.requests[-1].connection == 2
+
+
+# --- whose connection it is ----------------------------------------------------------------------
+
+ALICE = Caller((("Authorization", "Basic alice"),))
+BOB = Caller((("Authorization", "Basic bob"),))
+ELSEWHERE = Caller(environ={"REMOTE_ADDR": "192.0.2.1"})
+BEHIND_A_PROXY = Caller(environ={"HTTP_X_FORWARDED_FOR": "192.0.2.1"})
+
+
+def ask(upstream: Upstream, caller: Caller, method: str = "GET", *headers: tuple[str, str]) -> None:
+    read_all(upstream.forward(method, "a", [*headers, *caller.headers], caller).content)
+
+
+def connections(server: Scripted) -> list[int]:
+    return [request.connection for request in server.requests]
+
+
+EMPTY = {
+    "HEAD": ("HEAD", File(DATA)),
+    "204": ("GET", raw(b"HTTP/1.1 204 No Content\r\n\r\n")),
+    "304": ("GET", raw(b"HTTP/1.1 304 Not Modified\r\n\r\n")),
+    "416": ("GET", answer(b"", status="416 Range Not Satisfiable")),
+    "302": ("GET", answer(b"", "Location: /b", status="302 Found")),
+    "an empty file": ("GET", answer(b"")),
+}
+
+
+@pytest.mark.parametrize(("method", "empty"), EMPTY.values(), ids=EMPTY)
+@pytest.mark.parametrize("other", [BOB, NOBODY, ELSEWHERE, BEHIND_A_PROXY])
+def test_behind_a_response_without_content_a_connection_is_its_callers(method, empty, other):
+    with serving(empty, empty, File(DATA)) as (server, upstream):
+        ask(upstream, ALICE, method)
+        ask(upstream, ALICE, method)
+        ask(upstream, other)
+        ask(upstream, ALICE)
+        assert connections(server) == [1, 1, 2, 2]
+
+
+def test_behind_a_response_with_content_a_connection_is_everyones():
+    with serving(File(DATA)) as (server, upstream):
+        for caller in (ALICE, BOB, NOBODY, ELSEWHERE):
+            ask(upstream, caller)
+        assert connections(server) == [1] * 4
+
+
+def test_hundreds_of_sizes_for_one_caller_take_one_connection():
+    with serving(File(DATA)) as (server, upstream):
+        for _ in range(300):
+            upstream.stat("a", ALICE)
+        assert server.connections == 1
+
+
+def late(head: bytes, content: bytes, sent: threading.Event) -> Script:
+    """Send content that was not requested after its head was read."""
+
+    def script(wire: Wire) -> None:
+        wire.send(head)
+        threading.Event().wait(0.02)
+        wire.send(content)
+        sent.set()
+
+    return script
+
+
+EVIL = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL"
+HEADS = {
+    "HEAD": ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\n"),
+    "304": ("GET", b"HTTP/1.1 304 Not Modified\r\n\r\n"),
+    "more than promised": ("GET", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+}
+
+
+@pytest.mark.parametrize(("method", "head"), HEADS.values(), ids=HEADS)
+@pytest.mark.parametrize("is_late", [True, False])
+def test_an_upstream_caught_with_unrequested_bytes_is_logged_and_its_connections_closed(
+    method: str, head: bytes, is_late: bool, caplog: pytest.LogCaptureFixture
+):
+    sent = threading.Event()
+    script = late(head, EVIL, sent) if is_late else raw(head + EVIL)
+    with serving(script, File(DATA)) as (server, upstream):
+        ask(upstream, ALICE, method)
+        if is_late:
+            assert sent.wait(PATIENCE)
+        for caller in (ALICE, BOB, ALICE):
+            ask(upstream, caller)
+            ask(upstream, caller, "HEAD")
+        assert connections(server) == list(range(1, 8))
+        assert server.wait_for(lambda server: server.open == 0)
+    assert [text for text in caplog.messages if "not requested" in text] == [
+        f"the upstream sent bytes that were not requested (127.0.0.1:{server.port}): "
+        "no connection to it is used again"
+    ]
+
+
+def test_bytes_behind_a_head_never_become_another_callers_response():
+    with serving(raw(HEADS["HEAD"][1])) as (server, upstream):
+        ask(upstream, ALICE, "HEAD")
+        server.on("/a", answer(b"bob's"))
+        got = upstream.forward("GET", "a", [], BOB)
+        assert read_all(got.content) == b"bob's"
+        assert connections(server) == [1, 2]
+
+
+@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
+def test_a_408_before_an_idle_connection_is_closed_is_no_offence(
+    version: bytes, caplog: pytest.LogCaptureFixture
+):
+    sent = threading.Event()
+    told = b"HTTP/" + version + b" 408 Request Timeout\r\nConnection: close\r\n\r\n"
+    script = late(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", told, sent)
+    with serving(script, File(DATA)) as (server, upstream):
+        ask(upstream, ALICE)
+        assert sent.wait(PATIENCE)
+        for _ in range(2):
+            ask(upstream, ALICE)
+        assert connections(server) == [1, 2, 2]
+    assert caplog.messages == []
+
+
+NTLM = ["NTLM TlRMTVNTUA==", "negotiate YIIB", "Kerberos YIIB", "Nego2 YIIB", "NTLM"]
+
+
+@pytest.mark.parametrize("credentials", NTLM)
+@pytest.mark.parametrize("name", ["Authorization", "proxy-authorization"])
+def test_a_connection_that_carried_credentials_for_it_is_not_used_again(name, credentials):
+    with serving(File(DATA)) as (server, upstream):
+        for method in ("GET", "HEAD", "GET"):
+            ask(upstream, NOBODY, method, (name, credentials))
+        ask(upstream, NOBODY)
+        assert connections(server) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "challenge",
+    [
+        "WWW-Authenticate: NTLM",
+        'www-authenticate: Basic realm="x", negotiate',
+        "Proxy-Authenticate: Negotiate YIIB",
+        "WWW-Authenticate: Basic\r\nWWW-Authenticate: Kerberos",
+        "Persistent-Auth: true",
+    ],
+)
+@pytest.mark.parametrize("status", ["401 Unauthorized", "407 No", "200 OK"])
+def test_a_connection_that_was_challenged_for_credentials_of_its_own_is_not_used_again(
+    status: str, challenge: str
+):
+    with serving(answer(b"no", challenge, status=status), File(DATA)) as (server, upstream):
+        for _ in range(3):
+            ask(upstream, NOBODY)
+        assert connections(server) == [1, 2, 2]
+
+
+@pytest.mark.parametrize("credentials", ["Basic bnRsbQ==", "Bearer ntlm.negotiate", 'X a="NTLMv2"'])
+def test_credentials_of_a_request_leave_the_connection_for_the_next(credentials: str):
+    with serving(answer(b"x", 'WWW-Authenticate: Basic realm="a"')) as (server, upstream):
+        for _ in range(2):
+            ask(upstream, NOBODY, "GET", ("Authorization", credentials))
+        assert server.connections == 1
 
 
 def test_closing_ends_the_idle_connections():

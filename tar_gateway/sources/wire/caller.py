@@ -23,3 +23,9 @@ class Caller:
     environ: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     tally: Tally = field(default_factory=Tally, repr=False, compare=False)
     cancellation: Cancellation = field(default_factory=Cancellation, repr=False, compare=False)
+
+    @property
+    def key(self) -> int:
+        """What tells this caller from others: a hash of its credentials and its address."""
+        client = self.environ.get("REMOTE_ADDR"), self.environ.get("HTTP_X_FORWARDED_FOR")
+        return hash((self.headers, client))

@@ -33,6 +33,9 @@ _rooms: deque[memoryview] = deque()
 # Heads that say only that a response will follow, and its own.
 _MOST_HEADS = 8
 
+# How a server ends an idle connection that waits for a request.
+_TIMED_OUT = (b"HTTP/1.1 408", b"HTTP/1.0 408")
+
 # Bytes of a line between two chunks, and of all that follow the last.
 _LONGEST_LINE = 4096
 _LONGEST_TRAILER = 16 * 1024
@@ -96,6 +99,19 @@ class Connection:
         """Return whether another request may be sent: nothing has come that nobody asked for."""
         decrypted = isinstance(self._wire, ssl.SSLSocket) and self._wire.pending()
         return not (self._ahead or decrypted or self._poll.poll(0))
+
+    def has_unrequested(self, *, look: bool = True) -> bool:
+        """Return whether something has come that was not requested, and end the connection's use.
+
+        ``look`` says whether to look for more than was read. Nothing but a 408 may come so, before
+        an idle connection is closed (RFC 9110 15.5.9).
+        """
+        came = self._ahead
+        if look and not came:
+            with suppress(OSError):  # it has ended, or TLS has said something of its own
+                self._wire.settimeout(0)
+                came = self._wire.recv(len(_TIMED_OUT[0]))
+        return bool(came) and not came.startswith(_TIMED_OUT)
 
     def stop(self) -> None:
         """Make a read that waits, in another thread, see the end."""

@@ -1,25 +1,23 @@
 """One HTTP server and the connections to it: the only file that knows urllib3.
 
 Requests go out and responses come back as they are. What is asked for, on whose authority, and
-what a response means is not known here. urllib3 opens connections and keeps them in its pool. What
-travels on them is known to `tar_gateway.sources.wire.connection`, since urllib3's own way costs
-five times as much.
+what a response means is not known here. urllib3 opens connections. What travels on them is known
+to `tar_gateway.sources.wire.connection`, since urllib3's own way costs five times as much.
 """
 
 import errno
-import queue
+import logging
 import ssl
 import time
-from collections import deque
+from contextlib import suppress
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, SSLError
 
 from tar_gateway.errors import Cancelled, SourceError
-from tar_gateway.http.messages import BadLength, BadMessage, Head, request_head
+from tar_gateway.http.messages import BadLength, BadMessage, Head, identifies, request_head
 from tar_gateway.settings import Settings
 from tar_gateway.sources.wire.caller import Caller
 from tar_gateway.sources.wire.cancellation import Cancellation
@@ -31,8 +29,7 @@ PORTS: Final = {"http": 80, "https": 443}
 # Sent unless the request has its own.
 _OWN_HEADERS: Final = {"User-Agent": "tar_gateway", "Accept-Encoding": "identity"}
 
-# Idle connections that are kept. urllib3 warns of each that it can't keep, so there is room for
-# what many downloads give back at once.
+# Idle connections that are kept: room for what many downloads return at once.
 _KEPT: Final = 256
 
 # Seconds that a response is given at the least, however long connecting took.
@@ -40,6 +37,8 @@ _LEAST: Final = 0.01
 
 # Seconds for a look whether a server is there: who asks, a balancer, waits no longer.
 REACH: Final = 2.0
+
+log = logging.getLogger(__name__)
 
 
 class Origin:
@@ -59,15 +58,13 @@ class Origin:
         self._settings = settings
         self._host = _host_field(parts.hostname, parts.port, PORTS[parts.scheme])
         self._netloc = parts.netloc.rpartition("@")[2]
-        # Without `block` a pool opens as many connections as are needed: nothing waits for one,
-        # and none that is lost leaves a hole.
-        if parts.scheme == "https":
-            assert tls is not None
-            self._pool: HTTPConnectionPool = _TlsPool(
-                parts.hostname, parts.port, maxsize=_KEPT, ssl_context=tls
-            )
-        else:
-            self._pool = _PlainPool(parts.hostname, parts.port, maxsize=_KEPT)
+        self._place = (parts.hostname.replace("%25", "%"), parts.port or PORTS[parts.scheme])
+        self._tls = tls if parts.scheme == "https" else None
+        # In the order in which they were returned, without a lock: threads that fetch small files
+        # would hand it to each other for every request. Whoever takes one out has it.
+        self._idle: dict[_Pooled, None] = {}
+        self._closed = False
+        self._caught = False  # with bytes that were not requested
 
     def request(
         self,
@@ -86,7 +83,7 @@ class Origin:
         the caller's cancellation is cancelled, this and the content's reads raise `Cancelled`,
         also where they are waiting.
         """
-        cancellation = caller.cancellation
+        cancellation, key = caller.cancellation, caller.key
         cancellation.check()
         given = {name.lower() for name, _ in headers}
         sent = {name: value for name, value in _OWN_HEADERS.items() if name.lower() not in given}
@@ -94,7 +91,7 @@ class Origin:
         began = time.monotonic()
         try:
             request = request_head(method, target, self._host, sent)
-            pooled = self._take(timeout or self._settings.connect_timeout)
+            pooled = self._take(key, timeout or self._settings.connect_timeout)
             try:
                 if timeout is None:
                     pooled.wire.give(self._settings.read_timeout)
@@ -110,15 +107,24 @@ class Origin:
         if not 200 <= head.status < 600:
             self.release(pooled, cancellation, keep=False)
             raise SourceError(f"{self._called} sent the invalid status {head.status}")
-        return Response(head.status, head.fields, _Content(self, pooled, head, cancellation))
+        # Content that comes late, where there should be none, is read as the next response.
+        pooled.owner = key if head.length == 0 else None
+        keeps = head.keeps and not identifies(sent)
+        content = _Content(self, pooled, head, cancellation, keeps=keeps)
+        return Response(head.status, head.fields, content)
 
     def release(self, pooled: "_Pooled", cancellation: Cancellation, *, keep: bool) -> None:
-        """Take a connection back; one that is not worth keeping has a place in the pool, too."""
+        """Take a connection back, and close it if it can't be used again."""
         # First, for it may be somebody else's from then on.
         cancellation.remove(pooled.wire.stop)
-        if not keep:
+        if keep and pooled.wire.has_unrequested(look=False):
+            self._catch()
+        if not keep or self._closed or self._caught:
             pooled.close()
-        self._pool._put_conn(pooled)
+            return
+        self._idle[pooled] = None
+        if len(self._idle) > _KEPT:
+            self._close_oldest()
 
     def fault(self, error: Exception, cancellation: Cancellation) -> SourceError | Cancelled:
         """Return what went wrong: in a response's words, and its cause in the system's."""
@@ -129,22 +135,48 @@ class Origin:
         return fault
 
     def close(self) -> None:
-        """Close the connections that are not in use."""
-        self._pool.close()
+        """Close the connections that are not in use, and keep none any more."""
+        self._closed = True
+        while self._idle:
+            self._close_oldest()
 
-    def _take(self, timeout: float) -> "_Pooled":
-        """Return a connection that nobody else uses, open: an idle one, or else a new one."""
-        pooled = cast(_Pooled, self._pool._get_conn())
-        if pooled.sock is None:
-            try:
-                pooled.timeout = timeout
-                pooled.connect()
-                assert pooled.sock is not None
-                pooled.wire = Connection(pooled.sock, timeout)
-            except BaseException:
+    def _close_oldest(self) -> None:
+        with suppress(StopIteration, KeyError, RuntimeError):  # another thread was faster
+            pooled = next(iter(self._idle))
+            del self._idle[pooled]
+            pooled.close()
+
+    def _catch(self) -> None:
+        """Use no connection again: what comes late is read as the next request's response."""
+        if not self._caught:
+            self._caught = True
+            log.warning(
+                "%s sent bytes that were not requested (%s): no connection to it is used again",
+                self._called,
+                self._netloc,
+            )
+        while self._idle:
+            self._close_oldest()
+
+    def _take(self, key: int, timeout: float) -> "_Pooled":
+        """Return a connection that no one else uses, open: an idle one, or else a new one."""
+        for pooled in reversed([*self._idle]):
+            if pooled.owner in (None, key) and self._idle.pop(pooled, self) is None:
+                if pooled.wire.is_fit():
+                    return pooled
+                if pooled.wire.has_unrequested():
+                    self._catch()
                 pooled.close()
-                self._pool._put_conn(pooled)
-                raise
+        host, port = self._place
+        pooled = _Tls(host, port, ssl_context=self._tls) if self._tls else _Plain(host, port)
+        try:
+            pooled.timeout = timeout
+            pooled.connect()
+            assert pooled.sock is not None
+            pooled.wire = Connection(pooled.sock, timeout)
+        except BaseException:
+            pooled.close()
+            raise
         return pooled
 
 
@@ -152,17 +184,15 @@ class _Plain(HTTPConnection):
     """urllib3's connection, on which `wire` is spoken instead of its own HTTP."""
 
     wire: Connection
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether the pool may give it out again."""
-        return self.sock is not None and self.wire.is_fit()
+    owner: int | None = None
+    """The one caller that may use it next, `None` if any may."""
 
 
 class _Tls(HTTPSConnection):
     """The same over TLS."""
 
     wire: Connection
+    owner: int | None = None
 
     def connect(self) -> None:
         """Connect, and take no end for one that TLS does not vouch for.
@@ -172,52 +202,8 @@ class _Tls(HTTPSConnection):
         super().connect()
         cast(Any, self.sock).suppress_ragged_eofs = False
 
-    @property
-    def is_connected(self) -> bool:
-        """Whether the pool may give it out again."""
-        return self.sock is not None and self.wire.is_fit()
-
 
 _Pooled = _Plain | _Tls
-
-
-class _Idle(queue.LifoQueue[Any]):
-    """The pool's idle connections, without `queue`'s lock: nobody ever waits for one of them.
-
-    Threads that fetch small files would hand that lock to each other for every request.
-    """
-
-    def _init(self, maxsize: int) -> None:
-        # Bounded by `put` alone. Two threads may put one more than fit, which does no harm; a
-        # deque with a length of its own would drop another one in its place, and leave it open.
-        self._connections: deque[object] = deque()
-
-    def get(self, block: bool = True, timeout: float | None = None) -> object:
-        """Return the last that was put, or raise `queue.Empty`."""
-        try:
-            return self._connections.pop()
-        except IndexError:
-            raise queue.Empty from None
-
-    def put(self, item: object, block: bool = True, timeout: float | None = None) -> None:
-        """Keep a connection, or raise `queue.Full`."""
-        if len(self._connections) >= self.maxsize:
-            raise queue.Full
-        self._connections.append(item)
-
-    def qsize(self) -> int:
-        """Return how many there are."""
-        return len(self._connections)
-
-
-class _PlainPool(HTTPConnectionPool):
-    ConnectionCls = _Plain
-    QueueCls = _Idle
-
-
-class _TlsPool(HTTPSConnectionPool):
-    ConnectionCls = _Tls
-    QueueCls = _Idle
 
 
 def _host_field(host: str, port: int | None, usual: int) -> str:
@@ -230,13 +216,19 @@ class _Content:
     """A response's bytes; its connection goes back to the origin once all were read."""
 
     def __init__(
-        self, origin: Origin, pooled: _Pooled, head: Head, cancellation: Cancellation
+        self,
+        origin: Origin,
+        pooled: _Pooled,
+        head: Head,
+        cancellation: Cancellation,
+        *,
+        keeps: bool,
     ) -> None:
         self._origin = origin
         # Taken out in one step by whoever gives it back: servers may close while others read.
         self._held = [pooled]
         self._cancellation = cancellation
-        self._keeps = head.keeps
+        self._keeps = keeps
         self._content = (
             ChunkedContent(pooled.wire, self._release)
             if head.chunked
