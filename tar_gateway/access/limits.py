@@ -75,7 +75,7 @@ def may_be_front(environ: Mapping[str, Any], trusted: Trusted) -> bool:
 
 
 def _networks(trusted: Trusted) -> list[Network]:
-    return [each for each in trusted if not isinstance(each, str)]
+    return [each for each in trusted if each != "unix"]
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
