@@ -71,7 +71,7 @@ class BadRequest(Refusal):
 
 
 class Forbidden(Refusal):
-    """The request came by a way that is not allowed: a link not signed, changed or expired."""
+    """The request came in a way that is not allowed: by an invalid link, or for a page's frame."""
 
     status = HTTPStatus.FORBIDDEN
 

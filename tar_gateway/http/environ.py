@@ -6,13 +6,16 @@ from typing import Any
 from urllib.parse import quote
 from wsgiref.types import WSGIEnvironment
 
-from tar_gateway.errors import BadRequest, ContentTooLarge, UriTooLong
+from tar_gateway.errors import BadRequest, ContentTooLarge, Forbidden, UriTooLong
 from tar_gateway.http.conditions import Conditions
 from tar_gateway.http.messages import DIGITS
 from tar_gateway.http.paths import BadName, check_name, decode_text, url_path
 
 # One that begins no escape stands for itself; a client library would encode all others anew.
 _STRAY_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+
+# Where a page shows what it asks for without its user (Sec-Fetch-Dest).
+_FRAMES = frozenset({"embed", "fencedframe", "frame", "iframe", "object"})
 
 CLIENT_SOCKET = "gunicorn.socket"
 """Where an environ has the client's socket, under a server that shows it."""
@@ -55,6 +58,25 @@ def query_of(environ: Mapping[str, Any]) -> str:
     raw = environ.get("QUERY_STRING", "").encode("latin-1", "replace")
     raw = _STRAY_PERCENT.sub(b"%25", raw)
     return quote(raw, safe="%!$&'()*+,;=:@/?-._~")
+
+
+def check_destination(environ: Mapping[str, Any]) -> None:
+    """Refuse a request for a bundle that a page makes to show it, or to have it as its part.
+
+    Browsers tell by Fetch Metadata (W3C). Links, forms and scripts of any page may download;
+    a frame needs no click, and another site's picture or script would cost the upstream
+    thousands of requests for nothing. Raise `Forbidden`.
+    """
+    said = {
+        name: (header_of(environ, f"Sec-Fetch-{name}") or "").strip().lower()
+        for name in ("Site", "Mode", "Dest")
+    }
+    if said["Dest"] in _FRAMES:
+        raise Forbidden(
+            f"a bundle is a download and is not shown in a page's {said['Dest']}: use a link"
+        )
+    if said["Site"] == "cross-site" and said["Mode"] == "no-cors":
+        raise Forbidden("a page of another site asked for the bundle as a part of it: use a link")
 
 
 def logged_path(environ: Mapping[str, Any]) -> str:

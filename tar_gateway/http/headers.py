@@ -5,7 +5,9 @@ Pure: names and texts in, names and texts out.
 
 import re
 import unicodedata
+from base64 import b64encode
 from collections.abc import Iterable, Iterator
+from hashlib import sha256
 from urllib.parse import quote
 
 from tar_gateway.http.paths import device_in
@@ -195,6 +197,24 @@ def forbids_storing(cache_control: Iterable[str]) -> bool:
     """Return whether values of ``Cache-Control`` hold ``no-store`` (RFC 9111 5.2.2.5)."""
     directives = _QUOTED.sub("", ",".join(cache_control)).lower().split(",")
     return any(each.partition("=")[0].strip() == "no-store" for each in directives)
+
+
+def page_policy(style: str | None = None) -> list[tuple[str, str]]:
+    """Return what a browser may do with a page of ours, as headers: show it, and nothing else.
+
+    It loads nothing, stands in no frame, and tells no site its URL, which may be a signed link.
+    ``style`` is the text of its one ``<style>``, allowed by its hash (CSP Level 3, 2.3.1).
+    """
+    allowed = ""
+    if style is not None:
+        digest = b64encode(sha256(style.encode()).digest()).decode()
+        allowed = f" style-src 'sha256-{digest}';"
+    policy = f"default-src 'none';{allowed} base-uri 'none'; form-action 'none'; "
+    return [
+        ("Content-Security-Policy", policy + "frame-ancestors 'none'"),
+        ("Referrer-Policy", "no-referrer"),
+        ("X-Content-Type-Options", "nosniff"),
+    ]
 
 
 def attachment(filename: str) -> str:

@@ -25,7 +25,14 @@ from tar_gateway.errors import (
     UnsupportedMediaType,
     UpstreamFailed,
 )
-from tar_gateway.http.environ import conditions_of, mount_of, path_of, query_of, read_body
+from tar_gateway.http.environ import (
+    check_destination,
+    conditions_of,
+    mount_of,
+    path_of,
+    query_of,
+    read_body,
+)
 from tar_gateway.http.headers import attachment, forbids_storing
 from tar_gateway.http.validators import Validator
 from tar_gateway.settings import Settings
@@ -84,6 +91,7 @@ class Endpoint:
         method = environ["REQUEST_METHOD"]
         if method not in METHODS:
             raise MethodNotAllowed(METHODS)
+        check_destination(environ)
         caller = download.caller(self._settings.forward_headers)
         directory = _directory_of(environ)
         listed = read_query(query_of(environ), self._settings)
@@ -241,8 +249,12 @@ def _headers(
         span = f"bytes {decision.start}-{decision.stop - 1}/{layout.size}"
         headers.append(("Content-Range", span))
         download.range = span
-    if not any(name.lower() == "content-disposition" for name, _ in headers):
+    told = {name.lower() for name, _ in headers}
+    if "content-disposition" not in told:
         headers.append(("Content-Disposition", attachment(asked.bundle.filename)))
+    if "cross-origin-resource-policy" not in told:
+        # No page of another site has it as a part of itself (Fetch, "CORP check").
+        headers.append(("Cross-Origin-Resource-Policy", "same-origin"))
     return [
         *headers,
         ("Content-Type", "application/x-tar"),

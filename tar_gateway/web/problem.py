@@ -10,17 +10,22 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 from webob.acceptparse import create_accept_header
 
 from tar_gateway.errors import MembersFailed, Refusal
+from tar_gateway.http.headers import page_policy
 
 # Characters of a path or reason, and of a sentence that quotes some: an error is no larger than
 # 100 of these make it, whatever was asked for.
 _LONGEST = 200
 _LONGEST_DETAIL = 1000
 
+_STYLE = (
+    "body { font: 1em/1.5 system-ui, sans-serif; max-width: 45em; margin: 3em auto; "
+    "padding: 0 1em; overflow-wrap: anywhere } code { background: #8882; padding: .1em .3em }"
+)
+
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head><meta charset="utf-8"><title>{title}</title>
-<style>body {{ font: 1em/1.5 system-ui, sans-serif; max-width: 45em; margin: 3em auto; \
-padding: 0 1em; overflow-wrap: anywhere }} code {{ background: #8882; padding: .1em .3em }}</style>
+<style>{style}</style>
 </head>
 <body>
 <h1>{title}</h1>
@@ -38,14 +43,14 @@ def problem(
     ``accept`` is the request's Accept header: HTML where it prefers that, JSON otherwise.
     """
     if _wants_page(accept):
-        media_type, body = "text/html; charset=utf-8", _page(refusal)
+        media_type, body, style = "text/html; charset=utf-8", _page(refusal), _STYLE
     else:
-        media_type, body = "application/problem+json", _json(refusal)
+        media_type, body, style = "application/problem+json", _json(refusal), None
     headers = [
         ("Content-Type", media_type),
         ("Content-Length", str(len(body))),
         ("Cache-Control", "no-store"),
-        ("X-Content-Type-Options", "nosniff"),
+        *page_policy(style),
         ("Vary", ", ".join(("Accept", *vary))),
         *refusal.headers,
     ]
@@ -106,4 +111,5 @@ def _page(refusal: Refusal) -> bytes:
             members += f"<p>And {more} more.</p>\n"
     title = f"{refusal.status.value} {refusal.status.phrase}"
     detail = _short(refusal.detail[:1].upper() + refusal.detail[1:], _LONGEST_DETAIL)
-    return _PAGE.format(title=title, detail=escape(detail), members=members).encode("utf-8")
+    page = _PAGE.format(style=_STYLE, title=title, detail=escape(detail), members=members)
+    return page.encode("utf-8")

@@ -6,9 +6,9 @@ import pytest
 
 from tar_gateway.access.credentials import Hop, caller_of, passed_headers
 from tar_gateway.access.links import logged_query
-from tar_gateway.errors import BadRequest, ContentTooLarge
+from tar_gateway.errors import BadRequest, ContentTooLarge, Forbidden
 from tar_gateway.http.conditions import Conditions
-from tar_gateway.http.environ import conditions_of, path_of, query_of, read_body
+from tar_gateway.http.environ import check_destination, conditions_of, path_of, query_of, read_body
 from tar_gateway.http.paths import decode_form_value
 from tar_gateway.sources import Caller
 
@@ -179,6 +179,56 @@ def test_end_to_end_headers_are_passed_and_no_others():
         VIA,
         ("X-User-Id", "7"),
     ]
+
+
+# --- where a browser shows it ------------------------------------------------------------------
+
+
+def fetched(site, mode, destination):
+    said = {"SITE": site, "MODE": mode, "DEST": destination}
+    return {f"HTTP_SEC_FETCH_{name}": value for name, value in said.items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    ("site", "mode", "destination"),
+    [
+        ("none", "navigate", "document"),  # typed, a bookmark, a link in a mail program
+        ("none", "navigate", "empty"),  # a download manager's resume
+        ("same-origin", "navigate", "document"),
+        ("same-origin", "navigate", "empty"),  # a broken form that is asked for again
+        ("same-site", "navigate", "document"),
+        ("cross-site", "navigate", "document"),  # a link in web mail
+        ("cross-site", "navigate", "empty"),  # the same, with `download`
+        ("same-origin", "cors", "empty"),  # fetch()
+        ("same-origin", "same-origin", "empty"),
+        ("cross-site", "cors", "empty"),  # CORS decides
+        ("same-origin", "no-cors", "empty"),
+        ("same-site", "no-cors", "image"),
+        (None, None, None),  # curl, and browsers without Fetch Metadata
+        ("", "", ""),
+        ("cross-site", None, None),
+    ],
+)
+def test_what_a_user_or_a_script_asks_for_is_a_download(site, mode, destination):
+    check_destination(fetched(site, mode, destination))
+
+
+@pytest.mark.parametrize(
+    ("site", "mode", "destination"),
+    [
+        *(("cross-site", "navigate", each) for each in ("iframe", "frame", "object", "embed")),
+        *(("same-origin", "navigate", each) for each in ("iframe", "frame", "object", "embed")),
+        ("cross-site", "navigate", "fencedframe"),
+        *(("cross-site", "no-cors", each) for each in ("image", "script", "style", "empty")),
+        *(("cross-site", "no-cors", each) for each in ("video", "object", "embed", "")),
+        ("Cross-Site", " no-cors ", "image"),
+    ],
+)
+def test_what_a_page_would_show_or_have_as_a_part_is_refused_in_words_that_say_why(
+    site, mode, destination
+):
+    with pytest.raises(Forbidden, match=r"page.*: use a link"):
+        check_destination(fetched(site, mode, destination))
 
 
 # --- the body -----------------------------------------------------------------------------------

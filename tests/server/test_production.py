@@ -429,3 +429,20 @@ def test_a_gateway_that_is_its_own_upstream_says_so_at_once(tmp_path: Path, path
         status, body = fetch(f"{looping.url}{path}")
     assert status == (508 if path == "a" else 502)
     assert path != "a" or b"passed through this gateway before" in body
+
+
+def test_browsers_are_told_what_pages_may_do_and_frames_get_no_bundle(running, upstream):
+    gunicorn, pages = running
+    for url in (f"{pages}healthy", f"{pages}ready"):
+        with urlopen(url, timeout=30) as response:
+            assert "frame-ancestors 'none'" in response.headers["Content-Security-Policy"]
+            assert response.headers["Referrer-Policy"] == "no-referrer"
+    bundle = f"{gunicorn.url}?bundle=a"
+    with urlopen(bundle, timeout=30) as response:
+        assert response.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    page = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate"}
+    with pytest.raises(HTTPError, match="403") as refused:
+        urlopen(Request(bundle, headers={**page, "Sec-Fetch-Dest": "iframe"}), timeout=30)
+    assert refused.value.headers["Content-Security-Policy"].startswith("default-src 'none'; style-")
+    assert b"use a link" in refused.value.read()
+    assert fetch(bundle, **page, **{"Sec-Fetch-Site": "none", "Sec-Fetch-Dest": "empty"})[0] == 200

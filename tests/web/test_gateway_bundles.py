@@ -152,6 +152,7 @@ def test_these_are_exactly_the_headers_of_an_archive(app):
         ("Content-Disposition", 'attachment; filename="reports.tar"'),
         ("Content-Length", str(len(response.body))),
         ("Content-Type", "application/x-tar"),
+        ("Cross-Origin-Resource-Policy", "same-origin"),
         ("ETag", etag),
         ("Last-Modified", "Sun, 13 Sep 2020 12:27:40 GMT"),
         ("Link", f"<?bundle=a.txt&bundle=b.txt&v={etag.strip(QUOTE)}>; rel={QUOTE}bookmark{QUOTE}"),
@@ -337,3 +338,13 @@ def test_a_caller_gets_what_the_upstream_gives_to_his_credentials(upstream):
         refused = app.get("/reports/?bundle=a.txt", status=401)
     assert contents(allowed.body) == {"a.txt": b"alpha"}
     assert refused.headers["WWW-Authenticate"] == 'Basic realm="files"'
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+def test_a_bundle_for_a_page_of_another_site_costs_the_upstream_nothing(app, upstream, method):
+    picture = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
+    app.request("/reports/?bundle=a.txt", method=method, headers=picture, status=403)
+    app.request("/reports/?bundle=a.txt", headers={"Sec-Fetch-Dest": "iframe"}, status=403)
+    assert upstream.requests == []
+    plain = app.get("/reports/a.txt", headers={**picture, "Sec-Fetch-Dest": "iframe"}, status=200)
+    assert "Cross-Origin-Resource-Policy" not in plain.headers

@@ -13,6 +13,7 @@ from webob import Request
 from webtest import TestApp
 
 from tar_gateway import Gateway, Settings, Upstream
+from tar_gateway.http.headers import page_policy
 from tests.support.answers import lasting
 from tests.support.files_upstream import TEXT, Canned, FilesUpstream, gateway_to
 
@@ -65,7 +66,7 @@ def test_an_error_is_a_problem_document(app):
         ("Content-Type", "application/problem+json"),
         ("Content-Length", str(len(response.body))),
         ("Cache-Control", "no-store"),
-        ("X-Content-Type-Options", "nosniff"),
+        *page_policy(),
         ("Vary", "Accept, Authorization, Cookie"),
     ]
     assert response.json == {

@@ -1,6 +1,9 @@
 """Errors as answers (RFC 9457): JSON for programs, a page for browsers, nothing to inject."""
 
 import json
+import re
+from base64 import b64encode
+from hashlib import sha256
 from html import unescape
 
 import pytest
@@ -176,3 +179,18 @@ def test_nothing_of_a_request_becomes_part_of_a_page(refusal):
     body = answer(refusal, BROWSER)[2].decode()
     assert "<script" not in body
     assert HOSTILE in unescape(body)
+
+
+@pytest.mark.parametrize("accept", [None, BROWSER])
+def test_a_browser_loads_nothing_for_an_error_frames_it_nowhere_and_tells_no_one_its_url(accept):
+    _, headers, _ = answer(NotFound("nothing"), accept)
+    rules = headers["Content-Security-Policy"].split("; ")
+    assert {"default-src 'none'", "frame-ancestors 'none'", "form-action 'none'"} <= set(rules)
+    assert headers["Referrer-Policy"] == "no-referrer"
+
+
+def test_the_style_of_a_page_is_the_one_that_its_policy_allows():
+    _, headers, body = answer(NotFound(HOSTILE), BROWSER)
+    (style,) = re.findall(rb"<style>(.*?)</style>", body, re.DOTALL)
+    digest = b64encode(sha256(style).digest()).decode()
+    assert f"; style-src 'sha256-{digest}';" in headers["Content-Security-Policy"]

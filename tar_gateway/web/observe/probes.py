@@ -12,6 +12,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 from tar_gateway.errors import Busy, MethodNotAllowed, NotFound, Refusal, SourceError
 from tar_gateway.http.environ import CLIENT_SOCKET
+from tar_gateway.http.headers import page_policy
 from tar_gateway.settings import Settings
 from tar_gateway.web.observe.draining import is_draining
 from tar_gateway.web.problem import refuse
@@ -60,7 +61,7 @@ class Probes:
             ("Content-Type", media_type),
             ("Content-Length", str(len(body))),
             ("Cache-Control", "no-store"),
-            ("X-Content-Type-Options", "nosniff"),
+            *page_policy(),
         ]
         start_response(f"200 {HTTPStatus.OK.phrase}", headers)
         return () if environ["REQUEST_METHOD"] == "HEAD" else (body,)
