@@ -1,7 +1,9 @@
 """An archive of data at hand, for a view of any framework: no upstream, no request."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from tar_gateway.archive.bundle import Bundle, Entry, check_apart
@@ -23,7 +25,8 @@ class TarStream:
     """An archive as an iterable of bytes: a WSGI body, or what a framework streams.
 
     ``members`` are `Member` objects in order, or tuples of name, size, date (seconds since 1970
-    or a `datetime`) and data.
+    or a `datetime`) and data. Of a date only whole seconds are kept, and one before 1970 is
+    written as 1970.
     A member's data is bytes, an iterable of bytes, a binary file, or a callable that is given
     an offset and returns one of those from there on; it is closed with the stream. ``start``
     and ``stop`` choose a slice of the archive in bytes, for a response to a range.
@@ -40,14 +43,14 @@ class TarStream:
         start: int = 0,
         stop: int | None = None,
     ) -> None:
-        listed = [each if isinstance(each, Member) else _member(*each) for each in members]
-        _check(listed)
+        given = (each if isinstance(each, Member) else _member(*each) for each in members)
+        listed = _checked(given)
         bundle = Bundle(tuple(Entry(member.name, member.name) for member in listed), "")
         nobody = Caller()
         stats = [Stat(member.size, member.mtime, member.validator) for member in listed]
         references = (requested.reference for requested in bundle.members)
-        given = ((stat, member.data) for stat, member in zip(stats, listed, strict=True))
-        self._source = DataMembers(dict(zip(references, given, strict=True)))
+        held = ((stat, member.data) for stat, member in zip(stats, listed, strict=True))
+        self._source = DataMembers(dict(zip(references, held, strict=True)))
         plan = Plan(self._source, nobody, bundle, stats, {})
         stop = plan.layout.size if stop is None else stop
         if not 0 <= start <= stop <= plan.layout.size:
@@ -86,28 +89,41 @@ class TarStream:
 
 
 def _member(name: str, size: int, date: float | datetime, data: object) -> Member:
-    if isinstance(date, datetime):
-        # Without a zone it counts as UTC: the same archive on every machine.
-        date = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
-    return Member(name, size, int(date), data)
+    return Member(name, size, _seconds(name, date), data)
 
 
-def tar_size(members: Sequence[tuple[str, int] | tuple[str, int, int]]) -> int:
-    """Predict the length in bytes of an archive of (name, size) or (name, size, mtime).
+def tar_size(
+    members: Sequence[tuple[str, int] | tuple[str, int, float | datetime]],
+) -> int:
+    """Predict the length in bytes of an archive of (name, size) or (name, size, date).
 
     Raise `ValueError` for members that a `TarStream` would not take.
     """
-    listed = [Member(*member) for member in members]
-    _check(listed)
-    return Layout(listed).size
+    named = (
+        _member(*each, None) if len(each) == 3 else _member(*each, 0, None) for each in members
+    )
+    return Layout(_checked(named)).size
 
 
-def _check(members: Sequence[Member]) -> None:
-    check_apart([member.name for member in members])
-    for member in members:
+def _checked(members: Iterable[Member]) -> list[Member]:
+    listed = [replace(each, mtime=_seconds(each.name, each.mtime)) for each in members]
+    check_apart([member.name for member in listed])
+    for member in listed:
         try:
             check_name(member.name)
         except BadName as error:
             raise BadName(f"the member {shown(member.name)} {error}") from error
-        if member.size < 0 or member.mtime < 0:
-            raise ValueError(f"the size or date of {member.name!r} is below 0")
+        if member.size < 0:
+            raise ValueError(f"the size of {member.name!r} is below 0")
+    return listed
+
+
+def _seconds(name: str, date: float | datetime) -> int:
+    """Return a date as an archive has it. Raise `ValueError` for what is none."""
+    if isinstance(date, datetime):
+        # Without a zone it counts as UTC: the same archive on every machine.
+        date = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    try:
+        return max(0, math.floor(date))
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"the date of {shown(name)} is {date}") from error

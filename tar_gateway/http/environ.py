@@ -3,19 +3,31 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote_to_bytes
 from wsgiref.types import WSGIEnvironment
 
-from tar_gateway.errors import BadRequest, ContentTooLarge, Forbidden, UriTooLong
+from tar_gateway.errors import (
+    BadRequest,
+    ContentTooLarge,
+    Forbidden,
+    UnsupportedMediaType,
+    UnsupportedTransferCoding,
+    UriTooLong,
+)
 from tar_gateway.http.conditions import Conditions
 from tar_gateway.http.messages import DIGITS
-from tar_gateway.http.paths import BadName, check_name, decode_text, url_path
+from tar_gateway.http.paths import BadName, check_name, decode_text, shown, url_path
 
 # One that begins no escape stands for itself; a client library would encode all others anew.
 _STRAY_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 # Where a page shows what it asks for without its user (Sec-Fetch-Dest).
 _FRAMES = frozenset({"embed", "fencedframe", "frame", "iframe", "object"})
+
+_ENCODED_SLASH = re.compile("%2f", re.IGNORECASE)
+
+# What a request for a proxy begins with (RFC 9112 3.2.2).
+_ABSOLUTE = re.compile(r"\A[A-Za-z][A-Za-z0-9+.\-]*://[^/?#]*")
 
 CLIENT_SOCKET = "gunicorn.socket"
 """Where an environ has the client's socket, under a server that shows it."""
@@ -44,7 +56,34 @@ def mount_of(environ: Mapping[str, Any]) -> str:
 def reference_of(environ: Mapping[str, Any]) -> str:
     """Return the path below the mount point and the query, as a URL writes them."""
     query = query_of(environ)
-    return url_path(path_of(environ)) + ("?" + query if query else "")
+    path = path_of(environ)
+    spelled = _spelled_path(environ)
+    if spelled is not None and _ENCODED_SLASH.search(spelled):
+        named = "/".join(quote(unquote_to_bytes(each), safe="") for each in spelled.split("/"))
+    else:
+        named = url_path(path)
+    return named + ("?" + query if query else "")
+
+
+def check_no_encoded_slash(environ: Mapping[str, Any]) -> None:
+    """Refuse a path with ``%2F``, for what goes by the decoded path, in which it is a separator."""
+    if _ENCODED_SLASH.search(_spelled_path(environ) or ""):
+        raise BadRequest("the path contains an encoded slash: write '/' and not '%2F'")
+
+
+def _spelled_path(environ: Mapping[str, Any]) -> str | None:
+    """Return the path below the mount point as the client spelled it, without a leading slash.
+
+    `None` where the server does not tell, or where something in between has changed the path.
+    """
+    raw = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
+    path = _ABSOLUTE.sub("", raw).partition("?")[0].partition("#")[0]
+    mount = environ.get("SCRIPT_NAME", "").encode("latin-1", "replace")
+    before = path.split("/")[: mount.count(b"/") + 1] if mount else [""]
+    below = path.removeprefix("/".join(before))
+    told = environ.get("PATH_INFO", "").encode("latin-1", "replace")
+    same = unquote_to_bytes("/".join(before)) == mount and unquote_to_bytes(below) == told
+    return below.removeprefix("/") if same else None
 
 
 def check_query(environ: Mapping[str, Any], limit: int) -> None:
@@ -103,6 +142,7 @@ def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
     Of a body in chunks its framing counts as well where the server tells of it, as our own
     worker does: ``on_wire`` of its stream are the bytes that the body takes at least.
     """
+    _check_codings(environ)
     told = environ.get("CONTENT_LENGTH") or ""
     if told and not re.fullmatch(DIGITS, told):
         raise BadRequest("the Content-Length is not a length")
@@ -128,6 +168,21 @@ def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
     if len(body) > limit:
         raise too_large
     return body
+
+
+def _check_codings(environ: WSGIEnvironment) -> None:
+    """Refuse a body that is not what it says to be before it is decoded."""
+    transfer = header_of(environ, "Transfer-Encoding") or ""
+    if any(each.strip().lower() not in {"", "chunked", "identity"} for each in transfer.split(",")):
+        raise UnsupportedTransferCoding(
+            f"the Transfer-Encoding {shown(transfer)} is not understood: send chunked alone"
+        )
+    content = header_of(environ, "Content-Encoding") or ""
+    if content.strip().lower() not in {"", "identity"}:
+        raise UnsupportedMediaType(
+            f"the Content-Encoding {shown(content)} is not understood: send the list as it is",
+            headers=[("Accept-Encoding", "identity")],
+        )
 
 
 def _blocks(read: Callable[[int], bytes], length: int) -> Iterator[bytes]:

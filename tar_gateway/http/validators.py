@@ -63,9 +63,10 @@ def read_validator(
     return None if text is None else Validator(text, strong=False)
 
 
-# RFC 9110 5.6.7: IMF-fixdate, and the two older forms that are still to be understood.
+# RFC 9110 5.6.7: IMF-fixdate, and the two older forms that are still to be understood. Some
+# servers write a day of one digit, or UTC.
 _DATE = re.compile(
-    r"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT"
+    r"[A-Z][a-z]{2}, \d{1,2} [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d (?:GMT|UTC)"
     r"|[A-Z][a-z]{5,8}, \d\d-[A-Z][a-z]{2}-\d\d \d\d:\d\d:\d\d GMT"
     r"|[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}",
     re.ASCII,

@@ -61,8 +61,20 @@ def refusal_of(error: BaseException) -> Refusal | None:
     """Return what a client is told of an error, or None where it is the application's."""
     if isinstance(error, _APPLICATIONS):
         return None
+    if unescaped := _unescaped(error):
+        return BadRequest(unescaped)
     told = (kind(words) for raised, kind, words in _WORDS if isinstance(error, raised))
     return next(told, None)
+
+
+def _unescaped(error: BaseException) -> str | None:
+    """Return what to write instead of a URL as people write it, if that is what is wrong."""
+    match error:
+        case found.InvalidRequestLine() if not str(getattr(error, "req", "")).isascii():
+            return "the URL contains characters beyond ASCII: percent-encode them as UTF-8 (%C3%A9)"
+        case found.InvalidHTTPVersion() if " " in str(getattr(error, "version", "")):
+            return "the URL contains a space: write it as %20"
+    return None
 
 
 # What an application passes on when its client has left, or has not sent all that it promised.

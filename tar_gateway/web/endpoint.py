@@ -27,6 +27,7 @@ from tar_gateway.errors import (
 )
 from tar_gateway.http.environ import (
     check_destination,
+    check_no_encoded_slash,
     conditions_of,
     mount_of,
     path_of,
@@ -46,6 +47,7 @@ from tar_gateway.web.observe.download import Download
 from tar_gateway.web.query import (
     Query,
     is_bundle,
+    is_plain_bundle,
     json_bundle,
     list_bundle,
     pinned_query,
@@ -92,6 +94,7 @@ class Endpoint:
         if method not in METHODS:
             raise MethodNotAllowed(METHODS)
         check_destination(environ)
+        check_no_encoded_slash(environ)
         caller = download.caller(self._settings.forward_headers)
         directory = _directory_of(environ)
         listed = read_query(query_of(environ), self._settings)
@@ -189,7 +192,8 @@ class Endpoint:
         """Read what the request asks for: from its query, its body, or a manifest."""
         settings = self._settings
         if method == "POST":
-            if listed != Query(()):
+            plainly = is_plain_bundle(environ.get("QUERY_STRING", ""), settings.parameter)
+            if listed != Query(()) or not plainly:
                 raise BadRequest(
                     f"a POST says everything in its body: use ?{settings.parameter} alone"
                 )

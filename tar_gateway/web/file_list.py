@@ -190,6 +190,11 @@ def _read_line(line: str, mount: str, max_name: int) -> Entry:
         return Entry("", name + "/", size=0)
     _check("name", name, max_name)
     place, _, query = location.partition("?")
+    if "%2f" in place.lower():
+        raise BadName(f"the location {shown(location)} contains an encoded slash: write '/'")
+    if place.startswith("/") and "//" in place:
+        once = re.sub("//+", "/", place)
+        raise BadName(f"the location {shown(place)} contains an empty segment: write {shown(once)}")
     place = quote(unquote_to_bytes(place))  # as the mount point is written
     if mount and place.startswith(mount + "/"):
         place = place.removeprefix(mount)

@@ -7,6 +7,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 from tar_gateway.access.authority import Authority
 from tar_gateway.access.credentials import Hop
 from tar_gateway.errors import MethodNotAllowed, NotFound
+from tar_gateway.http.environ import check_no_encoded_slash
 from tar_gateway.settings import Settings
 from tar_gateway.sources.members import FileServer
 from tar_gateway.web.door import Door
@@ -70,6 +71,8 @@ class Gateway:
             raise NotFound("only bundles are served here: see ?" + self._settings.parameter)
         if environ["REQUEST_METHOD"] not in {"GET", "HEAD"}:
             raise MethodNotAllowed(("GET", "HEAD"))
+        if links is not None or self._authority is not None:  # which go by the decoded path
+            check_no_encoded_slash(environ)
         passed = environ if links is None else links.for_upstream(environ)
         return self._plain(download, passed, start_response)
 

@@ -6,6 +6,7 @@ Pure: text and bytes in, values out; no request object, no source.
 """
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -28,6 +29,9 @@ from tar_gateway.settings import Settings
 # What a form or a query may hold beside its members; each costs a microsecond to look at.
 _OTHER_PARAMETERS = 100
 
+# Of an index that some clients write between brackets.
+_INDEX_DIGITS = 6
+
 _Pairs = Sequence[tuple[str, str]]
 
 
@@ -46,7 +50,17 @@ class Query:
 
 
 def is_bundle(query: str, parameter: str) -> bool:
-    """Return whether a raw query string, of any length, has the parameter for a bundle."""
+    """Return whether a raw query string, of any length, has the parameter for a bundle.
+
+    ``bundle[]=a`` and ``bundle[0]=a``, as some clients write lists, count as the parameter.
+    """
+    return (
+        _has(parameter).search(query) is not None or _has_list(parameter).search(query) is not None
+    )
+
+
+def is_plain_bundle(query: str, parameter: str) -> bool:
+    """Return whether a raw query string has the parameter by its very name."""
     return _has(parameter).search(query) is not None
 
 
@@ -57,7 +71,8 @@ def read_query(query: str, settings: Settings) -> Query:
     """
     parameter = settings.parameter
     pairs = _pairs(query, settings)
-    raw = [part for key, value in pairs if key == parameter and value for part in value.split(",")]
+    values = _values(pairs, parameter)
+    raw = [part for value in values if value for part in value.split(",")]
     manifest = _only(pairs, "manifest")
     if manifest is not None:
         _check("manifest", manifest, settings)
@@ -78,7 +93,7 @@ def read_form(body: bytes, settings: Settings) -> Query:
     except UnicodeDecodeError as error:
         raise BadRequest("the form is not valid UTF-8") from error
     pairs = _pairs(text, settings)
-    raw = [value for key, value in pairs if key == settings.parameter]
+    raw = _values(pairs, settings.parameter)
     return Query(_decoded_members(raw, settings), _only(pairs, "filename") or None)
 
 
@@ -87,7 +102,7 @@ def pinned_query(query: str, version: str) -> str:
 
     One that has it already is left as it is: it was checked, and a signature may cover it.
     """
-    if is_bundle(query, "v"):
+    if is_plain_bundle(query, "v"):
         return query
     return "&".join([*filter(None, query.split("&")), f"v={version}"])
 
@@ -131,7 +146,7 @@ def json_bundle(
     if _commas_exceed(body, 2 * settings.max_members):
         raise _too_many(settings.max_members)  # or it holds what no list holds
     try:
-        manifest = _MANIFEST.validate_json(body)
+        manifest = _MANIFEST.validate_json(body.removeprefix(BOM_UTF8))
     except ValidationError as error:
         raise BadRequest(f"the JSON list is not understood: {_first_fault(error)}") from error
     if len(manifest.members) > settings.max_members:
@@ -183,8 +198,26 @@ def _bundle(members: _Pairs, filename: str | None, directory: str, settings: Set
 @cache
 def _has(parameter: str) -> re.Pattern[str]:
     """Make what finds a parameter, each character as itself or escaped; it is of ASCII."""
-    characters = (f"(?:{c}|%{ord(c):02x}|%{ord(c):02X})" for c in parameter)
-    return re.compile(rf"(?:^|&){''.join(characters)}(?![^=&])")
+    return re.compile(rf"(?:^|&){_escaped_or_not(parameter)}(?![^=&])")
+
+
+@cache
+def _has_list(parameter: str) -> re.Pattern[str]:
+    """Make what finds a parameter with brackets behind it, empty or around a number."""
+    brackets = rf"(?:\[|%5[Bb])[0-9]{{0,{_INDEX_DIGITS}}}(?:\]|%5[Dd])"
+    return re.compile(rf"(?:^|&){_escaped_or_not(parameter)}{brackets}(?![^=&])")
+
+
+def _escaped_or_not(text: str) -> str:
+    return "".join(f"(?:{c}|%{ord(c):02x}|%{ord(c):02X})" for c in text)
+
+
+def _values(pairs: _Pairs, parameter: str) -> list[str]:
+    """Return a parameter's values; those of a list in brackets where it has no other."""
+    if plain := [value for key, value in pairs if key == parameter]:
+        return plain
+    named = re.compile(rf"{re.escape(parameter)}\[[0-9]{{0,{_INDEX_DIGITS}}}\]")
+    return [value for key, value in pairs if named.fullmatch(key)]
 
 
 def _pairs(raw: str, settings: Settings) -> _Pairs:

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tar_gateway import BrokenOff, Member, TarStream, tar_size
+from tar_gateway.http.paths import BadName
 from tests.support.wrapped import Counted, unpacked
 
 DATA = bytes(range(256)) * 1200  # more than two reads
@@ -181,6 +182,28 @@ def test_a_date_without_a_zone_does_not_depend_on_the_machines(zone, monkeypatch
     assert dates(MOMENT) == [1_600_000_000]
 
 
+@pytest.mark.parametrize("date", [-1, -0.5, -1e12, datetime(1960, 1, 1), 0, 0.9])
+def test_a_date_before_1970_is_written_as_1970(date):
+    assert dates(date) == [0]
+    assert tar_size([("a", 5, date)]) == TarStream([("a", 5, date, b"12345")]).size
+
+
+def test_a_members_date_may_be_a_float_as_the_file_system_tells_it(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"12345")
+    os.utime(path, ns=(0, 1_600_000_000_987_654_321))
+    told = path.stat()
+    member = Member("a", told.st_size, told.st_mtime, b"12345")
+    with tarfile.open(fileobj=io.BytesIO(read(TarStream([member])))) as opened:
+        assert [(each.mtime, each.pax_headers) for each in opened] == [(1_600_000_000, {})]
+
+
+def test_a_bad_name_is_named_among_many():
+    members = [(str(i), 0, 0, b"") for i in range(9)]
+    with pytest.raises(BadName, match=re.escape("the member 'a\\b' contains a backslash")):
+        TarStream([*members, ("a\\b", 0, 0, b"")])
+
+
 def test_dates_beyond_what_ustar_holds_are_kept():
     assert dates(8**11, 8**12) == [8**11, 8**12]
 
@@ -216,7 +239,7 @@ def test_names_that_stand_in_each_others_way_are_refused(names):
 
 @pytest.mark.parametrize(
     ("size", "date"),
-    [(-1, 0), (1, -1), (1, datetime(1960, 1, 1)), (1, math.nan)],
+    [(-1, 0), (1, math.nan), (1, math.inf), (1, -math.inf)],
 )
 def test_a_size_or_date_that_can_not_be_is_refused(size, date):
     with pytest.raises(ValueError, match=r"."):
@@ -451,7 +474,13 @@ def test_tar_size_needs_no_data(size):
 
 @pytest.mark.parametrize(
     "members",
-    [[("a", -1)], [("a", 1, -1)], [("../a", 1)], [("a", 1), ("a", 1)], [("a", 1), ("a/b", 1)]],
+    [
+        [("a", -1)],
+        [("a", 1, math.inf)],
+        [("../a", 1)],
+        [("a", 1), ("a", 1)],
+        [("a", 1), ("a/b", 1)],
+    ],
 )
 def test_what_makes_no_archive_has_no_size(members):
     with pytest.raises(ValueError, match=r".") as refused:

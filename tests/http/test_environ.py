@@ -1,14 +1,29 @@
 """What a WSGI environ says of a request, however hostile it is."""
 
 import io
+from urllib.parse import unquote
 
 import pytest
 
 from tar_gateway.access.credentials import Hop, caller_of, passed_headers
 from tar_gateway.access.links import logged_query
-from tar_gateway.errors import BadRequest, ContentTooLarge, Forbidden
+from tar_gateway.errors import (
+    BadRequest,
+    ContentTooLarge,
+    Forbidden,
+    UnsupportedMediaType,
+    UnsupportedTransferCoding,
+)
 from tar_gateway.http.conditions import Conditions
-from tar_gateway.http.environ import check_destination, conditions_of, path_of, query_of, read_body
+from tar_gateway.http.environ import (
+    check_destination,
+    check_no_encoded_slash,
+    conditions_of,
+    path_of,
+    query_of,
+    read_body,
+    reference_of,
+)
 from tar_gateway.http.paths import decode_form_value
 from tar_gateway.sources import Caller
 
@@ -76,6 +91,48 @@ def test_a_path_that_no_server_should_give_is_no_defect():
     assert path_of({"PATH_INFO": "/€"}) == "?"
 
 
+# --- an encoded slash ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["RAW_URI", "REQUEST_URI"])
+@pytest.mark.parametrize(
+    ("raw", "mount", "path", "reference"),
+    [
+        ("/@scope%2fname", "", "/@scope/name", "%40scope%2Fname"),
+        ("/a%2Fb/c%20d?x=%2F", "", "/a/b/c d", "a%2Fb/c%20d"),
+        ("http://host:80/a%2fb", "", "/a/b", "a%2Fb"),
+        ("/app/x%2Fy", "/app", "/x/y", "x%2Fy"),
+        ("/%61pp/x%2Fy/", "/app", "/x/y/", "x%2Fy/"),
+        # Without one the path is written in one way.
+        ("/%61/b", "", "/a/b", "a/b"),
+        ("/a/b?c=%2F", "", "/a/b", "a/b"),
+        # What does not say the same as the path is another's, or was changed in between.
+        ("/other%2Fx", "", "/a/b", "a/b"),
+        ("/app%2Fx/y", "/app", "/x/y", "x/y"),
+        ("/prefix/a%2Fb", "", "/a/b", "a/b"),
+        ("", "", "/a/b", "a/b"),
+    ],
+)
+def test_an_encoded_slash_of_a_path_is_no_separator(name, raw, mount, path, reference):
+    environ = {name: raw, "SCRIPT_NAME": mount, "PATH_INFO": path, "QUERY_STRING": ""}
+    assert reference_of(environ) == reference
+    if "%2F" in reference:
+        with pytest.raises(BadRequest, match="write '/' and not '%2F'"):
+            check_no_encoded_slash(environ)
+    else:
+        check_no_encoded_slash(environ)
+
+
+@pytest.mark.parametrize("raw", ["/a%2F..%2Fb", "/%2e%2e%2Fb", "/a%2F", "/a%2f%2fb"])
+def test_an_encoded_slash_hides_no_segment_that_is_refused(raw):
+    environ = {"RAW_URI": raw, "PATH_INFO": unquote(raw), "QUERY_STRING": ""}
+    if unquote(raw) == "/a/":
+        assert reference_of(environ) == "a%2F"
+        return
+    with pytest.raises(BadRequest):
+        reference_of(environ)
+
+
 # --- the query ----------------------------------------------------------------------------------
 
 
@@ -113,6 +170,43 @@ def test_a_log_shows_the_beginning_of_a_query_and_no_signature_that_is_cut():
         for visible in range(len(spelled) + 3):
             query = "a" * (8192 - visible - 1) + "&" + spelled + "SECRET" * 9
             assert "SE" not in logged_query({"QUERY_STRING": query})
+
+
+# --- a body's codings ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", ["gzip, chunked", "gzip", "deflate,chunked", "chunked, br", "x"])
+def test_a_body_that_is_coded_for_its_transfer_is_refused(value):
+    environ = {
+        "HTTP_TRANSFER_ENCODING": value,
+        "wsgi.input": io.BytesIO(b"x"),
+        "wsgi.input_terminated": True,
+    }
+    with pytest.raises(UnsupportedTransferCoding, match="send chunked alone"):
+        read_body(environ, 10)
+
+
+@pytest.mark.parametrize("value", ["gzip", "br", "gzip, gzip", "utf-8"])
+def test_a_body_that_is_an_encoding_of_the_list_is_refused(value):
+    environ = {
+        "HTTP_CONTENT_ENCODING": value,
+        "CONTENT_LENGTH": "1",
+        "wsgi.input": io.BytesIO(b"x"),
+    }
+    with pytest.raises(UnsupportedMediaType, match="send the list as it is") as refused:
+        read_body(environ, 10)
+    assert refused.value.headers == (("Accept-Encoding", "identity"),)
+
+
+@pytest.mark.parametrize("value", ["chunked", "Chunked", "identity, chunked", ""])
+def test_a_body_in_chunks_is_read(value):
+    environ = {
+        "HTTP_TRANSFER_ENCODING": value,
+        "HTTP_CONTENT_ENCODING": "identity",
+        "wsgi.input": io.BytesIO(b"x"),
+        "wsgi.input_terminated": True,
+    }
+    assert read_body(environ, 10) == b"x"
 
 
 # --- headers ------------------------------------------------------------------------------------

@@ -94,6 +94,8 @@ def test_a_date_is_no_entity_tag():
     ("text", "seconds"),
     [
         ("Sun, 06 Nov 1994 08:49:37 GMT", 784111777),
+        ("Sun, 6 Nov 1994 08:49:37 GMT", 784111777),
+        ("Sun, 06 Nov 1994 08:49:37 UTC", 784111777),
         ("Sunday, 06-Nov-94 08:49:37 GMT", 784111777),
         ("Sun Nov  6 08:49:37 1994", 784111777),
         ("Thu, 01 Jan 1970 00:00:00 GMT", 0),

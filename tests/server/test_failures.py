@@ -33,7 +33,7 @@ FAULTS = [
         "a name that is not encoded in a signed link",
         "GET /?bundle=café.pdf&signature=hunter2 HTTP/1.1\r\nHost: x\r\n\r\n".encode(),
         400,
-        "the request line is malformed",
+        "the URL contains characters beyond ASCII: percent-encode them as UTF-8 (%C3%A9)",
     ),
     Fault(
         "a broken host in a signed link",
@@ -83,6 +83,12 @@ FAULTS = [
         GET + b"Content-Length: hunter2\r\n\r\n",
         400,
         "a header is malformed or contradicts another",
+    ),
+    Fault(
+        "a URL with a space",
+        b"GET /?bundle=a hunter2 HTTP/1.1\r\nHost: x\r\n\r\n",
+        400,
+        "the URL contains a space: write it as %20",
     ),
     Fault(
         "a chunk's size",
@@ -211,7 +217,7 @@ def test_the_log_says_who_was_refused_and_why_and_holds_nothing_of_the_request(t
 def test_gunicorns_own_logger_says_as_much(tmp_path):
     with serving(tmp_path, "--logger-class", "gunicorn.glogging.Logger") as at:
         told(at, FAULTS[0].request)
-        assert "Refused 127.0.0.1: 400, the request line is malformed\n" in at.log.read_text()
+        assert f"Refused 127.0.0.1: 400, {FAULTS[0].detail}\n" in at.log.read_text()
         assert SECRET not in at.log.read_bytes()
 
 

@@ -180,7 +180,7 @@ AS_PATH: dict[str, Way] = {
     "manifest": lambda name: _manifest(b'{"members": [' + _json_text(name) + b"]}"),
     "manifest path": lambda name: _manifest(_by_path(name)),
     "manifest itself": lambda name: Call(query="bundle&manifest=" + escaped(name)),
-    "list's location": lambda name: _line(b"- - /" + escaped(name).encode() + b" n\n"),
+    "list's location": lambda name: _line(b"- - /" + escaped(name, b"/").encode() + b" n\n"),
     "directory": lambda name: Call("/" + name.decode("latin-1") + "/", "bundle=p"),
     "plain path": lambda name: Call("/" + name.decode("latin-1")),
 }

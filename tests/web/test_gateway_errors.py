@@ -266,7 +266,7 @@ BAD_NAMES = [
     "a\\b",
     "..\\up",
     "C:/x",
-    "c:x",
+    "c:/x",
     "a\0b",
     "a\nb",
     "a\x7fb",
@@ -384,7 +384,7 @@ def test_a_bad_path_is_refused_and_never_reaches_the_upstream(app, upstream, pat
         (JSON, b'{"members": ["a", "a"]}'),
         (JSON, b'{"members": ["\\ud800"]}'),
         (JSON, b'{"members": ["\xff"]}'),
-        (JSON, b'\xef\xbb\xbf{"members": ["a"]}'),
+        (JSON, b'\xef\xbb\xbf\xef\xbb\xbf{"members": ["a"]}'),
         (JSON, b"[" * 10_000),
     ],
     ids=lambda value: ascii(value)[:40],
@@ -401,6 +401,39 @@ def test_a_body_that_makes_no_sense_is_refused_and_never_reaches_the_upstream(
 def test_a_post_says_everything_in_its_body(app, upstream, more):
     response = app.post("/reports/?bundle" + more, {"bundle": "b.txt"}, status=400)
     assert "in its body" in response.json["detail"]
+    assert upstream.requests == []
+
+
+@pytest.mark.parametrize("parameter", ["bundle[]", "bundle%5B%5D", "bundle[0]"])
+def test_a_post_to_a_list_in_brackets_is_told_what_to_write(app, upstream, parameter):
+    response = app.post(f"/reports/?{parameter}", {"bundle": "b.txt"}, status=400)
+    assert "use ?bundle alone" in response.json["detail"]
+    assert upstream.requests == []
+
+
+@pytest.mark.parametrize("query", ["?bundle[]=a.txt", "?bundle%5B%5D=a.txt", "?bundle[0]=a.txt"])
+def test_a_list_in_brackets_is_never_passed_on(app, upstream, query):
+    with_brackets = app.get(f"/reports/{query}")
+    assert with_brackets.body == app.get("/reports/?bundle=a.txt").body
+
+
+def test_an_encoded_slash_of_a_plain_file_is_passed_on_and_of_a_bundles_directory_refused(
+    app, upstream
+):
+    def ask(raw: str, query: str) -> tuple[int, list[str]]:
+        upstream.requests.clear()
+        environ = {"RAW_URI": f"{raw}?{query}"}
+        response = app.get(f"/reports/a.txt?{query}", extra_environ=environ, status="*")
+        return response.status_int, [request.target for request in upstream.requests]
+
+    assert ask("/reports%2Fa.txt", "")[1] == ["/reports%2Fa.txt"]
+    assert ask("/reports%2Fa.txt", "bundle=b") == (400, [])
+
+
+def test_a_body_that_is_coded_for_its_transfer_is_501(app, upstream):
+    environ = {"HTTP_TRANSFER_ENCODING": "gzip, chunked"}
+    response = app.post_json("/?bundle", {}, extra_environ=environ, status=501)
+    assert "send chunked alone" in response.json["detail"]
     assert upstream.requests == []
 
 

@@ -59,6 +59,15 @@ def bundle_or_refusal(function, *arguments):
         ("bundle=a", True),
         ("x=1&bundle=a", True),
         ("%62undle=a", True),
+        ("bundle[]=a", True),
+        ("bundle%5B%5D=a", True),
+        ("x=1&bundle[0]=a", True),
+        ("bundle%5b12%5D", True),
+        ("bundle[x]=a", False),
+        ("bundle[]x=a", False),
+        ("bundle[=a", False),
+        ("bundle[1234567]=a", False),
+        ("bundles[]=a", False),
         ("", False),
         ("bundles=a", False),
         ("Bundle=a", False),
@@ -106,6 +115,33 @@ def test_a_query_asks_for_a_bundle_by_having_the_parameter(raw, asks):
 )
 def test_a_query_lists_members_in_order(raw, members):
     assert query(raw) == Query(tuple(members))
+
+
+@pytest.mark.parametrize(
+    ("raw", "members"),
+    [
+        ("bundle[]=a&bundle[]=b", ("a", "b")),
+        ("bundle%5B%5D=a,b&bundle%5b%5d=c%2Cd", ("a", "b", "c,d")),
+        ("bundle[0]=a&bundle[1]=b&bundle[]=c", ("a", "b", "c")),
+        ("bundle[]=&bundle[]=a", ("a",)),
+        ("bundle[]", ()),
+        ("bundle=a&bundle[]=b", ("a",)),
+        ("bundle&bundle[]=b", ()),
+    ],
+)
+def test_a_list_in_brackets_is_the_parameter_where_that_is_not_there(raw, members):
+    assert query(raw).members == members
+
+
+def test_a_form_may_have_its_list_in_brackets():
+    assert form("bundle[]=a%2Cb&bundle%5B%5D=c").members == ("a,b", "c")
+    assert form("bundle[]=a&bundle=b").members == ("b",)
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_a_json_list_may_begin_with_a_byte_order_mark(mark):
+    listed = json_bundle(mark + b'{"members": ["a"]}', "", Settings())
+    assert listed.members == (Entry("a", "a"),)
 
 
 def test_the_parameter_can_have_another_name():
