@@ -1,6 +1,7 @@
 """With a file of signing keys nothing is answered but what was asked by a signed link."""
 
 import io
+import json
 import os
 import re
 import subprocess
@@ -20,6 +21,7 @@ from tar_gateway import sign_url
 from tar_gateway.access.links import SignedLinks
 from tar_gateway.errors import Forbidden
 from tar_gateway.settings.line_files import SigningKey
+from tar_gateway.web.observe.download import LOGGER
 from tests.support.answers import lasting
 from tests.support.files_upstream import TEXT, Canned, FilesUpstream, gateway_to
 from tests.support.papers import block
@@ -270,12 +272,24 @@ def test_a_request_that_says_nothing_of_its_path_is_one_to_the_root():
         links.check({"REQUEST_METHOD": "GET"})
 
 
+def test_the_log_tells_of_a_plain_file_as_it_was_asked_for(keys, caplog):
+    caplog.set_level("INFO", logger=LOGGER)
+    with FilesUpstream() as gone:
+        pass
+    with gateway_to(gone, signing_keys_file=keys) as app:
+        app.get(signed("/reports/a.txt?x=1"), status=502)
+    (line,) = (json.loads(each.message) for each in caplog.records if each.name == LOGGER)
+    assert line["query"] == f"x=1&expires={LATER}&key_id=k1&signature=..."
+
+
 # --- the middleware -----------------------------------------------------------------------------
 
 
 @pytest.fixture
 def pages() -> Probes:
-    return Probes({"/reports/a.txt": Page(b"alpha"), "/plain": Page(b"plain")})
+    listing = Page(b"- 5 /reports/a.txt x.txt\n", (("X-Archive-Files", "tar"),))
+    known = {"/reports/a.txt": Page(b"alpha"), "/plain": Page(b"plain"), "/listing": listing}
+    return Probes(known)
 
 
 @pytest.fixture
@@ -290,6 +304,10 @@ def test_bundles_of_an_application_must_be_signed(middle):
     assert "not signed" in middle.get(url, status=403).json["detail"]
     assert "changed" in middle.get(signed(url) + ",b.txt", status=403).json["detail"]
     assert "manifest=" in middle.post("/?bundle", {"bundle": "a"}, status=403).json["detail"]
+
+
+def test_a_list_that_an_application_gives_is_its_own_to_allow(middle):
+    assert unpacked(middle.get("/listing?x=" + "x" * 70_000).body) == {"x.txt": b"alpha"}
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "DELETE"])
