@@ -63,7 +63,7 @@ _OVERRIDE_FAMILIES = (
 )
 
 # By which a front says who the client is, or what it has asked for. Only a front may say so.
-_IDENTITY = frozenset(
+IDENTITY = frozenset(
     {
         *("client-cert", "client-cert-chain", "client-ip", "fastly-client-ip", "fly-client-ip"),
         *("forwarded", "front-end-https", "proxy-client-ip", "true-client-ip"),
@@ -72,7 +72,7 @@ _IDENTITY = frozenset(
         *("x-script-name", "x-url-scheme"),
     }
 )
-_IDENTITY_FAMILIES = (
+IDENTITY_FAMILIES = (
     *("cf-access-", "cf-connecting-", "remote-", "ssl-client-", "tailscale-user-", "wl-proxy-"),
     *("x-amzn-oidc-", "x-appengine-", "x-auth-request-", "x-authenticated-", "x-authentik-"),
     *("x-client-", "x-envoy-", "x-forwarded-", "x-goog-authenticated-", "x-goog-iap-"),
@@ -124,7 +124,7 @@ def is_override(name: str) -> bool:
 def is_identity(name: str) -> bool:
     """Return whether a request's header says who the client is: only a trusted proxy may."""
     name = folded(name)
-    return name in _IDENTITY or name.startswith(_IDENTITY_FAMILIES)
+    return name in IDENTITY or name.startswith(IDENTITY_FAMILIES)
 
 
 def is_replaced(names: Iterable[str]) -> bool:

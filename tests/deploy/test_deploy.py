@@ -23,7 +23,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tar_gateway import Settings
+from tar_gateway.http.headers import IDENTITY, IDENTITY_FAMILIES, is_identity, is_override
 from tar_gateway.settings import PREFIX
+from tests.support.proxies import IDENTITY as TRIED
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -458,3 +460,26 @@ def test_a_release_replaces_pods_without_a_gap():
     assert rolling["maxUnavailable"] == 0
     assert KUBERNETES["HorizontalPodAutoscaler"]["spec"]["minReplicas"] >= 2
     assert KUBERNETES["PodDisruptionBudget"]["spec"]["maxUnavailable"] == 1
+
+
+@pytest.mark.parametrize("name", ["nginx.conf", "nginx-tls.conf"])
+def test_nginx_removes_what_the_gateway_believes_of_a_front_and_nothing_else(name: str):
+    text = (DEPLOY / name).read_text()
+    said = dict(re.findall(r"proxy_set_header (\S+) ([^;]+);", text))
+    removed = {header.lower() for header, value in said.items() if value == '""'} - {"connection"}
+    assert removed >= IDENTITY
+    assert {
+        header for header in removed if not (is_identity(header) or is_override(header))
+    } == set()
+
+
+def test_haproxy_removes_every_name_that_the_gateway_believes_of_a_front():
+    text = (DEPLOY / "haproxy.cfg").read_text()
+    rules = re.findall(r"http-request del-header (\S+) -m reg", text)
+    believed = [*IDENTITY, *(f"{family.removesuffix('-')}-x" for family in IDENTITY_FAMILIES)]
+    assert [name for name in believed if not any(re.search(rule, name) for rule in rules)] == []
+
+
+@pytest.mark.parametrize("name", TRIED)
+def test_what_is_tried_on_the_fronts_is_what_the_gateway_does_not_believe_of_a_client(name: str):
+    assert is_identity(name) or is_override(name)

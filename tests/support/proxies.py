@@ -22,6 +22,7 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 IDENTITY = [
     *("Forwarded", "Proxy", "Remote-User", "X-Remote-User", "X-Remote-Group", "X-Forwarded-User"),
     *("X-Forwarded-Host", "X-Forwarded-Prefix", "X-Auth-Request-User", "X-SSL-Client-DN"),
+    *("Client-Cert", "True-Client-IP", "X-Cluster-Client-IP", "X-Script-Name"),
     *("X-Real-IP", "X-Original-URL", "X-Rewrite-URL", "X-Middleware-Subrequest"),
 ]
 
