@@ -13,9 +13,10 @@ from tar_gateway.access.links import referer_of
 from tar_gateway.http.environ import mount_of, reference_of
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller
+from tar_gateway.sources.wire.asking import Ask, Steps, discard
 from tar_gateway.sources.wire.health import Health
 from tar_gateway.sources.wire.pool import REACH, Origin
-from tar_gateway.sources.wire.response import Headers, discard, failure_of, fault_of
+from tar_gateway.sources.wire.response import Headers, Response, failure_of, fault_of
 from tar_gateway.sources.wire.tls import client_tls
 
 
@@ -40,19 +41,19 @@ class Authority:
         url = settings.auth_request
         return None if url is None else cls(url, settings, hop)
 
-    def permit(self, path: str, caller: Caller) -> None:
+    def permit(self, path: str, caller: Caller) -> Steps[None]:
         """Ask for a member, ``path`` being a reference below the source's base.
 
         Raise `SourceError`: 401 or 403 where the caller may not have it, 502 or 504 where
         that is not known.
         """
         # What the caller sends along is shown here too, whatever its `Connection` says of it.
-        self._ask("GET", path, caller.headers, caller)
+        return self._ask("GET", path, caller.headers, caller)
 
-    def permit_plain(self, caller: Caller) -> None:
+    def permit_plain(self, caller: Caller) -> Steps[None]:
         """Ask for the file that a plain request is for. Raise `SourceError`, as `permit` does."""
         environ = caller.environ
-        self._ask(environ["REQUEST_METHOD"], reference_of(environ), (), caller)
+        return self._ask(environ["REQUEST_METHOD"], reference_of(environ), (), caller)
 
     def reach(self) -> int:
         """Ask for nobody and no file, within seconds, and give the response's status.
@@ -69,7 +70,7 @@ class Authority:
 
     def _ask(
         self, method: str, path: str, credentials: Iterable[tuple[str, str]], caller: Caller
-    ) -> None:
+    ) -> Steps[None]:
         environ = caller.environ
         # By lower-case names, so that no header comes twice.
         headers = {
@@ -81,11 +82,11 @@ class Authority:
             headers["referer"] = referer_of(environ) or ""
         uri = f"{mount_of(environ)}/{path}"
         told = [("X-Original-URI", uri), ("X-Original-Method", method)]
-        self._health.track(lambda: self._judge([*headers.items(), *told], caller))
+        yield from self._health.track(self._judge([*headers.items(), *told], caller))
 
-    def _judge(self, headers: Headers, caller: Caller) -> None:
-        response = self._origin.request("GET", self._target, headers, caller)
-        discard(response)
+    def _judge(self, headers: Headers, caller: Caller) -> Steps[None]:
+        response: Response = yield Ask(self._origin, "GET", self._target, headers, caller)
+        yield from discard(response)
         if response.status in {401, 403}:
             raise fault_of(response)
         if not 200 <= response.status < 300:

@@ -8,6 +8,7 @@ from tar_gateway.delivery.pace import Pace, PaceMeter
 from tar_gateway.delivery.plan import Plan
 from tar_gateway.errors import SourceError
 from tar_gateway.settings import Settings
+from tar_gateway.sources.wire.asking import run
 from tar_gateway.sources.wire.response import Content
 from tar_gateway.sources.wire.retry import Retry
 
@@ -116,7 +117,8 @@ class Fetch:
         started = self._position > self._start
         if started and not self._is_proved():
             raise error
-        self._retry.wait(failed, error, self._plan.cancellation.event, self._plan.tally)
+        cancellation, tally = self._plan.cancellation, self._plan.tally
+        run(self._retry.wait(failed, error, cancellation, tally=tally), cancellation)
         if started:
             self._plan.tally.resumed()
 

@@ -11,6 +11,7 @@ from tar_gateway.delivery.whole import blocks_of, ended_at, read_whole
 from tar_gateway.errors import ContentTooLarge, MembersFailed, SourceError
 from tar_gateway.http.paths import shown
 from tar_gateway.sources import Caller
+from tar_gateway.sources.wire.asking import calling, run
 
 
 def read_manifest(
@@ -44,4 +45,7 @@ def _read(plan: Plan, rules: FetchRules, limit: int, deadline: float) -> bytes:
     if plan.is_proved(0):
         return read()
     # A fetch cannot resume another version; but no one has seen the beginning of this one.
-    return rules.retry.call(read, deadline, plan.tally, plan.cancellation.event)
+    steps = rules.retry.call(
+        lambda: calling(read), plan.cancellation, tally=plan.tally, deadline=deadline
+    )
+    return run(steps, plan.cancellation)

@@ -22,6 +22,8 @@ from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, LimitingSource, Limits, Permit, Source, Stat, UnknownSize
 from tar_gateway.sources.cache import ExpiringCache
 from tar_gateway.sources.spool import Spool, SpooledMember, SpoolFile
+from tar_gateway.sources.stepwise import StepwiseSource
+from tar_gateway.sources.wire.asking import Steps, calling, run
 
 # Bytes: half of what fits into signed 64 bits, more than any disk and any client can hold.
 _LARGEST = 2**62
@@ -40,6 +42,11 @@ class Planner:
     ) -> None:
         self._source = source
         self._permit = permit
+        self._stat_steps = (
+            source.stat_steps
+            if isinstance(source, StepwiseSource)
+            else lambda path, caller: calling(lambda: source.stat(path, caller))
+        )
         self._settings = settings
         self._fetchers = fetchers
         self.spool = spool or Spool(settings.spool_limit)
@@ -146,7 +153,7 @@ class Planner:
 
     def ask(
         self, member: Entry, caller: Caller, deadline: float, largest: int, file: SpoolFile
-    ) -> tuple[Stat, SpooledMember | None]:
+    ) -> Steps[tuple[Stat, SpooledMember | None]]:
         """Ask about one member, and set it aside where that is the only way to its size.
 
         It is set aside in ``file``; of one that has more than ``largest`` bytes, no more than
@@ -154,20 +161,25 @@ class Planner:
         """
         permit, cancellation = self._permit, caller.cancellation
         if permit is not None and not member.is_directory:  # of which nothing is fetched
-            self.rules.retry.call(
-                lambda: permit(member.reference, caller), deadline, stopped=cancellation.event
+            yield from self.rules.retry.call(
+                lambda: permit(member.reference, caller), cancellation, deadline=deadline
             )
         if member.size is not None:
             return Stat(member.size, 0, None), None
 
-        def ask() -> tuple[Stat, SpooledMember | None]:
-            stat = self._source.stat(member.reference, caller)
+        def ask() -> Steps[tuple[Stat, SpooledMember | None]]:
+            stat = yield from self._stat_steps(member.reference, caller)
             if isinstance(stat, UnknownSize):
-                spooled = file.hold(stat.content, deadline, largest)
+                content = stat.content
+                spooled = yield from calling(lambda: file.hold(content, deadline, largest))
                 return Stat(spooled.size, stat.mtime, None, stat.no_store), spooled
             return stat, None
 
-        return self.rules.retry.call(ask, deadline, caller.tally, cancellation.event)
+        return (
+            yield from self.rules.retry.call(
+                ask, cancellation, tally=caller.tally, deadline=deadline
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,9 +303,10 @@ class _Survey:
         found: Stat | MemberFault | None = None
         spooled: SpooledMember | None = None
         try:
-            found, spooled = self._planner.ask(
+            steps = self._planner.ask(
                 self._members[index], self._caller, self._deadline, self._largest, self.spool_file
             )
+            found, spooled = run(steps, self._caller.cancellation)
         except SourceError as error:  # which would keep this frame, and all of the survey
             found = member_fault(self._members[index], error)
         except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits

@@ -11,12 +11,13 @@ from typing import Protocol, Self, runtime_checkable
 
 from tar_gateway.http.validators import Validator
 from tar_gateway.settings import Settings
+from tar_gateway.sources.wire.asking import Steps
 from tar_gateway.sources.wire.caller import Caller as Caller
 from tar_gateway.sources.wire.response import Content
 
 # Asks whether a caller may have the file at a path, which is one as a `Source` is given. Raises
 # `SourceError` where not. Whoever has one calls it before the source hears of the file.
-Permit = Callable[[str, Caller], None]
+Permit = Callable[[str, Caller], Steps[None]]
 
 
 @dataclass(frozen=True, slots=True)

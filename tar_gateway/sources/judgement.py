@@ -11,7 +11,8 @@ from tar_gateway.errors import MemberChanged, SourceError
 from tar_gateway.http.messages import DIGITS
 from tar_gateway.http.validators import Validator
 from tar_gateway.sources import Stat, UnknownSize
-from tar_gateway.sources.wire.response import Content, Response, discard, fault_of
+from tar_gateway.sources.wire.asking import Read, Steps, discard
+from tar_gateway.sources.wire.response import Content, Response, fault_of
 
 _CONTENT_RANGE = re.compile(rf"bytes ({DIGITS})-({DIGITS})/({DIGITS}|\*)", re.IGNORECASE)
 _EMPTY_RANGE = re.compile(r"bytes \*/0+", re.IGNORECASE)
@@ -38,14 +39,14 @@ def stat_of(response: Response, size: int) -> Stat:
     return Stat(size, response.mtime(), response.validator(), response.no_store())
 
 
-def size_by_get(response: Response, path: str) -> int | None:
+def size_by_get(response: Response, path: str) -> Steps[int | None]:
     """Find the member's size in the response to a plain GET, `None` where that tells none.
 
     Closes the content, and raises `SourceError`, for anything that is not the member.
     """
     try:
         if response.status not in WHOLE:
-            discard(response)
+            yield from discard(response)
             raise fault_of(response)
         _check_plain(response, path)
         return _whole_length(response)
@@ -76,9 +77,9 @@ def outweighs_head(response: Response) -> bool:
     return response.status not in WHOLE or (tells_end and _whole_length(response) != 0)
 
 
-def stat_by_get(response: Response, path: str) -> Stat | UnknownSize:
+def stat_by_get(response: Response, path: str) -> Steps[Stat | UnknownSize]:
     """Learn a member from the response to a plain GET. Raise `SourceError`."""
-    size = size_by_get(response, path)
+    size = yield from size_by_get(response, path)
     if size is None:
         return UnknownSize(response.mtime(), response.content, response.no_store())
     response.content.close()
@@ -138,10 +139,10 @@ def _check_version(response: Response, promised: Validator | None) -> None:
         raise MemberChanged("its validator has changed since its size was asked")
 
 
-def skip(content: Content, count: int) -> None:
+def skip(content: Content, count: int) -> Steps[None]:
     """Read so many bytes and throw them away. Raise `SourceError` where there are fewer."""
     while count:
-        block = content.read(min(count, 64 * 1024))
+        block = yield Read(content, min(count, 64 * 1024))
         if not block:
             raise SourceError("the response ended too early", transient=True)
         count -= len(block)

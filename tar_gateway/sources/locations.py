@@ -10,9 +10,10 @@ from tar_gateway.http.paths import url_path
 from tar_gateway.settings import Settings
 from tar_gateway.settings.locations import read_locations
 from tar_gateway.sources import Caller, Limits, Stat, UnknownSize
-from tar_gateway.sources.members import FileServer
 from tar_gateway.sources.replicas import Replicas, reach_any
+from tar_gateway.sources.stepwise import Blocking, FileServer
 from tar_gateway.sources.upstream import Upstream
+from tar_gateway.sources.wire.asking import Steps
 from tar_gateway.sources.wire.response import Content, Headers, Response
 
 
@@ -25,7 +26,7 @@ class _Route:
     limits: Limits
 
 
-class Locations:
+class Locations(Blocking):
     """A file server made of others, each with the paths below a prefix of its own.
 
     ``servers`` are by prefix, such as ``/reports/``; the longest that a path begins with
@@ -54,20 +55,26 @@ class Locations:
         """Return the headers that go along: no server is sent anything else of the caller."""
         return caller.headers
 
-    def stat(self, path: str, caller: Caller) -> Stat | UnknownSize:
+    def stat_steps(self, path: str, caller: Caller) -> Steps[Stat | UnknownSize]:
         """Ask the server that the member belongs to. Raise `SourceError`."""
         route = self._route(path)
-        return route.server.stat(path.removeprefix(route.prefix), caller)
+        return (yield from route.server.stat_steps(path.removeprefix(route.prefix), caller))
 
-    def open(self, path: str, start: int, stop: int, stat: Stat, caller: Caller) -> Content:
+    def open_steps(
+        self, path: str, start: int, stop: int, stat: Stat, caller: Caller
+    ) -> Steps[Content]:
         """Open a slice at the server that the member belongs to. Raise `SourceError`."""
         route = self._route(path)
-        return route.server.open(path.removeprefix(route.prefix), start, stop, stat, caller)
+        below = path.removeprefix(route.prefix)
+        return (yield from route.server.open_steps(below, start, stop, stat, caller))
 
-    def forward(self, method: str, path: str, headers: Headers, caller: Caller) -> Response:
+    def forward_steps(
+        self, method: str, path: str, headers: Headers, caller: Caller
+    ) -> Steps[Response]:
         """Pass a plain request on to the server that its path belongs to."""
         route = self._route(path)
-        return route.server.forward(method, path.removeprefix(route.prefix), headers, caller)
+        below = path.removeprefix(route.prefix)
+        return (yield from route.server.forward_steps(method, below, headers, caller))
 
     def own_path(self, url: str, path: str) -> str | None:
         """Return the path that a ``Location`` points to, as the server of ``path`` means it."""

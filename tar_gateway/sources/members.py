@@ -10,7 +10,7 @@ from typing import Protocol
 
 from tar_gateway.errors import SourceError
 from tar_gateway.http.headers import is_replaced
-from tar_gateway.sources import Caller, Source, Stat, UnknownSize
+from tar_gateway.sources import Caller, Stat, UnknownSize
 from tar_gateway.sources.cache import ExpiringCache
 from tar_gateway.sources.judgement import (
     WHOLE,
@@ -23,15 +23,8 @@ from tar_gateway.sources.judgement import (
     stat_of,
     told_by_range,
 )
-from tar_gateway.sources.wire.response import (
-    PASSING,
-    Content,
-    Headers,
-    Response,
-    discard,
-    drain,
-    fault_of,
-)
+from tar_gateway.sources.wire.asking import Steps, counted, discard, drain
+from tar_gateway.sources.wire.response import PASSING, Content, Headers, Response, fault_of
 from tar_gateway.sources.wire.tally import Tally
 
 # Refusals of HEAD that may be believed, each with the status that says the same.
@@ -48,45 +41,15 @@ _MOST_DOUBTED = 10_000
 
 
 class Exchange(Protocol):
-    """Sends one request for a member and gives the response once its headers are there.
+    """Asks for a member, and returns the response. Raise `SourceError` when there is none."""
 
-    Raise `SourceError` when there is none.
-    """
-
-    def __call__(self, method: str, path: str, headers: Headers, caller: Caller) -> Response:
+    def __call__(self, method: str, path: str, headers: Headers, caller: Caller) -> Steps[Response]:
         """Send one request; the response's content is open and has to be closed."""
         ...
 
 
-class FileServer(Source, Protocol):
-    """A `Source` that takes plain requests as well: a server of files, or several as one."""
-
-    def forward(self, method: str, path: str, headers: Headers, caller: Caller) -> Response:
-        """Pass a plain request on, and return the response as it is. Raise `SourceError`.
-
-        ``path`` is a reference as `stat` takes it; a directory's ends with a slash, and the root's
-        is empty. ``headers`` are all that go along: those of ``caller`` are among them.
-        """
-        ...
-
-    def own_path(self, url: str, path: str) -> str | None:
-        """Return the path that a ``Location`` points to, `None` if it is none of the server's.
-
-        ``path`` is the reference that was asked for when it came.
-        """
-        ...
-
-    def reach(self) -> object:
-        """Ask for anything at all, within seconds. Raise `SourceError` if nothing answers."""
-        ...
-
-    def close(self) -> None:
-        """Close the connections that are not in use."""
-        ...
-
-
 class HttpMembers:
-    """A `Source` over an `Exchange`: of a server, which is asked for what it knows at once."""
+    """What is asked for members over an `Exchange`, and how the responses are judged."""
 
     def __init__(self, exchange: Exchange, *, memory: float = 0) -> None:
         self._exchange = exchange
@@ -94,9 +57,10 @@ class HttpMembers:
         # Paths of which GET did not keep what HEAD said: for ``memory`` seconds GET is asked alone.
         self._doubted = ExpiringCache[bool](memory, _MOST_DOUBTED)
 
-    def ask(self, method: str, path: str, headers: Headers, caller: Caller) -> Response:
+    def ask(self, method: str, path: str, headers: Headers, caller: Caller) -> Steps[Response]:
         """Ask, and refuse a response that is only there for a server in front to replace."""
-        response = caller.tally.counted(lambda: self._exchange(method, path, headers, caller))
+        steps = self._exchange(method, path, headers, caller)
+        response = yield from counted(steps, caller.tally)
         if response.status in {200, 206} and is_replaced(response.names):
             # It holds nothing of the caller's: mostly an empty text, or a list of places that only
             # that server should know.
@@ -104,7 +68,7 @@ class HttpMembers:
             raise SourceError("its bytes are left to a server in front")
         return response
 
-    def stat(self, path: str, caller: Caller) -> Stat | UnknownSize:
+    def stat(self, path: str, caller: Caller) -> Steps[Stat | UnknownSize]:
         """Ask by HEAD, then by a Range of one byte, then by a plain GET, until one tells.
 
         HEAD's word is taken for a size of 1 or more, and for a refusal where it was right about
@@ -112,43 +76,46 @@ class HttpMembers:
         GET says is what counts.
         """
         if self._doubted.recall(path.encode()):
-            response = self.ask("GET", path, _headers(), caller)
+            response = yield from self.ask("GET", path, _headers(), caller)
             if outweighs_head(response):
-                return stat_by_get(response, path)
+                return (yield from stat_by_get(response, path))
             response.content.close()
-        head = self.ask("HEAD", path, _headers(), caller)
+        head = yield from self.ask("HEAD", path, _headers(), caller)
         if self._head.believed(head, caller.tally):
-            discard(head)
+            yield from discard(head)
             raise fault_of(head)
         with closing(head.content):
             if head.status == 200 and not head.coding(path) and (size := head.length()):
                 return stat_of(head, size)
-        found = self._stat_by_range(path, head, caller)
-        return found or stat_by_get(self.ask("GET", path, _headers(), caller), path)
+        found = yield from self._stat_by_range(path, head, caller)
+        if found is not None:
+            return found
+        response = yield from self.ask("GET", path, _headers(), caller)
+        return (yield from stat_by_get(response, path))
 
     def _stat_by_range(
         self, path: str, head: Response, caller: Caller
-    ) -> Stat | UnknownSize | None:
+    ) -> Steps[Stat | UnknownSize | None]:
         """Ask by a Range of one byte. Return `None` where a plain GET has to decide.
 
         An empty file has no such byte. Servers say so by 416, or by 200; by other errors, by ranges
         that don't exist, or by a connection that breaks. An error is believed where HEAD said it.
         """
         try:
-            response = self.ask("GET", path, _headers(("Range", "bytes=0-0")), caller)
+            response = yield from self.ask("GET", path, _headers(("Range", "bytes=0-0")), caller)
         except SourceError as error:
             if error.unreachable:
                 raise
             return None
         self._head.compared(head, response, caller.tally)
         if response.status in WHOLE:
-            return stat_by_get(response, path)
+            return (yield from stat_by_get(response, path))
         if response.status in _CERTAIN or response.status == head.status:
-            discard(response)
+            yield from discard(response)
             raise fault_of(response)
         with closing(response.content), suppress(SourceError):
             size = told_by_range(response, path)
-            drain(response.content)
+            yield from drain(response.content)
             # What an error says of date and tag means nothing, and some leave the date out of a
             # 206. The archive has to be the same however a size was learned.
             mute = response.status == 416 or "last-modified" not in response.names
@@ -157,7 +124,7 @@ class HttpMembers:
                 return stat_of(told, size)
         return None
 
-    def open(self, path: str, start: int, stop: int, stat: Stat, caller: Caller) -> Content:
+    def open(self, path: str, start: int, stop: int, stat: Stat, caller: Caller) -> Steps[Content]:
         """Ask for a slice and check everything that the response says of it.
 
         Anything less than the whole needs a strong validator: without one nothing proves
@@ -174,14 +141,14 @@ class HttpMembers:
             name = "If-Match" if validator.is_etag else "If-Unmodified-Since"
             condition.append((name, validator.text))
         ranged = [] if whole else [("Range", f"bytes={start}-{stop - 1}")]
-        response = self.ask("GET", path, _headers(*condition, *ranged), caller)
+        response = yield from self.ask("GET", path, _headers(*condition, *ranged), caller)
         if ranged and response.status == 206 and not names_version(response, validator):
             response.content.close()
             ranged = []
-            response = self.ask("GET", path, _headers(*condition), caller)
+            response = yield from self.ask("GET", path, _headers(*condition), caller)
         try:
             before, ends = check_slice(response, path, start, stop, stat, ranged=bool(ranged))
-            skip(response.content, before)
+            yield from skip(response.content, before)
         except BaseException as error:
             response.content.close()
             if isinstance(error, SourceError) and response.status not in _OF_THE_SERVER:

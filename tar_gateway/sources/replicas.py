@@ -12,8 +12,9 @@ from typing import TypeVar
 
 from tar_gateway.errors import MemberChanged, SourceError
 from tar_gateway.sources import Caller, Stat, UnknownSize
-from tar_gateway.sources.members import FileServer
+from tar_gateway.sources.stepwise import Blocking, FileServer
 from tar_gateway.sources.upstream import Upstream
+from tar_gateway.sources.wire.asking import Steps
 from tar_gateway.sources.wire.health import HealthContent
 from tar_gateway.sources.wire.response import PASSING, Content, Headers, Response
 
@@ -23,7 +24,7 @@ T = TypeVar("T")
 _ITS_OWN = frozenset({502, 504})
 
 
-class Replicas:
+class Replicas(Blocking):
     """A file server made of equivalent ones: the same files under the same paths.
 
     Each path has its own order of servers, the same in every process: that spreads load, while
@@ -46,29 +47,34 @@ class Replicas:
         """Return the headers that go along: nothing else of the caller is sent."""
         return caller.headers
 
-    def stat(self, path: str, caller: Caller) -> Stat | UnknownSize:
+    def stat_steps(self, path: str, caller: Caller) -> Steps[Stat | UnknownSize]:
         """Learn a member's size, date and validator. Raise `SourceError`.
 
         What the first server says that is able to is what counts, a 404 as well.
         """
-        found = self._first(path, lambda server: server.stat(path, caller))
+        found = yield from self._first(path, lambda server: server.stat_steps(path, caller))
         if isinstance(found, UnknownSize):
             return replace(found, content=self._tracked(found.content))
         return found
 
-    def open(self, path: str, start: int, stop: int, stat: Stat, caller: Caller) -> Content:
+    def open_steps(
+        self, path: str, start: int, stop: int, stat: Stat, caller: Caller
+    ) -> Steps[Content]:
         """Open a slice of the version that ``stat`` describes, at a server that has it.
 
         Raise `MemberChanged` when those that can be asked have another, or none. It is a
         passing fault while there is one that can't be asked.
         """
 
-        def open_at(server: Upstream) -> Content:
-            return server.open(path, start, stop, stat, caller)
+        def open_at(server: Upstream) -> Steps[Content]:
+            return server.open_steps(path, start, stop, stat, caller)
 
-        return self._tracked(self._first(path, open_at, of_one_version=True))
+        content = yield from self._first(path, open_at, of_one_version=True)
+        return self._tracked(content)
 
-    def forward(self, method: str, path: str, headers: Headers, caller: Caller) -> Response:
+    def forward_steps(
+        self, method: str, path: str, headers: Headers, caller: Caller
+    ) -> Steps[Response]:
         """Pass a plain request on, to the next server where one answers that it is not able to.
 
         Raise `SourceError` where none answers; a response that is no better at any other is
@@ -76,15 +82,15 @@ class Replicas:
         """
         refused: list[Response] = []
 
-        def ask(server: Upstream) -> Response:
-            response = server.forward(method, path, headers, caller)
+        def ask(server: Upstream) -> Steps[Response]:
+            response = yield from server.forward_steps(method, path, headers, caller)
             if response.status not in PASSING:
                 return response
             refused.append(response)
             raise SourceError(f"the upstream answered {response.status}")
 
         try:
-            return self._first(path, ask)
+            return (yield from self._first(path, ask))
         except SourceError:
             if not refused:
                 raise
@@ -107,7 +113,9 @@ class Replicas:
         for server in self._servers:
             server.close()
 
-    def _first(self, path: str, ask: Callable[[Upstream], T], *, of_one_version: bool = False) -> T:
+    def _first(
+        self, path: str, ask: Callable[[Upstream], Steps[T]], *, of_one_version: bool = False
+    ) -> Steps[T]:
         """Return what the first server gives that is able to, or raise what tells most.
 
         With ``of_one_version`` one that has another version, or no such file, is not able to.
@@ -115,7 +123,7 @@ class Replicas:
         faults = []
         for server in self._in_order(path):
             try:
-                return ask(server)
+                return (yield from ask(server))
             except SourceError as error:
                 another = isinstance(error, MemberChanged) or error.status == 404
                 if not (error.status in _ITS_OWN or (another and of_one_version)):

@@ -22,6 +22,8 @@ from tar_gateway.sources import Caller, Stat, UnknownSize
 from tar_gateway.sources.judgement import ExactContent, size_by_get, stat_of
 from tar_gateway.sources.members import HttpMembers
 from tar_gateway.sources.spool import Spool, SpoolFile
+from tar_gateway.sources.stepwise import Blocking
+from tar_gateway.sources.wire.asking import Steps, calling
 from tar_gateway.sources.wire.response import Content, Headers, Response
 
 # What `sys.exc_info` gives: PEP 3333's way of telling that an error came up late.
@@ -56,7 +58,7 @@ _OUTER = frozenset(
 _PARSED = ("webob.", "werkzeug.", "bottle.", "flask.")
 
 
-class Subrequests:
+class Subrequests(Blocking):
     """A `Source` whose members are the answers of a WSGI application to GET.
 
     Asked from several threads at once only where the server says that the application may be.
@@ -75,17 +77,18 @@ class Subrequests:
     def cache_key(self, caller: Caller) -> None:
         """Say that nobody can tell: an application sees all of the request, and may look."""
 
-    def stat(self, path: str, caller: Caller) -> Stat | UnknownSize:
+    def stat_steps(self, path: str, caller: Caller) -> Steps[Stat | UnknownSize]:
         """Ask once by GET: an application may know no HEAD, and may make its response anew.
 
         With a validator and a length the response is let go and asked for again when its bytes
         are wanted. Without, the one response is kept, as a second might be another.
         """
-        response = self._members.ask("GET", path, [("Accept-Encoding", "identity")], caller)
+        plain = [("Accept-Encoding", "identity")]
+        response = yield from self._members.ask("GET", path, plain, caller)
         if 300 <= response.status < 400:
             response.content.close()
             raise SourceError("it is not shown: a login is asked for instead", status=403)
-        size = size_by_get(response, path)
+        size = yield from size_by_get(response, path)
         validator = response.validator()
         # A weak date is of a response that was made this very moment, as the next one would be.
         if size is not None and validator is not None and (validator.is_etag or validator.strong):
@@ -96,11 +99,16 @@ class Subrequests:
         )
         return UnknownSize(response.mtime(), content, response.no_store())
 
-    def open(self, path: str, start: int, stop: int, stat: Stat, caller: Caller) -> Content:
+    def open_steps(
+        self, path: str, start: int, stop: int, stat: Stat, caller: Caller
+    ) -> Steps[Content]:
         """Ask for the member again, and check that it is the same. Raise `SourceError`."""
         return self._members.open(path, start, stop, stat, caller)
 
-    def _ask(self, method: str, path: str, headers: Headers, caller: Caller) -> Response:
+    def _ask(self, method: str, path: str, headers: Headers, caller: Caller) -> Steps[Response]:
+        return calling(lambda: self._call(method, path, headers, caller))
+
+    def _call(self, method: str, path: str, headers: Headers, caller: Caller) -> Response:
         environ = subrequest(caller.environ, method, path, headers)
         called = AppResponse(self._app, environ, self._spool.file())
         received = called.headers

@@ -8,6 +8,8 @@ from tar_gateway.settings.line_files import read_service_headers
 from tar_gateway.settings.types import check_base_url
 from tar_gateway.sources import Caller, Stat, UnknownSize
 from tar_gateway.sources.members import HttpMembers
+from tar_gateway.sources.stepwise import Blocking
+from tar_gateway.sources.wire.asking import Ask, Steps, counted, run
 from tar_gateway.sources.wire.health import Health
 from tar_gateway.sources.wire.pool import PORTS, REACH, Origin
 from tar_gateway.sources.wire.redirects import Redirects
@@ -15,7 +17,7 @@ from tar_gateway.sources.wire.response import Content, Headers, Response
 from tar_gateway.sources.wire.tls import client_tls
 
 
-class Upstream:
+class Upstream(Blocking):
     """A protected HTTP server; members are files below its base URL.
 
     ``url`` is the base, such as ``http://files.internal:8080/base/``. Timeouts and TLS come
@@ -49,29 +51,29 @@ class Upstream:
         """Return the headers that go along: nothing else of the caller is sent."""
         return caller.headers
 
-    def stat(self, path: str, caller: Caller) -> Stat | UnknownSize:
+    def stat_steps(self, path: str, caller: Caller) -> Steps[Stat | UnknownSize]:
         """Learn a member's size, date and validator. Raise `SourceError`."""
-        found = self.health.track(lambda: self._members.stat(path, caller))
+        found = yield from self.health.track(self._members.stat(path, caller))
         if isinstance(found, UnknownSize):
             return replace(found, content=self.health.tracked(found.content))
         return found
 
-    def open(self, path: str, start: int, stop: int, stat: Stat, caller: Caller) -> Content:
+    def open_steps(
+        self, path: str, start: int, stop: int, stat: Stat, caller: Caller
+    ) -> Steps[Content]:
         """Open a slice of a member. Raise `SourceError`."""
-        health, members = self.health, self._members
-        content = health.track(lambda: members.open(path, start, stop, stat, caller))
-        return health.tracked(content)
+        steps = self._members.open(path, start, stop, stat, caller)
+        return self.health.tracked((yield from self.health.track(steps)))
 
-    def forward(self, method: str, path: str, headers: Headers, caller: Caller) -> Response:
+    def forward_steps(
+        self, method: str, path: str, headers: Headers, caller: Caller
+    ) -> Steps[Response]:
         """Pass a plain request on, and return the response as it is, redirects included.
 
         Raise `SourceError` when there is no response.
         """
-
-        def ask() -> Response:
-            return self._request(method, path, headers, caller)
-
-        response = self.health.track(lambda: caller.tally.counted(ask))
+        steps = counted(self._request(method, path, headers, caller), caller.tally)
+        response = yield from self.health.track(steps)
         return replace(response, content=self.health.tracked(response.content))
 
     def reach(self) -> int:
@@ -80,7 +82,9 @@ class Upstream:
         Raise `SourceError` if nothing answers.
         """
         # The base may be slow to list: that says nothing of the files, so it is not remembered.
-        response = self._request("HEAD", "", [], Caller(), timeout=REACH)
+        caller = Caller()
+        steps = self._request("HEAD", "", [], caller, timeout=REACH)
+        response = run(steps, caller.cancellation)
         response.content.close()
         return response.status
 
@@ -112,9 +116,10 @@ class Upstream:
         self._origin.close()
         self._redirects.close()
 
-    def _ask(self, method: str, path: str, headers: Headers, caller: Caller) -> Response:
-        response = self._request(method, path, [*headers, *caller.headers], caller)
-        return self._redirects.follow(response, method, self.url + path, headers, caller)
+    def _ask(self, method: str, path: str, headers: Headers, caller: Caller) -> Steps[Response]:
+        response = yield from self._request(method, path, [*headers, *caller.headers], caller)
+        url = self.url + path
+        return (yield from self._redirects.follow(response, method, url, headers, caller))
 
     def _request(
         self,
@@ -124,7 +129,9 @@ class Upstream:
         caller: Caller,
         *,
         timeout: float | None = None,
-    ) -> Response:
+    ) -> Steps[Response]:
         others = [pair for pair in headers if pair[0].lower() not in self._own_names]
         sent = [*others, *self._own_headers]
-        return self._origin.request(method, self._base + path, sent, caller, timeout=timeout)
+        target = self._base + path
+        response: Response = yield Ask(self._origin, method, target, sent, caller, timeout)
+        return response

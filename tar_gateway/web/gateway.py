@@ -9,7 +9,7 @@ from tar_gateway.access.credentials import Hop
 from tar_gateway.errors import MethodNotAllowed, NotFound
 from tar_gateway.http.environ import check_no_encoded_slash
 from tar_gateway.settings import Settings
-from tar_gateway.sources.members import FileServer
+from tar_gateway.sources.stepwise import FileServer
 from tar_gateway.web.door import Door
 from tar_gateway.web.endpoint import Endpoint
 from tar_gateway.web.observe.download import Download

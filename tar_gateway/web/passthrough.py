@@ -18,7 +18,8 @@ from tar_gateway.http.environ import conditions_of, mount_of, path_of, reference
 from tar_gateway.http.headers import end_to_end
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller
-from tar_gateway.sources.members import FileServer
+from tar_gateway.sources.stepwise import FileServer
+from tar_gateway.sources.wire.asking import Steps, run
 from tar_gateway.sources.wire.cancellation import Cancellation
 from tar_gateway.sources.wire.response import Content, Response
 from tar_gateway.sources.wire.retry import Retry
@@ -92,9 +93,9 @@ class PassThrough:
         authority = self._authority
         if authority is None:
             return
-        stopped = caller.cancellation.event
+        stopped = caller.cancellation
         try:
-            self._retry.call(lambda: authority.permit_plain(caller), stopped=stopped)
+            run(self._retry.call(lambda: authority.permit_plain(caller), stopped), stopped)
         except SourceError as error:
             raise UpstreamFailed.of(error) from error
 
@@ -112,11 +113,12 @@ class PassThrough:
         path = reference_of(caller.environ)
         headers = passed_headers(caller.environ, hop, conditions=conditions)
 
-        def ask() -> Response:
-            return self._upstream.forward(method, path, headers, caller)
+        def ask() -> Steps[Response]:
+            return self._upstream.forward_steps(method, path, headers, caller)
 
         try:
-            return self._retry.call(ask, tally=caller.tally, stopped=caller.cancellation.event)
+            gone = caller.cancellation
+            return run(self._retry.call(ask, gone, tally=caller.tally), gone)
         except SourceError as error:
             raise UpstreamFailed.of(error) from error
 

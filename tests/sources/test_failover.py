@@ -17,7 +17,7 @@ from tar_gateway.errors import Cancelled, MemberChanged, SourceError
 from tar_gateway.sources import Caller, Stat
 from tar_gateway.sources.wire.pool import REACH
 from tar_gateway.sources.wire.response import Response
-from tests.support.fakes import record_pauses
+from tests.support.fakes import forwarded, record_pauses
 from tests.support.scripted import (
     Fault,
     File,
@@ -382,7 +382,7 @@ def test_a_file_stays_with_its_server_and_files_are_spread():
 
 
 def forward(made: Group, method: str = "GET", *headers: tuple[str, str]) -> Response:
-    return made.replicas.forward(method, "a", headers, NOBODY)
+    return forwarded(made.replicas, method, "a", headers, NOBODY)
 
 
 @pytest.mark.parametrize("failing", FAILING[:-1], ids=IDS[:-1])
@@ -421,7 +421,7 @@ def test_an_answer_that_is_not_passed_on_is_closed_where_nobody_waits_any_more(p
     caller = Caller()
     first, second = pair.servers
     with ThreadPoolExecutor(1) as threads:
-        outcome = threads.submit(pair.replicas.forward, "GET", "a", (), caller)
+        outcome = threads.submit(forwarded, pair.replicas, "GET", "a", (), caller)
         assert second.wait_for(lambda server: bool(server.requests))
         caller.cancellation.cancel()
         assert isinstance(outcome.exception(), Cancelled)

@@ -9,8 +9,10 @@ from tar_gateway.errors import MemberChanged, SourceError
 from tar_gateway.http.validators import Validator
 from tar_gateway.sources import Caller, Stat, UnknownSize
 from tar_gateway.sources.members import HttpMembers
+from tar_gateway.sources.wire.asking import Steps as Asking
+from tar_gateway.sources.wire.asking import calling
 from tar_gateway.sources.wire.response import Content, Headers, Response
-from tests.support.fakes import STRONG, WEAK, Steps, broken
+from tests.support.fakes import STRONG, WEAK, Steps, broken, waited
 
 DATE = "Sun, 13 Sep 2020 12:26:40 GMT"
 LATER = "Sun, 13 Sep 2020 12:26:41 GMT"
@@ -32,7 +34,12 @@ class Table:
         self.callers: list[Caller] = []
         self.contents: list[Steps] = []
 
-    def __call__(self, method: str, path: str, headers: Headers, caller: Caller) -> Response:
+    def __call__(
+        self, method: str, path: str, headers: Headers, caller: Caller
+    ) -> Asking[Response]:
+        return calling(lambda: self._respond(method, path, headers, caller))
+
+    def _respond(self, method: str, path: str, headers: Headers, caller: Caller) -> Response:
         sent = dict(headers)
         kind = "RANGE" if "Range" in sent else method
         self.asked.append(kind)
@@ -57,11 +64,11 @@ def row(status: int, *steps: bytes | Exception, **headers: str) -> Row:
 
 
 def stat(table: Table) -> Stat | UnknownSize:
-    return HttpMembers(table).stat("a", Caller())
+    return waited(HttpMembers(table).stat("a", Caller()))
 
 
 def open_slice(table: Table, start: int, stop: int, of: Stat) -> Content:
-    return HttpMembers(table).open("a", start, stop, of, Caller())
+    return waited(HttpMembers(table).open("a", start, stop, of, Caller()))
 
 
 def read_all(content: Content, limit: int = 100) -> bytes:
@@ -188,7 +195,7 @@ def test_the_size_is_told_by_the_first_answer_that_knows_it(
 def test_every_question_asks_for_the_plain_file_on_the_callers_authority():
     table = Table(HEAD=HEAD_FAILS, RANGE=row(416), GET=row(200, Content_Length="1"))
     caller = Caller((("Authorization", "secret"),))
-    HttpMembers(table).stat("a", caller)
+    waited(HttpMembers(table).stat("a", caller))
     assert [headers["Accept-Encoding"] for headers in table.headers] == ["identity"] * 3
     assert table.callers == [caller] * 3
     assert table.paths == {"a"}
@@ -287,7 +294,12 @@ class Rules:
         self.redirected = False
         self.asked: list[str] = []
 
-    def __call__(self, method: str, path: str, headers: Headers, caller: Caller) -> Response:
+    def __call__(
+        self, method: str, path: str, headers: Headers, caller: Caller
+    ) -> Asking[Response]:
+        return calling(lambda: self._respond(method, path, headers, caller))
+
+    def _respond(self, method: str, path: str, headers: Headers, caller: Caller) -> Response:
         self.asked.append(f"{method} {path}")
         status = self.paths[path][method == "GET"]
         told = {200: ("Content-Length", "7"), 206: ("Content-Range", "bytes 0-0/7")}
@@ -301,7 +313,7 @@ def refusals(members: HttpMembers, rules: Rules, *paths: str) -> list[str]:
     caller = Caller()
     for path in paths:
         with suppress(SourceError):
-            members.stat(path, caller)
+            waited(members.stat(path, caller))
     return rules.asked
 
 
@@ -319,10 +331,10 @@ def test_a_refusal_of_head_is_believed_once_the_first_one_of_a_plan_was_checked(
 def test_a_refusal_that_is_believed_says_what_the_first_one_said():
     members = HttpMembers(Rules(a=(404, 404), b=(403, 403)))
     caller = Caller()
-    members.stat("there", caller)
+    waited(members.stat("there", caller))
     for path, status in (("a", 404), ("b", 403), ("a", 404)):
         with pytest.raises(SourceError) as caught:
-            members.stat(path, caller)
+            waited(members.stat(path, caller))
         assert caught.value.status == status
 
 
@@ -383,8 +395,10 @@ def test_a_coding_that_the_files_name_states_is_the_files_own():
     tgz = {"Content-Length": "10", "Content-Encoding": "gzip", "ETag": '"1"'}
     table = Table(HEAD=(200, tgz, ()), GET=(200, tgz, (b"0123456789",)))
     for path in ("logs/a.tar.gz", "a.gz?version=2"):
-        assert HttpMembers(table).stat(path, Caller()) == TEN
-        assert read_all(HttpMembers(table).open(path, 0, 10, TEN, Caller())) == b"0123456789"
+        assert waited(HttpMembers(table).stat(path, Caller())) == TEN
+        assert (
+            read_all(waited(HttpMembers(table).open(path, 0, 10, TEN, Caller()))) == b"0123456789"
+        )
 
 
 @pytest.mark.parametrize("named", ['inline; filename="a.tgz"', "attachment; filename*=UTF-8''a.gz"])
@@ -731,7 +745,7 @@ TWENTY = row(200, b"0123456789" * 2, Content_Length="20", ETag='"1"')
 
 def read_in_vain(members: HttpMembers) -> None:
     with pytest.raises(SourceError):
-        read_all(members.open("a", 0, 10, TEN, Caller()))
+        read_all(waited(members.open("a", 0, 10, TEN, Caller())))
 
 
 @pytest.mark.parametrize(
@@ -753,19 +767,19 @@ def test_a_file_of_which_get_breaks_heads_word_is_asked_about_by_get_alone(get: 
     read_in_vain(members)
     table.asked.clear()
     with suppress(SourceError):
-        members.stat("a", Caller())
+        waited(members.stat("a", Caller()))
     assert table.asked == ["GET"]
-    assert members.stat("b", Caller()) == TEN
+    assert waited(members.stat("b", Caller())) == TEN
 
 
 def test_what_get_said_is_what_the_next_plan_is_made_of():
     table = Table(HEAD=HEAD_SAYS_10, GET=TWENTY)
     members = HttpMembers(table, memory=10)
     with pytest.raises(MemberChanged, match=r"of 20 bytes by now, not 10.*to HEAD than to GET"):
-        members.open("a", 0, 10, TEN, Caller())
-    twenty = members.stat("a", Caller())
+        waited(members.open("a", 0, 10, TEN, Caller()))
+    twenty = waited(members.stat("a", Caller()))
     assert twenty == Stat(20, 0, STRONG)
-    assert read_all(members.open("a", 0, 20, twenty, Caller())) == b"0123456789" * 2
+    assert read_all(waited(members.open("a", 0, 20, twenty, Caller()))) == b"0123456789" * 2
 
 
 @pytest.mark.parametrize(
@@ -775,7 +789,7 @@ def test_a_get_that_may_be_cut_off_or_has_no_bytes_does_not_outweigh_head(get: R
     table = Table(HEAD=HEAD_SAYS_10, GET=get)
     members = HttpMembers(table, memory=10)
     read_in_vain(members)
-    assert members.stat("a", Caller()) == TEN
+    assert waited(members.stat("a", Caller())) == TEN
     assert table.contents[1].closed
 
 
@@ -784,11 +798,11 @@ def test_a_server_that_fails_breaks_no_word_of_head(get: Row):
     table = Table(HEAD=HEAD_SAYS_10, GET=get)
     members = HttpMembers(table, memory=10)
     read_in_vain(members)
-    assert members.stat("a", Caller()) == TEN
+    assert waited(members.stat("a", Caller())) == TEN
 
 
 def test_head_is_believed_again_after_a_while():
     table = Table(HEAD=HEAD_SAYS_10, GET=TWENTY)
     members = HttpMembers(table, memory=0)
     read_in_vain(members)
-    assert members.stat("a", Caller()) == TEN
+    assert waited(members.stat("a", Caller())) == TEN

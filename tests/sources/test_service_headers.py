@@ -11,6 +11,7 @@ from webob import Request
 
 from tar_gateway import Settings, SettingsError, Upstream
 from tar_gateway.sources import Caller
+from tests.support.fakes import forwarded
 from tests.support.files_upstream import TEXT, Canned, FilesUpstream, gateway_to
 from tests.support.scripted import Scripted, answer
 
@@ -93,7 +94,7 @@ def test_no_header_comes_twice_however_it_is_written(tmp_path):
     ):
         made.stat("a", caller)
         sent = [("X-Key", "mine"), ("User-Agent", "mine")]
-        made.forward("GET", "a", sent, caller).content.close()
+        forwarded(made, "GET", "a", sent, caller).content.close()
     asked, passed = server.requests
     assert asked.all("Authorization") == ["ours"]
     assert passed.all("X-Key") == ["ours"]

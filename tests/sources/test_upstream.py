@@ -18,7 +18,7 @@ from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Stat, UnknownSize
 from tar_gateway.sources.upstream import Upstream
 from tar_gateway.sources.wire.response import Content
-from tests.support.fakes import STRONG
+from tests.support.fakes import STRONG, forwarded
 from tests.support.scripted import (
     PATIENCE,
     File,
@@ -540,7 +540,7 @@ BEHIND_A_PROXY = Caller(environ={"HTTP_X_FORWARDED_FOR": "192.0.2.1"})
 
 
 def ask(upstream: Upstream, caller: Caller, method: str = "GET", *headers: tuple[str, str]) -> None:
-    read_all(upstream.forward(method, "a", [*headers, *caller.headers], caller).content)
+    read_all(forwarded(upstream, method, "a", [*headers, *caller.headers], caller).content)
 
 
 def connections(server: Scripted) -> list[int]:
@@ -628,7 +628,7 @@ def test_bytes_behind_a_head_never_become_another_callers_response():
     with serving(raw(HEADS["HEAD"][1])) as (server, upstream):
         ask(upstream, ALICE, "HEAD")
         server.on("/a", answer(b"bob's"))
-        got = upstream.forward("GET", "a", [], BOB)
+        got = forwarded(upstream, "GET", "a", [], BOB)
         assert read_all(got.content) == b"bob's"
         assert connections(server) == [1, 2]
 
@@ -703,7 +703,7 @@ def test_closing_ends_the_idle_connections():
 @pytest.mark.parametrize("path", ["", "?page=2", "sub/", "a%20b/c?q=%2F&r=a+b"])
 def test_a_plain_request_keeps_its_path_and_query(path: str):
     with serving(base="base/") as (server, upstream):
-        upstream.forward("GET", path, [], NOBODY).content.close()
+        forwarded(upstream, "GET", path, [], NOBODY).content.close()
         assert [request.target for request in server.requests] == [f"/base/{path}"]
 
 
@@ -711,16 +711,18 @@ def test_each_request_to_the_upstream_is_counted_once_whatever_it_is_for():
     caller = Caller()
     with serving(File(DATA), File(DATA), close) as (_, upstream):
         upstream.stat("a", caller)
-        upstream.forward("GET", "a", [], caller).content.close()
+        forwarded(upstream, "GET", "a", [], caller).content.close()
         with pytest.raises(SourceError):
-            upstream.forward("GET", "a", [], caller)
+            forwarded(upstream, "GET", "a", [], caller)
     assert caller.tally.requests == {200: 2, None: 1}
 
 
 def test_a_plain_answer_is_given_as_it_is():
     redirect = answer(b"moved", "Location: /b", "X: 1", "X: 2", status="302 Found")
     with serving(redirect) as (server, upstream):
-        got = upstream.forward("GET", "a", [("Accept-Encoding", "gzip"), ("If-Match", "*")], NOBODY)
+        got = forwarded(
+            upstream, "GET", "a", [("Accept-Encoding", "gzip"), ("If-Match", "*")], NOBODY
+        )
         assert (got.status, got.get("location"), got.all("x")) == (302, "/b", ["1", "2"])
         assert read_all(got.content) == b"moved"
         assert server.requests[0].all("Accept-Encoding") == ["gzip"]
@@ -729,13 +731,13 @@ def test_a_plain_answer_is_given_as_it_is():
 
 def test_an_encoded_plain_answer_is_not_decoded():
     with serving(answer(b"zipped", "Content-Encoding: gzip")) as (_, upstream):
-        assert read_all(upstream.forward("GET", "a", [], NOBODY).content) == b"zipped"
+        assert read_all(forwarded(upstream, "GET", "a", [], NOBODY).content) == b"zipped"
 
 
 @pytest.mark.parametrize("status", [b"204 No Content", b"304 Not Modified"])
 def test_a_plain_answer_without_content_leaves_the_connection_for_the_next(status: bytes):
     with serving(raw(b"HTTP/1.1 " + status + b"\r\n\r\n"), File(DATA)) as (server, upstream):
-        assert read_all(upstream.forward("GET", "a", [], NOBODY).content) == b""
+        assert read_all(forwarded(upstream, "GET", "a", [], NOBODY).content) == b""
         whole(upstream)
         assert server.connections == 1
 
@@ -743,7 +745,7 @@ def test_a_plain_answer_without_content_leaves_the_connection_for_the_next(statu
 def test_a_plain_head_leaves_the_connection_for_the_next():
     with serving(File(DATA)) as (server, upstream):
         for _ in range(2):
-            got = upstream.forward("HEAD", "a", [], NOBODY)
+            got = forwarded(upstream, "HEAD", "a", [], NOBODY)
             assert read_all(got.content) == b""
             assert got.length() == len(DATA)
         assert server.connections == 1

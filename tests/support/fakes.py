@@ -3,6 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 from urllib.parse import unquote
 
 import pytest
@@ -12,12 +13,18 @@ from tar_gateway.delivery.plan import Plan
 from tar_gateway.errors import SourceError
 from tar_gateway.http.validators import Validator
 from tar_gateway.sources import Caller, Stat, UnknownSize
-from tar_gateway.sources.wire.response import Content
+from tar_gateway.sources.stepwise import FileServer
+from tar_gateway.sources.wire.asking import Steps as Asking
+from tar_gateway.sources.wire.asking import run
+from tar_gateway.sources.wire.cancellation import Cancellation
+from tar_gateway.sources.wire.response import Content, Headers, Response
 
 STRONG = Validator('"1"', strong=True)
 WEAK = Validator('W/"1"', strong=False)
 
 Step = bytes | BaseException
+
+T = TypeVar("T")
 
 
 class Steps:
@@ -123,6 +130,18 @@ def plan_of(source: MemorySource, kind: type[Plan] = Plan) -> Plan:
     return kind(source, Caller(), bundle_of(*source.files), stats, {})
 
 
+def waited(steps: Asking[T], caller: Caller | None = None) -> T:
+    """Answer what is asked by waiting for it, and return what comes of it."""
+    return run(steps, (caller or Caller()).cancellation)
+
+
+def forwarded(
+    server: FileServer, method: str, path: str, headers: Headers, caller: Caller
+) -> Response:
+    """Pass a plain request on to a server."""
+    return waited(server.forward_steps(method, path, headers, caller), caller)
+
+
 def broken() -> SourceError:
     """Make a fault that may pass."""
     return SourceError("it broke", transient=True)
@@ -137,9 +156,9 @@ def record_pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Let no retry wait, and list how long each would have."""
     pauses: list[float] = []
 
-    def sleep(seconds: float, stopped: threading.Event | None) -> bool:
+    def sleep(seconds: float, cancellation: Cancellation) -> None:
         pauses.append(seconds)
-        return stopped is not None and stopped.is_set()
+        cancellation.check()
 
-    monkeypatch.setattr("tar_gateway.sources.wire.retry.sleep", sleep)
+    monkeypatch.setattr("tar_gateway.sources.wire.asking.sleep", sleep)
     return pauses

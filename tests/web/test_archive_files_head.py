@@ -7,6 +7,8 @@ import pytest
 from webtest import TestApp
 
 from tar_gateway import BundleMiddleware, Gateway, Settings, Upstream
+from tar_gateway.sources.wire.asking import Steps as Asking
+from tar_gateway.sources.wire.asking import calling
 from tar_gateway.sources.wire.response import Response
 from tests.support.fakes import MemorySource, Steps, missing
 from tests.support.scripted import Scripted, Wire, answer
@@ -73,7 +75,10 @@ class FailsAfter(MemorySource):
         super().__init__()
         self.answers = list(answers)
 
-    def forward(self, *request: object) -> Response:
+    def forward_steps(self, *request: object) -> Asking[Response]:
+        return calling(self.forward)
+
+    def forward(self) -> Response:
         if not self.answers:
             raise missing()
         return self.answers.pop(0)

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from tar_gateway.errors import SourceError
 from tar_gateway.settings import Settings
+from tar_gateway.sources.wire.asking import Steps
 from tar_gateway.sources.wire.response import Content
 from tar_gateway.sources.wire.retry import Retry
 
@@ -76,7 +77,7 @@ class Health:
             self._probe = now + self._pause
             return False
 
-    def track(self, ask: Callable[[], T]) -> T:
+    def track(self, steps: Steps[T]) -> Steps[T]:
         """Ask the server, and remember whether it worked.
 
         Raise what asking raises. A failure of a server that is given up on is no passing one;
@@ -84,7 +85,7 @@ class Health:
         """
         began = self._begin()
         try:
-            response = ask()
+            result = yield from steps
         except SourceError as error:
             if not (error.transient or error.unreachable):
                 self._worked(began)
@@ -94,7 +95,7 @@ class Health:
                 raise
             raise known from error
         self._worked(began)
-        return response
+        return result
 
     def tracked(self, content: Content) -> Content:
         """Return a content whose failures are remembered as well."""

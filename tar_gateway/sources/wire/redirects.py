@@ -12,9 +12,10 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from tar_gateway.errors import SourceError
 from tar_gateway.settings import Settings
+from tar_gateway.sources.wire.asking import Ask, Steps, discard
 from tar_gateway.sources.wire.caller import Caller
 from tar_gateway.sources.wire.pool import PORTS, Origin
-from tar_gateway.sources.wire.response import Headers, Response, discard
+from tar_gateway.sources.wire.response import Headers, Response
 from tar_gateway.sources.wire.tls import client_tls
 
 # Redirects of one request. A store needs one, and one more to the host of its region.
@@ -40,7 +41,7 @@ class Redirects:
 
     def follow(
         self, response: Response, method: str, url: str, headers: Headers, caller: Caller
-    ) -> Response:
+    ) -> Steps[Response]:
         """Return the response at the end of redirects; ``response`` came from ``url``.
 
         ``headers`` are sent to each host, so none of them may be a credential. A redirect to
@@ -49,7 +50,7 @@ class Redirects:
         """
         followed = 0
         while (place := self._place(response, url)) is not None:
-            discard(response)
+            yield from discard(response)
             if followed == LIMIT:
                 raise SourceError("the upstream redirects too often")
             followed += 1
@@ -57,7 +58,7 @@ class Redirects:
             target = (place.path or "/") + ("?" + place.query if place.query else "")
             try:
                 origin = self._origin(place)
-                response = origin.request(method, target, headers, caller)
+                response = yield Ask(origin, method, target, headers, caller)
             except SourceError as error:
                 raise error.but(unreachable=False) from error  # the upstream itself was there
             # Another host's challenge is nothing that the caller could answer.

@@ -6,7 +6,6 @@ How it travelled is not known here, nor what was asked.
 import re
 import time
 from collections.abc import Sequence, Set
-from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http import HTTPStatus
@@ -45,9 +44,6 @@ PASSING = frozenset({408, 429, 500, 502, 503, 504})
 # Seconds that two machines' clocks may differ by, as RFC 9110's forerunner has it (RFC 2616,
 # 13.3.3). It counts where a response has no date but that of its arrival here.
 _CLOCKS_DIFFER = 60
-
-# Bytes that are worth reading for the sake of a connection.
-_SHORT = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,22 +120,6 @@ class Response:
     def no_store(self) -> bool:
         """Return whether no cache may keep the content."""
         return forbids_storing(self.all("cache-control"))
-
-
-def drain(content: Content) -> None:
-    """Read a short response to its end, so that its connection can be used again."""
-    for _ in range(2):  # what there is, and the end of it
-        content.read(_SHORT)
-
-
-def discard(response: Response) -> None:
-    """Close a response that is not wanted, read to its end where that spares a connection.
-
-    Its status has said all: what is wrong with the rest of it is nobody's concern.
-    """
-    with closing(response.content), suppress(SourceError):
-        if (response.length() or 0) < _SHORT:
-            drain(response.content)
 
 
 def _seconds(text: str | None) -> int:

@@ -2,7 +2,6 @@
 
 import math
 import random
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +9,8 @@ from typing import Self, TypeVar
 
 from tar_gateway.errors import Cancelled, SourceError
 from tar_gateway.settings import Settings
+from tar_gateway.sources.wire.asking import Pause, Steps
+from tar_gateway.sources.wire.cancellation import Cancellation
 from tar_gateway.sources.wire.tally import Tally
 
 # Pauses grow to so many times the first.
@@ -29,6 +30,7 @@ class Retry:
     limit: int
     pause: float
     longest_wish: float
+    clock: Callable[[], float] = time.monotonic
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -39,25 +41,24 @@ class Retry:
         self,
         failed: int,
         error: SourceError,
-        stopped: threading.Event | None = None,
+        cancellation: Cancellation,
+        *,
         tally: Tally | None = None,
         deadline: float = math.inf,
-    ) -> None:
+    ) -> Steps[None]:
         """Wait before the next attempt after ``failed`` ones, or raise the last one's error.
 
         Raise it when it is no passing one, when the attempts are used up or ``deadline`` is
-        over, and `Cancelled` as soon as ``stopped`` is set. Pauses double each time and are
-        spread, so that many that failed together don't come back together. ``tally`` counts the
-        attempts.
+        over, and `Cancelled` once that is so. Pauses double each time and are spread, so that
+        many that failed together don't come back together. ``tally`` counts the attempts.
         """
-        if stopped is not None and stopped.is_set():
+        if cancellation.is_cancelled:
             raise Cancelled from error
-        if not error.transient or failed > self.limit or time.monotonic() > deadline:
+        if not error.transient or failed > self.limit or self.clock() > deadline:
             raise error
         pause = self._longest_pause(failed) * random.uniform(0.5, 1)  # noqa: S311 - spreads load, guards nothing
         pause = max(pause, min(error.retry_after, self.longest_wish))
-        if sleep(0 if error.elsewhere else pause, stopped):
-            raise Cancelled from error
+        yield Pause(0 if error.elsewhere else pause)
         if tally is not None:
             tally.retried()
 
@@ -71,27 +72,22 @@ class Retry:
 
     def call(
         self,
-        ask: Callable[[], T],
-        deadline: float = math.inf,
+        ask: Callable[[], Steps[T]],
+        cancellation: Cancellation,
+        *,
         tally: Tally | None = None,
-        stopped: threading.Event | None = None,
-    ) -> T:
+        deadline: float = math.inf,
+    ) -> Steps[T]:
         """Ask, and ask again while the failure is a passing one and ``deadline`` is not over.
 
-        ``deadline`` is a `time.monotonic` moment. Nothing is asked once ``stopped`` is set:
-        that raises `Cancelled`.
+        ``deadline`` is a moment by the clock. Nothing is asked once ``cancellation`` is
+        cancelled: that raises `Cancelled`.
         """
         failed = 0
         while True:
-            if stopped is not None and stopped.is_set():
-                raise Cancelled
+            cancellation.check()
             try:
-                return ask()
+                return (yield from ask())
             except SourceError as error:
                 failed += 1
-                self.wait(failed, error, stopped, tally, deadline)
-
-
-def sleep(seconds: float, stopped: threading.Event | None) -> bool:
-    """Wait so many seconds, or until ``stopped`` is set; tells whether it is."""
-    return (stopped or threading.Event()).wait(seconds)
+                yield from self.wait(failed, error, cancellation, tally=tally, deadline=deadline)

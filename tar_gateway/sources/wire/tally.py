@@ -2,11 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable
 from typing import Literal
-
-from tar_gateway.errors import SourceError
-from tar_gateway.sources.wire.response import Response
 
 Kind = Literal["bundle", "file"]
 """What a download is of."""
@@ -67,16 +63,6 @@ class Tally:
         with self._lock:
             self.requests[status] += 1
         self.listener.asked(status)
-
-    def counted(self, ask: Callable[[], Response]) -> Response:
-        """Ask the source, and count the request by its response. Raise what asking raises."""
-        try:
-            response = ask()
-        except SourceError:
-            self.asked(None)
-            raise
-        self.asked(response.status)
-        return response
 
     def retried(self) -> None:
         """Count another attempt."""

@@ -15,6 +15,7 @@ from tar_gateway.errors import Cancelled, SourceError
 from tar_gateway.sources import Caller, Stat
 from tar_gateway.sources.replicas import Replicas
 from tar_gateway.sources.wire.cancellation import Cancellation
+from tests.support.fakes import forwarded, waited
 from tests.support.scripted import PATIENCE, Script, Scripted, answer, reset, stall
 
 NEVER = threading.Event()
@@ -27,7 +28,7 @@ Ask = Callable[[Upstream, Caller], object]
 QUESTIONS: dict[str, Ask] = {
     "a size": lambda upstream, caller: upstream.stat("a", caller),
     "content": lambda upstream, caller: upstream.open("a", 0, 5, Stat(5, 0, None), caller),
-    "a plain file": lambda upstream, caller: upstream.forward("GET", "a", [], caller),
+    "a plain file": lambda upstream, caller: forwarded(upstream, "GET", "a", [], caller),
     "replicas": lambda upstream, caller: Replicas([upstream, upstream]).stat("a", caller),
 }
 
@@ -86,7 +87,7 @@ def test_content_that_waits_ends_and_never_as_if_it_were_whole(length: int | Non
     with (
         Scripted({"/a": answer(b"begin", length=length, then=stall(NEVER))}) as server,
         closing(Upstream(server.url)) as upstream,
-        closing(upstream.forward("GET", "a", [], caller).content) as content,
+        closing(forwarded(upstream, "GET", "a", [], caller).content) as content,
     ):
         assert content.read(5) == b"begin"
         cancelled_in_the_midst(server, caller.cancellation, lambda: content.read(5))
@@ -115,9 +116,9 @@ def test_a_question_to_the_authority_ends(plain: bool):
 
         def ask() -> None:
             if plain:
-                authority.permit_plain(caller)
+                waited(authority.permit_plain(caller), caller)
             else:
-                authority.permit("a", caller)
+                waited(authority.permit("a", caller), caller)
 
         cancelled_in_the_midst(server, caller.cancellation, ask)
 
@@ -144,13 +145,13 @@ def test_nothing_is_asked_once_it_is_cancelled():
 
 def test_a_question_that_was_cancelled_is_put_to_no_other_server(monkeypatch: pytest.MonkeyPatch):
     asked = []
-    stat = Upstream.stat
+    stat = Upstream.stat_steps
 
     def noted(server: Upstream, path: str, caller: Caller) -> object:
         asked.append(server)
         return stat(server, path, caller)
 
-    monkeypatch.setattr(Upstream, "stat", noted)
+    monkeypatch.setattr(Upstream, "stat_steps", noted)
     caller = Caller()
     with ExitStack() as stack:
         servers = [stack.enter_context(Scripted({"/a": stall(NEVER)})) for _ in range(3)]

@@ -14,8 +14,9 @@ from tar_gateway.delivery.threads import FetcherPool
 from tar_gateway.errors import MOST_FAULTS, Cancelled, MembersFailed, SourceError
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller
+from tar_gateway.sources.wire.asking import calling
 from tar_gateway.sources.wire.health import Health, HealthContent
-from tests.support.fakes import Steps, broken, bundle_of, missing
+from tests.support.fakes import Steps, broken, bundle_of, missing, waited
 from tests.support.scripted import File, Scripted, answer, close
 
 NOBODY = Caller()
@@ -42,7 +43,7 @@ class Server:
             return "answer"
 
         try:
-            assert self.health.track(answer) == "answer"
+            assert waited(self.health.track(calling(answer))) == "answer"
         except SourceError as error:
             return error
         return None
@@ -119,7 +120,7 @@ def test_what_was_asked_before_the_failure_brings_no_server_back(server: Server)
         server.now += 1
         server.ask(broken())
 
-    server.health.track(failing_meanwhile)
+    waited(server.health.track(calling(failing_meanwhile)))
     assert server.health.is_failing
 
 

@@ -6,8 +6,9 @@ from tar_gateway.errors import SourceError
 from tar_gateway.http.validators import Validator
 from tar_gateway.sources import Caller
 from tar_gateway.sources.members import HttpMembers
+from tar_gateway.sources.wire.asking import calling
 from tar_gateway.sources.wire.response import Headers, Response
-from tests.support.fakes import Steps
+from tests.support.fakes import Steps, waited
 
 
 def test_an_etag_that_comes_twice_is_none():
@@ -68,7 +69,7 @@ def test_two_different_lengths_are_refused():
 def test_an_answer_that_a_server_in_front_would_replace_is_no_member(name: str, status: int):
     content = Steps(b"/secret/place")
     answered = Response(status, [(name, "/secret/place"), ("Content-Length", "13")], content)
-    members = HttpMembers(lambda *_: answered)
+    members = HttpMembers(lambda *_: calling(lambda: answered))
     with pytest.raises(SourceError, match="left to a server in front"):
-        members.stat("a", Caller())
+        waited(members.stat("a", Caller()))
     assert content.closed

@@ -1,7 +1,8 @@
 """When a source is asked again, and after how long."""
 
-import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import pytest
 from hypothesis import given
@@ -9,8 +10,12 @@ from hypothesis import strategies as st
 
 from tar_gateway.errors import Cancelled, SourceError
 from tar_gateway.settings import Settings
+from tar_gateway.sources.wire.asking import calling, run
+from tar_gateway.sources.wire.cancellation import Cancellation
 from tar_gateway.sources.wire.retry import Retry
 from tests.support.fakes import broken, missing, record_pauses
+
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -20,6 +25,12 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def retry_of(limit: int = 3, pause: float = 0.1, longest_wish: float = 5) -> Retry:
     return Retry(limit, pause, longest_wish)
+
+
+def call(retry: Retry, ask: Callable[[], T], cancellation: Cancellation | None = None) -> T:
+    """Ask, and wait for what comes of it."""
+    cancellation = cancellation or Cancellation()
+    return run(retry.call(lambda: calling(ask), cancellation), cancellation)
 
 
 class Failing:
@@ -38,14 +49,14 @@ class Failing:
 
 def test_what_succeeds_is_asked_once_and_nothing_waits(pauses: list[float]):
     ask = Failing()
-    assert retry_of().call(ask) == "done"
+    assert call(retry_of(), ask) == "done"
     assert (ask.asked, pauses) == (1, [])
 
 
 @pytest.mark.parametrize("failures", [1, 2, 3])
 def test_a_passing_fault_is_asked_about_again(failures: int, pauses: list[float]):
     ask = Failing(*[broken()] * failures)
-    assert retry_of(3).call(ask) == "done"
+    assert call(retry_of(3), ask) == "done"
     assert (ask.asked, len(pauses)) == (failures + 1, failures)
 
 
@@ -54,7 +65,7 @@ def test_the_last_fault_is_raised_when_the_attempts_are_used_up(limit: int, paus
     errors = [broken() for _ in range(limit + 1)]
     ask = Failing(*errors)
     with pytest.raises(SourceError) as caught:
-        retry_of(limit).call(ask)
+        call(retry_of(limit), ask)
     assert caught.value is errors[-1]
     assert (ask.asked, len(pauses)) == (limit + 1, limit)
 
@@ -63,21 +74,21 @@ def test_the_last_fault_is_raised_when_the_attempts_are_used_up(limit: int, paus
 def test_a_lasting_fault_is_raised_at_once(error: Exception, pauses: list[float]):
     ask = Failing(error)
     with pytest.raises(type(error)):
-        retry_of().call(ask)
+        call(retry_of(), ask)
     assert (ask.asked, pauses) == (1, [])
 
 
 def test_a_lasting_fault_ends_the_attempts_that_a_passing_one_began(pauses: list[float]):
     ask = Failing(broken(), missing(), broken())
     with pytest.raises(SourceError, match="does not exist"):
-        retry_of().call(ask)
+        call(retry_of(), ask)
     assert (ask.asked, len(pauses)) == (2, 1)
 
 
 def paused(retry: Retry, failed: int, error: SourceError) -> float:
     with pytest.MonkeyPatch.context() as patch:
         pauses = record_pauses(patch)
-        retry.wait(failed, error)
+        run(retry.wait(failed, error, Cancellation()), Cancellation())
     assert len(pauses) == 1
     return pauses[0]
 
@@ -106,31 +117,31 @@ def test_an_upstreams_wish_never_shortens_a_pause():
 
 
 def test_nothing_is_asked_once_it_is_stopped():
-    ask, stopped = Failing(), threading.Event()
-    stopped.set()
+    ask, stopped = Failing(), Cancellation()
+    stopped.cancel()
     with pytest.raises(Cancelled):
-        retry_of().call(ask, stopped=stopped)
+        call(retry_of(), ask, stopped)
     assert ask.asked == 0
 
 
 @pytest.mark.parametrize("error", [broken(), missing()], ids=["a passing fault", "a lasting one"])
 def test_a_fault_says_nothing_once_it_is_stopped(error: SourceError):
-    stopped = threading.Event()
+    stopped = Cancellation()
 
     def ask() -> None:
-        stopped.set()
+        stopped.cancel()
         raise error
 
     with pytest.raises(Cancelled) as raised:
-        retry_of(pause=60).call(ask, stopped=stopped)
+        call(retry_of(pause=60), ask, stopped)
     assert raised.value.__cause__ is error
 
 
 def test_a_pause_ends_as_soon_as_it_is_stopped():
-    ask, stopped = Failing(broken()), threading.Event()
+    ask, stopped = Failing(broken()), Cancellation()
     with ThreadPoolExecutor(1) as threads:
-        outcome = threads.submit(retry_of(pause=600).call, ask, stopped=stopped)
-        stopped.set()
+        outcome = threads.submit(call, retry_of(pause=600), ask, stopped)
+        stopped.cancel()
         assert isinstance(outcome.exception(30), Cancelled)
     assert ask.asked <= 1
 

@@ -19,6 +19,7 @@ from tar_gateway.errors import SourceError
 from tar_gateway.sources import Caller
 from tests.cli.test_command import typed
 from tests.server.test_gunicorn_start import gunicorn
+from tests.support.fakes import forwarded
 from tests.support.files_upstream import FilesUpstream, gateway_to
 from tests.support.servers import WORKERS, gateway
 
@@ -206,7 +207,7 @@ def test_a_connection_that_is_cut_is_no_end_of_a_file(files, ends):
         served = threads.submit(cut_off, listener, tls, head)
         url = f"https://127.0.0.1:{listener.getsockname()[1]}/"
         with closing(Upstream(url, Settings(upstream_ca_file=files.ca))) as upstream:
-            answer = upstream.forward("GET", "a", [], Caller())
+            answer = forwarded(upstream, "GET", "a", [], Caller())
             with closing(answer.content), pytest.raises(SourceError, match="broke the connection"):
                 list(iter(lambda: answer.content.read(4096), b""))
         served.result()

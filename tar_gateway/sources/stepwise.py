@@ -1,0 +1,65 @@
+"""Sources whose decisions are apart from who waits for them, and their face that waits."""
+
+from typing import Protocol, runtime_checkable
+
+from tar_gateway.sources import Caller, Source, Stat, UnknownSize
+from tar_gateway.sources.wire.asking import Steps, run
+from tar_gateway.sources.wire.response import Content, Headers, Response
+
+
+@runtime_checkable
+class StepwiseSource(Source, Protocol):
+    """A `Source` whose decisions are apart from who waits for them."""
+
+    def stat_steps(self, path: str, caller: Caller) -> Steps[Stat | UnknownSize]:
+        """Return the steps of `stat`."""
+        ...
+
+    def open_steps(
+        self, path: str, start: int, stop: int, stat: Stat, caller: Caller
+    ) -> Steps[Content]:
+        """Return the steps of `open`."""
+        ...
+
+
+class FileServer(StepwiseSource, Protocol):
+    """A `Source` that takes plain requests as well: a server of files, or several as one."""
+
+    def forward_steps(
+        self, method: str, path: str, headers: Headers, caller: Caller
+    ) -> Steps[Response]:
+        """Pass a plain request on, and return the response as it is. Raise `SourceError`.
+
+        ``path`` is a reference as `stat` takes it; a directory's ends with a slash, and the root's
+        is empty. ``headers`` are all that go along: those of ``caller`` are among them.
+        """
+        ...
+
+    def own_path(self, url: str, path: str) -> str | None:
+        """Return the path that a ``Location`` points to, `None` if it is none of the server's.
+
+        ``path`` is the reference that was asked for when it came.
+        """
+        ...
+
+    def reach(self) -> object:
+        """Ask for anything at all, within seconds. Raise `SourceError` if nothing answers."""
+        ...
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        ...
+
+
+class Blocking:
+    """The blocking face of a `StepwiseSource`: each call waits in its own thread."""
+
+    def stat(self: StepwiseSource, path: str, caller: Caller) -> Stat | UnknownSize:
+        """Learn a member's size, date and validator. Raise `SourceError`."""
+        return run(self.stat_steps(path, caller), caller.cancellation)
+
+    def open(
+        self: StepwiseSource, path: str, start: int, stop: int, stat: Stat, caller: Caller
+    ) -> Content:
+        """Open a slice of the version that ``stat`` describes. Raise `SourceError`."""
+        return run(self.open_steps(path, start, stop, stat, caller), caller.cancellation)

@@ -1,0 +1,152 @@
+"""Deciding apart from waiting: logic yields questions and is sent their answers.
+
+What is asked of a server, in which order, what its responses mean and when to ask again is written
+as generators, `Steps`. Who waits for the answers is a driver's business: `run` is the one that
+blocks the thread that calls it. A test answers from a table, without sockets and clocks.
+"""
+
+from collections.abc import Callable, Generator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+from tar_gateway.errors import Cancelled, SourceError
+from tar_gateway.sources.wire.caller import Caller
+from tar_gateway.sources.wire.cancellation import Cancellation
+from tar_gateway.sources.wire.response import Content, Headers, Response
+from tar_gateway.sources.wire.tally import Tally
+
+# Bytes that are worth reading for the sake of a connection.
+_SHORT = 4096
+
+T = TypeVar("T")
+
+
+class Server(Protocol):
+    """What takes requests: the pool of connections to an HTTP server."""
+
+    def request(
+        self,
+        method: str,
+        target: str,
+        headers: Headers,
+        caller: Caller,
+        *,
+        timeout: float | None = None,
+    ) -> Response:
+        """Send one request. Raise `SourceError` when there is no response."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request to ``server``; the answer is the `Response`, whose content is open.
+
+    ``timeout`` is in seconds, in place of what the server allows for its response's headers.
+    """
+
+    server: Server
+    method: str
+    target: str
+    headers: Headers
+    caller: Caller
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A read of a content: the answer is at most ``limit`` bytes, ``b""`` at its end."""
+
+    content: Content
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """So many seconds in which nothing is asked; the answer is `None`."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A function that may block, such as a wrapped application; the answer is what it returns."""
+
+    function: Callable[[], object]
+
+
+Question: TypeAlias = Ask | Read | Pause | Call
+
+# What a `SourceError` or `Cancelled` of an answer is, the generator is thrown.
+Steps: TypeAlias = Generator[Question, Any, T]
+
+
+def calling(function: Callable[[], T]) -> Steps[T]:
+    """Return steps of one `Call`."""
+    answer: T = yield Call(function)
+    return answer
+
+
+def drain(content: Content) -> Steps[None]:
+    """Read a short response to its end, so that its connection can be used again."""
+    for _ in range(2):  # what there is, and the end of it
+        yield Read(content, _SHORT)
+
+
+def discard(response: Response) -> Steps[None]:
+    """Close a response that is not wanted, read to its end where that spares a connection.
+
+    Its status has said all: what is wrong with the rest of it does not matter.
+    """
+    with closing(response.content), suppress(SourceError):
+        if (response.length() or 0) < _SHORT:
+            yield from drain(response.content)
+
+
+def counted(steps: Steps[Response], tally: Tally) -> Steps[Response]:
+    """Count a request by its response. Raise what the steps raise."""
+    try:
+        response = yield from steps
+    except SourceError:
+        tally.asked(None)
+        raise
+    tally.asked(response.status)
+    return response
+
+
+def run(steps: Steps[T], cancellation: Cancellation) -> T:
+    """Answer each question by waiting in this thread, and return what the steps return.
+
+    Raise what they raise, and `Cancelled` once ``cancellation`` is cancelled in a pause.
+    """
+    advance: Callable[[Any], Question] = steps.send
+    value: Any = None
+    while True:
+        try:
+            question = advance(value)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        try:
+            advance, value = steps.send, _answer(question, cancellation)
+        except BaseException as error:  # noqa: BLE001 - the steps decide what becomes of it
+            advance, value = steps.throw, error
+
+
+def _answer(question: Question, cancellation: Cancellation) -> object:
+    match question:
+        case Ask(server, method, target, headers, caller, timeout):
+            return server.request(method, target, headers, caller, timeout=timeout)
+        case Read(content, limit):
+            return content.read(limit)
+        case Pause(seconds):
+            sleep(seconds, cancellation)
+            return None
+        case Call(function):
+            return function()
+
+
+def sleep(seconds: float, cancellation: Cancellation) -> None:
+    """Wait so many seconds. Raise `Cancelled` as soon as that is so."""
+    if cancellation.event.wait(seconds):
+        raise Cancelled
