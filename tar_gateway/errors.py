@@ -53,16 +53,17 @@ class Refusal(TarGatewayError):
     """A request that is answered with an error.
 
     ``status`` is the HTTP status, ``detail`` a sentence for the client (never another
-    exception's text), ``headers`` are added to the response. ``cause`` is for the operator alone:
-    what was behind it, for the log.
+    exception's text), ``headers`` are added to the response. ``reason`` and ``cause`` are for the
+    log: what is wrong, of the ``member`` at fault where there is one, and what was behind it.
     """
 
     status = HTTPStatus.BAD_REQUEST
+    member: str | None = None
     cause: str | None = None
 
     def __init__(self, detail: str, *, headers: Sequence[tuple[str, str]] = ()) -> None:
         super().__init__(detail)
-        self.detail = detail
+        self.detail = self.reason = detail
         self.headers = tuple(headers)
 
 
@@ -197,10 +198,10 @@ class MembersFailed(Refusal):
     def __init__(self, faults: Sequence[MemberFault]) -> None:
         self.count = len(faults)
         if self.count > MOST_FAULTS:
-            first = sorted(faults, key=lambda fault: self.precedence.index(fault.status))
-            faults = first[:MOST_FAULTS]
+            faults = sorted(faults, key=self._rank)[:MOST_FAULTS]
         self.faults = tuple(faults)
-        status = min((fault.status for fault in faults), key=self.precedence.index)
+        first = min(faults, key=self._rank)
+        status = first.status
         # One is enough: each member may have been given another, with a nonce of its own.
         challenges = (fault.challenge for fault in faults if fault.status == 401)
         challenge = next(filter(None, challenges), None) if status == 401 else None
@@ -210,6 +211,10 @@ class MembersFailed(Refusal):
             headers=[("WWW-Authenticate", challenge)] if challenge else (),
         )
         self.status = HTTPStatus(status)
+        self.member, self.reason, self.cause = first.path, first.reason, first.cause
+
+    def _rank(self, fault: MemberFault) -> int:
+        return self.precedence.index(fault.status)
 
 
 class MembersChanged(MembersFailed):
@@ -315,15 +320,17 @@ class TooSlow(SourceError):
 class BrokenOff(TarGatewayError):
     """The response can't be completed, and the server has to cut the connection.
 
-    ``fault`` says why, and ``member`` is the path of the one at fault. The client sees the
-    broken connection only; the text, ``reason`` and ``cause`` are for the log.
+    ``fault`` says why, ``member`` is the path of the one at fault, and ``called`` what that is.
+    The client sees the broken connection only; the text, ``reason`` and ``cause`` are for the log.
     """
 
-    def __init__(self, fault: str | SourceError, member: str | None = None) -> None:
+    def __init__(
+        self, fault: str | SourceError, member: str | None = None, *, called: str = "member"
+    ) -> None:
         reason, self.cause = (
             (fault, None) if isinstance(fault, str) else (fault.reason, fault.cause)
         )
         text = fault if isinstance(fault, str) else fault.for_operator
-        super().__init__(text if member is None else f"{member!r} failed: {text}")
+        super().__init__(text if member is None else f"the {called} {member!r} failed: {text}")
         self.member = member
         self.reason = reason

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Protocol
 from wsgiref.types import WSGIEnvironment
 
-from tar_gateway.errors import BrokenOff, Cancelled
+from tar_gateway.errors import BrokenOff, Cancelled, InternalError
 from tar_gateway.http.environ import CLIENT_SOCKET
 from tar_gateway.web.observe.download import Download
 
@@ -103,16 +103,14 @@ class Delivery:
                 self._download.end("client left")
                 # It is the client's doing, and servers make no noise about that.
                 raise ConnectionResetError(errno.ECONNRESET, "the client has left") from error
-            self._download.end(
-                "upstream failed", reason=error.reason, member=error.member, cause=error.cause
-            )
+            self._download.end("upstream failed", error)
             if self._client is None:
                 raise
             if not self._measured:
                 _reset(self._client)
             raise
         except Exception:
-            self._download.end("failed", reason="a defect")
+            self._download.end("failed", InternalError())
             raise
         self._download.waited(time.monotonic() - before)
         self._on_its_way = len(block)

@@ -188,7 +188,7 @@ class _PlainBody:
             block = self._read() if first is None else first
         except SourceError as error:
             log.warning("broken off in the plain file %r: %s", self._path, error.for_operator)
-            raise BrokenOff(error, self._path) from error
+            raise BrokenOff(error, self._path, called="plain file") from error
         self._gone.check()
         if not block:
             raise StopIteration

@@ -12,7 +12,7 @@ from wsgiref.types import WSGIEnvironment
 from tar_gateway.access.credentials import Hop, caller_of
 from tar_gateway.access.limits import Downloads, Room
 from tar_gateway.access.links import logged_query
-from tar_gateway.errors import MembersFailed, Refusal
+from tar_gateway.errors import BrokenOff, Refusal
 from tar_gateway.http.environ import logged_path
 from tar_gateway.sources import Caller
 from tar_gateway.sources.wire.cancellation import Cancellation
@@ -124,22 +124,9 @@ class Download:
 
     def refuse(self, refusal: Refusal) -> None:
         """End with a refusal."""
-        faults = refusal.faults if isinstance(refusal, MembersFailed) else ()
-        outcome: Outcome = "failed" if refusal.status == 500 else "refused"
-        fault = next((fault for fault in faults if fault.status == refusal.status), None)
-        if fault is None:
-            self.end(outcome, reason=refusal.detail, cause=refusal.cause)
-        else:
-            self.end(outcome, reason=fault.reason, member=fault.path, cause=fault.cause)
+        self.end("failed" if refusal.status == 500 else "refused", refusal)
 
-    def end(
-        self,
-        outcome: Outcome,
-        *,
-        reason: str | None = None,
-        member: str | None = None,
-        cause: str | None = None,
-    ) -> None:
+    def end(self, outcome: Outcome, fault: Refusal | BrokenOff | None = None) -> None:
         """Release the room and log what became of it. Does nothing a second time."""
         if self._ended:
             return
@@ -149,10 +136,9 @@ class Download:
         # A line a bundle; of plain files, which may be many, only of what went wrong.
         went_wrong = outcome in {"upstream failed", "failed"} or self.status in {502, 504}
         if self.kind == "bundle" or went_wrong:
-            told = {"member": member, "reason": reason, "cause": cause}
-            log.info("%s", log_line(self.kind, self._line(outcome) | told))
+            log.info("%s", log_line(self.kind, self._line(outcome, fault)))
 
-    def _line(self, outcome: Outcome) -> dict[str, object]:
+    def _line(self, outcome: Outcome, fault: Refusal | BrokenOff | None) -> dict[str, object]:
         environ = self.environ
         return {
             "id": self.id,
@@ -172,6 +158,9 @@ class Download:
             "requests": {str(key or "none"): n for key, n in self.tally.requests.items()},
             "retries": self.tally.retries,
             "resumes": self.tally.resumes,
+            "member": fault and fault.member,
+            "reason": fault and fault.reason,
+            "cause": fault and fault.cause,
         }
 
 
