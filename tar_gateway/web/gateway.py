@@ -41,7 +41,7 @@ class Gateway:
         self._authority = Authority.from_settings(self._settings, hop)
         permit = self._authority.permit if self._authority else None
         self._bundles = Endpoint(upstream, self._settings, permit, metrics)
-        self._plain = PassThrough(upstream, self._bundles, self._settings, self._authority)
+        self._plain = PassThrough(upstream, self._bundles, self._settings, hop, self._authority)
         self._door = Door(self._settings, hop, metrics)
         self._probes = Probes(
             self._settings,

@@ -2,10 +2,12 @@
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from functools import partial
 from http import HTTPStatus
+from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from tar_gateway.access.authority import Authority
@@ -45,106 +47,98 @@ class PassThrough:
         upstream: FileServer,
         bundles: Endpoint,
         settings: Settings,
+        hop: Hop,
         authority: Authority | None = None,
     ) -> None:
         self._upstream = upstream
         self._bundles = bundles
         self._settings = settings
+        self._hop = hop
         self._authority = authority
         self._retry = Retry.from_settings(settings)
         self._pace = Pace.from_settings(settings)
+        self._next_step = partial(next_step, formats=settings.archive_files)
 
     def __call__(
         self, download: Download, environ: WSGIEnvironment, start_response: StartResponse
     ) -> Iterable[bytes]:
         """Answer a request (PEP 3333); ``environ`` is what the upstream is to see of it."""
         caller = replace(download.caller(self._settings.forward_headers), environ=environ)
-        self._admit(caller)
-        # Of its own, as a list that comes too late ends what is asked, and not the request.
-        caller = replace(caller, cancellation=caller.cancellation.child())
-        method, conditions = environ["REQUEST_METHOD"], conditions_of(environ)
-        hop, formats = download.hop, self._settings.archive_files
+        authority, gone = self._authority, caller.cancellation
+        try:
+            if authority is not None:  # before the upstream hears of the request
+                run(self._retry.call(lambda: authority.permit_plain(caller), gone), gone)
+            # Of its own, as a list that comes too late ends what is asked, and not the request.
+            caller = replace(caller, cancellation=gone.child())
+            return self._answer(download, caller, start_response)
+        except SourceError as error:
+            raise UpstreamFailed.of(error) from error
+
+    def _answer(
+        self, download: Download, caller: Caller, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        method, conditions = caller.environ["REQUEST_METHOD"], conditions_of(caller.environ)
         listed: Response | None = None
-        if next_step(method, conditions, formats=formats) is Step.TRY:
-            listed = self._ask_for_list(caller, hop)
+        if self._next_step(method, conditions) is Step.TRY:
+            listed = self._ask_for_list(caller)
         if listed is not None:
             return self._archive(listed, caller, download, start_response)
-        response = self._ask(method, caller, hop, conditions=True)
+        response = self._ask(method, caller, conditions=True)
         with ExitStack() as held:
             held.callback(response.content.close)
-            match next_step(method, conditions, response.status, response.headers, formats=formats):
+            match self._next_step(method, conditions, response.status, response.headers):
                 case Step.READ:
                     listed = response
                 case Step.TRY:
-                    listed = self._ask_for_list(caller, hop)
+                    listed = self._ask_for_list(caller)
                 case Step.ASK:
                     held.close()
-                    listed = self._ask_for_list(caller, hop)
+                    listed = self._ask_for_list(caller)
                     if listed is None:
                         raise UpstreamFailed("the upstream lists its files only once", status=502)
             if listed is not None:
                 return self._archive(listed, caller, download, start_response)
-            passed = self._pass_on(response, download, environ, start_response)
+            passed = self._pass_on(response, caller, download, start_response)
             held.pop_all()  # the server closes what is passed on
             return passed
 
-    def _admit(self, caller: Caller) -> None:
-        """Ask the authority, where there is one, before the upstream hears of the request."""
-        authority = self._authority
-        if authority is None:
-            return
-        stopped = caller.cancellation
-        try:
-            run(self._retry.call(lambda: authority.permit_plain(caller), stopped), stopped)
-        except SourceError as error:
-            raise UpstreamFailed.of(error) from error
-
-    def _ask_for_list(self, caller: Caller, hop: Hop) -> Response | None:
+    def _ask_for_list(self, caller: Caller) -> Response | None:
         """Ask by a plain GET. Return `None` where the response is no list of files."""
-        listed = self._ask("GET", caller, hop, conditions=False)
-        said = (listed.status, listed.headers)
-        step = next_step("GET", Conditions(), *said, formats=self._settings.archive_files)
-        if step is Step.READ:
+        listed = self._ask("GET", caller, conditions=False)
+        if self._next_step("GET", Conditions(), listed.status, listed.headers) is Step.READ:
             return listed
         listed.content.close()
         return None
 
-    def _ask(self, method: str, caller: Caller, hop: Hop, *, conditions: bool) -> Response:
-        path = reference_of(caller.environ)
-        headers = passed_headers(caller.environ, hop, conditions=conditions)
+    def _ask(self, method: str, caller: Caller, *, conditions: bool) -> Response:
+        path, gone = reference_of(caller.environ), caller.cancellation
+        headers = passed_headers(caller.environ, self._hop, conditions=conditions)
 
         def ask() -> Steps[Response]:
             return self._upstream.forward_steps(method, path, headers, caller)
 
-        try:
-            gone = caller.cancellation
-            return run(self._retry.call(ask, gone, tally=caller.tally), gone)
-        except SourceError as error:
-            raise UpstreamFailed.of(error) from error
+        return run(self._retry.call(ask, gone, tally=caller.tally), gone)
 
     def _pass_on(
         self,
         response: Response,
+        caller: Caller,
         download: Download,
-        environ: WSGIEnvironment,
         start_response: StartResponse,
     ) -> Iterable[bytes]:
         lists = not self._settings.archive_files
         if not lists and response.status in {200, 206} and lists_files(response.headers):
             # It names places that no client should know, and leaves them to a server in front.
             raise UpstreamFailed("the list of files is not for a format made here", status=502)
-        try:
-            headers, length = _headers(response, self._upstream, environ, lists=lists)
-            meter = PaceMeter(self._pace)
-            passed = _PlainBody(response.content, path_of(environ), download.cancellation, meter)
-            passed.prime()
-            headers.append(("Server-Timing", download.timing()))
-            start_response(f"{response.status} {_phrase(response.status)}", headers)
-            timeout = self._settings.write_timeout
-            download.promised = length or 0
-            return Delivery(passed, download, timeout, measured=length is not None)
-        except SourceError as error:
-            raise UpstreamFailed.of(error) from error
+        headers, length = _headers(response, self._upstream, caller.environ, lists=lists)
+        path, meter = path_of(caller.environ), PaceMeter(self._pace)
+        passed = _PlainBody(response.content, path, download.cancellation, meter)
+        passed.prime()
+        headers.append(("Server-Timing", download.timing()))
+        start_response(f"{response.status} {_phrase(response.status)}", headers)
+        download.promised = length or 0
+        timeout = self._settings.write_timeout
+        return Delivery(passed, download, timeout, measured=length is not None)
 
     def _archive(
         self,
@@ -153,11 +147,8 @@ class PassThrough:
         download: Download,
         start_response: StartResponse,
     ) -> Iterable[bytes]:
-        try:
-            with closing(listed.content):
-                body = self._bundles.read_list(blocks_of(listed.content), caller.cancellation)
-        except SourceError as error:
-            raise UpstreamFailed.of(error) from error
+        with closing(listed.content):
+            body = self._bundles.read_list(blocks_of(listed.content), caller.cancellation)
         return self._bundles.answer_list(download, start_response, body, listed.headers)
 
 
@@ -209,7 +200,7 @@ class _PlainBody:
 
 
 def _headers(
-    response: Response, upstream: FileServer, environ: WSGIEnvironment, *, lists: bool
+    response: Response, upstream: FileServer, environ: Mapping[str, Any], *, lists: bool
 ) -> tuple[list[tuple[str, str]], int | None]:
     """Return the headers that go back to the client, and the content's length where it is told."""
     length = response.length()
