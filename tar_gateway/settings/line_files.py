@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tar_gateway.errors import SettingsError
-from tar_gateway.http.headers import OF_ONE_REQUEST, TOKEN, VALUE
+from tar_gateway.http.headers import OF_ONE_REQUEST, TOKEN, VALUE, folded
 
 
 def read_service_headers(path: Path) -> tuple[tuple[str, str], ...]:
@@ -35,11 +35,11 @@ def read_service_headers(path: Path) -> tuple[tuple[str, str], ...]:
             raise SettingsError(
                 f"the header on line {number} belongs to one connection or to the gateway"
             )
-        if name.lower() in headers:
+        if folded(name) in headers:
             raise SettingsError(f"the header on line {number} was given before")
         if not value or not VALUE.fullmatch(value):
             raise SettingsError(f"the value on line {number} is empty or holds a control character")
-        headers[name.lower()] = (name, value)
+        headers[folded(name)] = (name, value)
     return tuple(headers.values())
 
 

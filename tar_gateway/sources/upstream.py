@@ -3,6 +3,7 @@
 from dataclasses import replace
 from urllib.parse import urlsplit
 
+from tar_gateway.http.headers import folded
 from tar_gateway.settings import Settings
 from tar_gateway.settings.line_files import read_service_headers
 from tar_gateway.settings.types import check_base_url
@@ -34,7 +35,7 @@ class Upstream(Blocking):
         self._origin = Origin(self.url, settings, called="the upstream", tls=tls)
         file = settings.upstream_headers_file
         self._own_headers = read_service_headers(file) if file else ()
-        self._own_names = {name.lower() for name, _ in self._own_headers}
+        self._own_names = {folded(name) for name, _ in self._own_headers}
         self._redirects = Redirects(settings)
         self.health = Health(self.url, settings)
         self._base = parts.path
@@ -130,7 +131,7 @@ class Upstream(Blocking):
         *,
         timeout: float | None = None,
     ) -> Steps[Response]:
-        others = [pair for pair in headers if pair[0].lower() not in self._own_names]
+        others = [pair for pair in headers if folded(pair[0]) not in self._own_names]
         sent = [*others, *self._own_headers]
         target = self._base + path
         response: Response = yield Ask(self._origin, method, target, sent, caller, timeout)

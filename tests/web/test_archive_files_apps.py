@@ -311,3 +311,14 @@ def test_a_list_without_end_is_refused_in_time(give):
         response = client.get("/list", status=413)
     assert "larger than 200 bytes" in response.json["detail"]
     assert given < 20
+
+
+@pytest.mark.parametrize("value", ["tar", "zip"])
+def test_all_lists_are_left_to_a_server_in_front_if_the_setting_says_so(value):
+    def app(environ, start_response):
+        start_response("200 OK", [TEXT, ("X-Archive-Files", value)])
+        return [LINES]
+
+    with wrapped(app, archive_files="no") as client:
+        response = client.get("/", headers={"Range": "bytes=0-"})
+    assert (response.headers["X-Archive-Files"], response.body) == (value, LINES)
