@@ -265,7 +265,8 @@ class SourceError(TarGatewayError):
 
     ``reason`` and ``status`` (401, 403, 404, 502 or 504) are for the client, ``cause`` is for logs.
     ``transient``: asking again may help, after ``retry_after`` seconds, or at once where another
-    server is there to ask (``elsewhere``). ``unreachable``: there was no connection.
+    server is there to ask (``elsewhere``). ``unreachable``: there was no connection. Where it is
+    not ``of_server`` but of this request, or this machine, it says nothing of the server.
     """
 
     def __init__(
@@ -277,11 +278,13 @@ class SourceError(TarGatewayError):
         retry_after: float = 0,
         elsewhere: bool = False,
         unreachable: bool = False,
+        of_server: bool = True,
         challenge: str | None = None,
         cause: str | None = None,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.of_server = of_server
         # A source of somebody's own may know others; all a client can use are these.
         self.status = status if status in MembersFailed.precedence else 502
         self.transient = transient

@@ -82,7 +82,8 @@ class Authority:
             headers["referer"] = referer_of(environ) or ""
         uri = f"{mount_of(environ)}/{path}"
         told = [("X-Original-URI", uri), ("X-Original-Method", method)]
-        yield from self._health.track(self._judge([*headers.items(), *told], caller))
+        sent = [*headers.items(), *told]
+        yield from self._health.track(self._judge(sent, caller), path, caller)
 
     def _judge(self, headers: Headers, caller: Caller) -> Steps[None]:
         response: Response = yield Ask(self._origin, "GET", self._target, headers, caller)

@@ -5,8 +5,7 @@ from typing import Self
 
 from tar_gateway.errors import SourceError
 from tar_gateway.settings import Settings
-from tar_gateway.sources.wire.health import HealthContent
-from tar_gateway.sources.wire.response import Content
+from tar_gateway.sources.wire.response import Content, failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ class PaceMeter:
     def missed(self, content: Content) -> SourceError:
         """Tell the server of a content that the pace is missed, and return the error to raise."""
         error = SourceError("the upstream gives it too slowly", status=504, transient=True)
-        return content.failed(error) if isinstance(content, HealthContent) else error
+        return failed(content, error)
 
     @property
     def is_over(self) -> bool:

@@ -12,7 +12,7 @@ from tar_gateway.http.messages import DIGITS
 from tar_gateway.http.validators import Validator
 from tar_gateway.sources import Stat, UnknownSize
 from tar_gateway.sources.wire.asking import Read, Steps, discard
-from tar_gateway.sources.wire.response import Content, Response, fault_of
+from tar_gateway.sources.wire.response import Content, Response, failed, fault_of
 
 _CONTENT_RANGE = re.compile(rf"bytes ({DIGITS})-({DIGITS})/({DIGITS}|\*)", re.IGNORECASE)
 _EMPTY_RANGE = re.compile(r"bytes \*/0+", re.IGNORECASE)
@@ -177,6 +177,10 @@ class ExactContent:
             raise SourceError("the response ended too early", transient=True)
         self._left -= len(block)
         return block
+
+    def failed(self, error: SourceError) -> SourceError:
+        """Tell of a failure, as `TrackedContent` does."""
+        return failed(self._content, error)
 
     def _note_fault(self) -> None:
         if self._on_fault is not None:

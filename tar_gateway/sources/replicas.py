@@ -54,7 +54,7 @@ class Replicas(Blocking):
         """
         found = yield from self._first(path, lambda server: server.stat_steps(path, caller))
         if isinstance(found, UnknownSize):
-            return replace(found, content=self._tracked(found.content))
+            return replace(found, content=self._tracked(found.content, path))
         return found
 
     def open_steps(
@@ -70,7 +70,7 @@ class Replicas(Blocking):
             return server.open_steps(path, start, stop, stat, caller)
 
         content = yield from self._first(path, open_at, of_one_version=True)
-        return self._tracked(content)
+        return self._tracked(content, path)
 
     def forward_steps(
         self, method: str, path: str, headers: Headers, caller: Caller
@@ -138,7 +138,7 @@ class Replicas(Blocking):
         """
         left_alone = []
         for server in self._ranked(path.partition("?")[0]):
-            if server.health.is_resting():
+            if server.health.is_resting(path):
                 left_alone.append(server)
             else:
                 yield server
@@ -151,12 +151,12 @@ class Replicas(Blocking):
 
         return sorted(self._servers, key=rank)
 
-    def _tracked(self, content: Content) -> Content:
-        return HealthContent(content, self._noted)
+    def _tracked(self, content: Content, path: str) -> Content:
+        return HealthContent(content, lambda error: self._noted(error, path))
 
-    def _noted(self, error: SourceError) -> SourceError:
+    def _noted(self, error: SourceError, path: str) -> SourceError:
         """Say of a failure in the middle whether there is a server to go on at, at once."""
-        if not error.transient or all(server.health.is_failing for server in self._servers):
+        if not error.transient or all(server.health.has_failed(path) for server in self._servers):
             return error
         return error.but(elsewhere=True)
 

@@ -54,9 +54,9 @@ class Upstream(Blocking):
 
     def stat_steps(self, path: str, caller: Caller) -> Steps[Stat | UnknownSize]:
         """Learn a member's size, date and validator. Raise `SourceError`."""
-        found = yield from self.health.track(self._members.stat(path, caller))
+        found = yield from self.health.track(self._members.stat(path, caller), path, caller)
         if isinstance(found, UnknownSize):
-            return replace(found, content=self.health.tracked(found.content))
+            return replace(found, content=self.health.tracked(found.content, path, caller))
         return found
 
     def open_steps(
@@ -64,7 +64,8 @@ class Upstream(Blocking):
     ) -> Steps[Content]:
         """Open a slice of a member. Raise `SourceError`."""
         steps = self._members.open(path, start, stop, stat, caller)
-        return self.health.tracked((yield from self.health.track(steps)))
+        content = yield from self.health.track(steps, path, caller)
+        return self.health.tracked(content, path, caller)
 
     def forward_steps(
         self, method: str, path: str, headers: Headers, caller: Caller
@@ -74,8 +75,8 @@ class Upstream(Blocking):
         Raise `SourceError` when there is no response.
         """
         steps = counted(self._request(method, path, headers, caller), caller.tally)
-        response = yield from self.health.track(steps)
-        return replace(response, content=self.health.tracked(response.content))
+        response = yield from self.health.track(steps, path, caller)
+        return replace(response, content=self.health.tracked(response.content, path, caller))
 
     def reach(self) -> int:
         """Ask for the base, within seconds, and give the response's status, whatever it is.

@@ -81,6 +81,12 @@ Question: TypeAlias = Ask | Read | Pause | Call
 Steps: TypeAlias = Generator[Question, Any, T]
 
 
+def asking(ask: Ask) -> Steps[Response]:
+    """Return steps of one `Ask`."""
+    response: Response = yield ask
+    return response
+
+
 def calling(function: Callable[[], T]) -> Steps[T]:
     """Return steps of one `Call`."""
     answer: T = yield Call(function)

@@ -7,6 +7,7 @@ to `tar_gateway.sources.wire.connection`, since urllib3's own way costs five tim
 
 import errno
 import logging
+import socket
 import ssl
 import time
 from contextlib import suppress
@@ -14,7 +15,13 @@ from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, SSLError
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    NameResolutionError,
+    NewConnectionError,
+    SSLError,
+)
 
 from tar_gateway.errors import Cancelled, SourceError
 from tar_gateway.http.messages import BadLength, BadMessage, Head, identifies, request_head
@@ -262,14 +269,28 @@ class _Content:
 _ENDED = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
 
 
+_OURS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL}
+
+
+def _is_ours(error: NewConnectionError) -> bool:
+    """Return whether this machine had not what it takes to connect."""
+    if isinstance(error, NameResolutionError):
+        # To look a name up takes a descriptor as well, and the error does not say so.
+        try:
+            socket.socket().close()
+        except OSError:
+            return True
+    return getattr(error.__cause__, "errno", None) in _OURS
+
+
 def _fault(error: Exception, called: str) -> SourceError:
     match error:
         case NewConnectionError():  # a ConnectTimeoutError too, so it comes first
-            ours = getattr(error.__cause__, "errno", None) in {errno.EMFILE, errno.ENFILE}
+            ours = _is_ours(error)
             reason = f"{called} cannot be reached"
             if ours:
-                reason = f"the gateway has no file descriptor left for a connection to {called}"
-            return SourceError(reason, transient=True, unreachable=not ours)
+                reason = f"the gateway has no file descriptor or port left to connect to {called}"
+            return SourceError(reason, transient=True, unreachable=not ours, of_server=not ours)
         case ConnectTimeoutError() | TimeoutError():
             reason, unreachable = f"{called} took too long", isinstance(error, ConnectTimeoutError)
             return SourceError(reason, status=504, transient=True, unreachable=unreachable)

@@ -12,8 +12,9 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from tar_gateway.errors import SourceError
 from tar_gateway.settings import Settings
-from tar_gateway.sources.wire.asking import Ask, Steps, discard
+from tar_gateway.sources.wire.asking import Ask, Steps, asking, discard
 from tar_gateway.sources.wire.caller import Caller
+from tar_gateway.sources.wire.health import Health, HealthContent
 from tar_gateway.sources.wire.pool import PORTS, Origin
 from tar_gateway.sources.wire.response import Headers, Response
 from tar_gateway.sources.wire.tls import client_tls
@@ -36,7 +37,7 @@ class Redirects:
         self._settings = settings
         self._hosts = frozenset(settings.redirect_hosts)
         self._tls = client_tls(settings, certificate=False) if self._hosts else None
-        self._origins: dict[str, Origin] = {}
+        self._servers: dict[str, tuple[Origin, Health]] = {}
         self._lock = threading.Lock()
 
     def follow(
@@ -55,12 +56,7 @@ class Redirects:
                 raise SourceError("the upstream redirects too often")
             followed += 1
             url = place.geturl()
-            target = (place.path or "/") + ("?" + place.query if place.query else "")
-            try:
-                origin = self._origin(place)
-                response = yield Ask(origin, method, target, headers, caller)
-            except SourceError as error:
-                raise error.but(unreachable=False) from error  # the upstream itself was there
+            response = yield from self._ask(place, method, headers, caller)
             # Another host's challenge is nothing that the caller could answer.
             status = 403 if response.status == 401 else response.status
             response = replace(response, status=status, redirected=True)
@@ -69,20 +65,39 @@ class Redirects:
     def close(self) -> None:
         """Close the connections that are not in use."""
         with self._lock:
-            origins = list(self._origins.values())
-        for origin in origins:
+            servers = list(self._servers.values())
+        for origin, _ in servers:
             origin.close()
+
+    def _ask(
+        self, place: SplitResult, method: str, headers: Headers, caller: Caller
+    ) -> Steps[Response]:
+        """Ask another host, whose failures say nothing of the upstream: that was there."""
+
+        def of_another(error: SourceError) -> SourceError:
+            return error.but(unreachable=False, of_server=False)
+
+        origin, health = self._server(place)
+        target = (place.path or "/") + ("?" + place.query if place.query else "")
+        try:
+            steps = asking(Ask(origin, method, target, headers, caller))
+            response: Response = yield from health.track(steps, place.path, caller)
+        except SourceError as error:
+            raise of_another(error) from error
+        content = health.tracked(response.content, place.path, caller)
+        return replace(response, content=HealthContent(content, of_another))
 
     def _place(self, response: Response, url: str) -> SplitResult | None:
         location = response.get("location") if response.status in _REDIRECTS else None
         return place_of(location, url, self._hosts) if location else None
 
-    def _origin(self, place: SplitResult) -> Origin:
+    def _server(self, place: SplitResult) -> tuple[Origin, Health]:
         key = f"{place.scheme}://{place.netloc}/"
         with self._lock:
-            if key not in self._origins:
-                self._origins[key] = Origin(key, self._settings, called=_CALLED, tls=self._tls)
-            return self._origins[key]
+            if key not in self._servers:
+                origin = Origin(key, self._settings, called=_CALLED, tls=self._tls)
+                self._servers[key] = origin, Health(key, self._settings)
+            return self._servers[key]
 
 
 def place_of(location: str, url: str, hosts: Set[str]) -> SplitResult | None:

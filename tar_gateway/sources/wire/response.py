@@ -9,7 +9,7 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from tar_gateway.errors import SourceError
 from tar_gateway.http.codings import coding_beyond
@@ -33,6 +33,20 @@ class Content(Protocol):
         ...
 
 
+@runtime_checkable
+class TrackedContent(Content, Protocol):
+    """A content whose server is told what its reader finds wrong with it."""
+
+    def failed(self, error: SourceError) -> SourceError:
+        """Tell of a failure, and return the error to raise."""
+        ...
+
+
+def failed(content: Content, error: SourceError) -> SourceError:
+    """Tell a content's server of a failure, where one is told, and return the error to raise."""
+    return content.failed(error) if isinstance(content, TrackedContent) else error
+
+
 Headers = Sequence[tuple[str, str]]
 
 # A file's name in a Content-Disposition (RFC 6266 4.1), as far as its end goes.
@@ -44,6 +58,9 @@ PASSING = frozenset({408, 429, 500, 502, 503, 504})
 # Seconds that two machines' clocks may differ by, as RFC 9110's forerunner has it (RFC 2616,
 # 13.3.3). It counts where a response has no date but that of its arrival here.
 _CLOCKS_DIFFER = 60
+
+# Of these, what speaks of the request or of its caller, and not of the server.
+_OF_A_REQUEST = frozenset({408, 429, 500})
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,5 +174,6 @@ def failure_of(response: Response, called: str) -> SourceError:
         f"{called} answered {phrase}",
         status=504 if status == 504 else 502,
         transient=status in PASSING,
+        of_server=not (response.redirected or status in _OF_A_REQUEST),
         retry_after=float(_seconds(response.get("retry-after"))),
     )

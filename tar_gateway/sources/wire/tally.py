@@ -1,7 +1,9 @@
 """What a download does with its source, counted as it happens, from whichever thread."""
 
+import math
 import threading
 from collections import Counter
+from dataclasses import dataclass, field
 from typing import Literal
 
 Kind = Literal["bundle", "file"]
@@ -45,6 +47,24 @@ class Listener:
         """Hear that a download of so many members has ended."""
 
 
+@dataclass(slots=True)
+class Failures:
+    """A server's failures without a success in between."""
+
+    since: float = -math.inf
+    last: float = -math.inf
+    paths: set[str] = field(default_factory=set)
+
+    def add(self, path: str, now: float, pause: float) -> float:
+        """Add one, and return for how many seconds they go on; ``pause`` ends them."""
+        if now - self.last > pause:
+            self.since = now
+            self.paths.clear()
+        self.last = now
+        self.paths.add(path)
+        return now - self.since
+
+
 class Tally:
     """What one download asked of its source, while ``listener`` is told of it as well."""
 
@@ -56,6 +76,8 @@ class Tally:
         self.resumes = 0
         self.confirmed: set[object] = set()
         """What stands for servers whose refusal of a HEAD was confirmed by a GET."""
+        self.failures: dict[object, Failures] = {}
+        """What one server's health (`Health`) knows of this download alone."""
         self._lock = threading.Lock()
 
     def asked(self, status: int | None) -> None:

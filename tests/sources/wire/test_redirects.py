@@ -12,10 +12,12 @@ import trustme
 
 from tar_gateway import Settings, Upstream
 from tar_gateway.errors import SourceError
-from tar_gateway.sources import Caller
+from tar_gateway.sources import Caller, Stat
 from tar_gateway.sources.wire.pool import Origin
 from tar_gateway.sources.wire.redirects import Redirects, place_of
+from tar_gateway.sources.wire.response import failed
 from tests.support.files_upstream import TEXT, Canned, FilesUpstream, gateway_to
+from tests.support.scripted import Scripted, answer, close, wait_until
 
 CREDENTIALS = {"Authorization": "Bearer caller", "Cookie": "id=1"}
 SIGNED = "signed/a?X-Signature=hunter2&x=%2F"
@@ -75,9 +77,42 @@ def test_a_host_that_is_not_there_says_nothing_of_the_upstream():
             pytest.raises(SourceError, match="redirects to cannot be reached") as caught,
         ):
             asked.stat("a", Caller())
+        assert not asked.health.is_failing
     assert caught.value.transient
     assert not caught.value.unreachable
     assert caught.value.cause == f"connection refused ({host})"
+
+
+def test_a_host_that_goes_on_failing_is_given_up_on_and_the_upstream_is_not():
+    with FilesUpstream() as gone:
+        host = gone.host
+    with (
+        FilesUpstream({"a": redirect(f"http://{host}/a")}) as upstream,
+        closing(Upstream(upstream.url, Settings(redirect_hosts=[host], retries=0))) as asked,
+    ):
+
+        def failure() -> SourceError:
+            with pytest.raises(SourceError) as caught:
+                asked.stat("a", Caller())
+            return caught.value
+
+        assert wait_until(lambda: not failure().transient)
+        assert not asked.health.is_failing
+
+
+def test_content_of_another_host_that_breaks_says_nothing_of_the_upstream():
+    with Scripted({"/a": answer(b"01234", 'ETag: "1"', length=10, then=close)}) as broken:
+        host = broken.url.removeprefix("http://").rstrip("/")
+        with (
+            FilesUpstream({"a": redirect(f"{broken.url}a")}) as upstream,
+            closing(Upstream(upstream.url, Settings(redirect_hosts=[host]))) as asked,
+            closing(asked.open("a", 0, 10, Stat(10, 0, None), Caller())) as content,
+        ):
+            assert content.read(5) == b"01234"
+            with pytest.raises(SourceError, match="broke the connection"):
+                content.read(5)
+            assert failed(content, SourceError("slow", transient=True)).of_server is False
+            assert not asked.health.is_failing
 
 
 def whole_tag(store: FilesUpstream) -> str:
@@ -243,9 +278,9 @@ def test_closing_bears_a_redirect_to_another_host_in_its_midst(monkeypatch):
     """A host that is redirected to for the first time changes what is being closed."""
     redirects = Redirects(Settings(redirect_hosts=["a.test", "b.test", "c.test"]))
     a, b, c = (urlsplit(f"http://{name}.test/") for name in "abc")
-    redirects._origin(a), redirects._origin(b)
+    redirects._server(a), redirects._server(b)
     with monkeypatch.context() as patched:
-        patched.setattr(Origin, "close", lambda _: redirects._origin(c))
+        patched.setattr(Origin, "close", lambda _: redirects._server(c))
         redirects.close()
     redirects.close()
 
