@@ -181,9 +181,9 @@ def _read_line(line: str, mount: str, max_name: int) -> Entry:
     except ValueError as error:
         raise BadName("it is not 'crc32-or-dash size /location name'") from error
     if not _CHECKSUM.fullmatch(checksum):
-        raise BadName(f"the checksum {shown(checksum)} is none")
+        raise BadName(f"the checksum {shown(checksum)} is not '-' or up to 8 hexadecimal digits")
     if not _SIZE.fullmatch(size):
-        raise BadName(f"the size {shown(size)} is none")
+        raise BadName(f"the size {shown(size)} is not '-' or a number of bytes")
     if location == _DIRECTORY:
         name = name.removesuffix("/")
         _check("name", name, max_name)

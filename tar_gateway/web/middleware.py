@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from functools import partial
 from itertools import chain
 from typing import cast
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -59,11 +60,10 @@ class BundleMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
-        formats = self._settings.archive_files
         request = _Request(environ, start_response, self._settings)
         if environ["REQUEST_METHOD"] in METHODS and self._bundles.takes(environ):
             return self._door(environ, start_response, self._bundles)
-        if next_step(request.method, request.conditions, formats=formats) is Step.TRY:
+        if request.next_step(request.method, request.conditions) is Step.TRY:
             archive = self._from_new_list(request)
             if archive is not None:
                 return archive
@@ -112,8 +112,7 @@ class BundleMiddleware:
             environ = plain_get(request.environ)
             with closing(AppResponse(self._app, environ, self._spool.file())) as answer:
                 said = (answer.status, answer.headers)
-                step = next_step("GET", Conditions(), *said, formats=self._settings.archive_files)
-                if step is not Step.READ:
+                if request.next_step("GET", Conditions(), *said) is not Step.READ:
                     return None
                 body = self._bundles.read_list(blocks_of(answer))
         except UpstreamFailed as error:
@@ -146,6 +145,7 @@ class _Request:
         self.answer_by = start_response
         self.method = environ["REQUEST_METHOD"]
         self.conditions = conditions_of(environ)
+        self.next_step = partial(next_step, formats=settings.archive_files)
         self.is_late = False
         """Whether the server has begun to send what there is."""
         self.step: Step | None = None
@@ -153,7 +153,6 @@ class _Request:
         self.said: tuple[str, _Headers] = ("", [])
         """The status and headers of a response that is not passed on at once."""
         self._settings = settings
-        self._formats = settings.archive_files
         self._reads_list = False
         self._written: list[bytes] = []
         self._length = 0
@@ -165,9 +164,7 @@ class _Request:
         if self._reads_list:
             # Part of what it said is taken for said, so that this is too late (PEP 3333).
             raise _error_of(*exc_info, *named.values())
-        self.step = next_step(
-            self.method, self.conditions, _code(status), headers, formats=self._formats
-        )
+        self.step = self.next_step(self.method, self.conditions, _code(status), headers)
         if self.step is Step.TRY and (self.is_late or exc_info or named):
             self.step = Step.PASS
         if self.step is not Step.PASS:
