@@ -39,12 +39,7 @@ class Plan:
         self.bundle = bundle
         self.tally = caller.tally
         self.cancellation = caller.cancellation
-        self.layout = layout or Layout(
-            [
-                Member(requested.name, stat.size, stat.mtime, validator=stat.validator)
-                for requested, stat in zip(bundle.members, stats, strict=True)
-            ]
-        )
+        self.layout = layout or layout_of(bundle, stats)
 
     def open(self, index: int, start: int, stop: int) -> Content:
         """Open bytes ``start`` to ``stop`` of a member. Raise `SourceError`."""
@@ -79,6 +74,16 @@ class Plan:
         finally:
             if self._spool_file is not None:
                 self._spool_file.close()
+
+
+def layout_of(bundle: Bundle, stats: list[Stat]) -> Layout:
+    """Return the layout of a bundle's members, of which these are the stats."""
+    return Layout(
+        [
+            Member(requested.name, stat.size, stat.mtime, validator=stat.validator)
+            for requested, stat in zip(bundle.members, stats, strict=True)
+        ]
+    )
 
 
 def member_fault(member: Entry, error: SourceError) -> MemberFault:

@@ -68,10 +68,12 @@ class Selector:
             return self._recalled(asked, on_planned) or self._planned(asked, on_planned)
         except MembersChanged:
             # Nothing was said yet, so the plan can be made anew.
-            return self._planned(asked, on_planned)
+            return self._planned(asked, on_planned, anew=True)
 
-    def _planned(self, asked: Asked, on_planned: Callable[[], None]) -> Selection:
-        plan = self._planner.plan(asked.bundle, asked.caller)
+    def _planned(
+        self, asked: Asked, on_planned: Callable[[], None], *, anew: bool = False
+    ) -> Selection:
+        plan = self._planner.plan(asked.bundle, asked.caller, anew=anew)
         on_planned()
         with ExitStack() as held:
             held.callback(plan.close)

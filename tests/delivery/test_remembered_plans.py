@@ -1,7 +1,11 @@
 """A plan is remembered for the ranges of one download, and for nothing that it could make wrong."""
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass
+from types import MappingProxyType
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 import pytest
@@ -11,7 +15,8 @@ from tar_gateway import BundleMiddleware, Gateway, Upstream
 from tar_gateway.sources.locations import Locations
 from tar_gateway.sources.replicas import Replicas
 from tests.support.files_upstream import MTIME, TEXT, Canned, File, FilesUpstream, gateway_to
-from tests.support.scripted import Scripted, answer, chunked
+from tests.support.scripted import PATIENCE, Script, Scripted, Wire, answer, chunked, wait_until
+from tests.support.scripted import File as Served
 
 URL = "/?bundle=a.txt&bundle=b.txt"
 MINE = {"Cookie": "id=1"}
@@ -264,3 +269,85 @@ def test_an_application_of_its_own_rules_is_asked_each_time():
             environ = {"REMOTE_ADDR": address}
             app.get("/?bundle=a", headers=PART, extra_environ=environ, status=status)
     assert len(asked) > 2
+
+
+# --- equal plans under way ----------------------------------------------------------------------
+
+
+@dataclass
+class Slow:
+    """An upstream of two files that answers HEAD once the gate is open, and who asks for them."""
+
+    server: Scripted
+    gateway: Gateway
+    threads: ThreadPoolExecutor
+    gate: threading.Event
+
+    def ask(self, method: str = "GET", headers: Mapping[str, str] = MappingProxyType({})):
+        app = TestApp(self.gateway, lint=False)
+        return self.threads.submit(app.request, URL, method=method, headers=headers, status="*")
+
+    def waiting(self, count: int) -> bool:
+        """Wait until so many wait for one plan."""
+        flights = self.gateway._bundles._planner._flights._flights
+        return wait_until(lambda: sum(len(each.waiting) for each in flights.values()) == count)
+
+    def asked(self, method: str) -> list[str]:
+        return sorted(each.target for each in self.server.requests if each.method == method)
+
+
+@pytest.fixture
+def slow() -> Iterator[Slow]:
+    gate = threading.Event()
+
+    def late(file: Script) -> Script:
+        def script(wire: Wire) -> None:
+            if wire.request.method == "HEAD":
+                wire.stall(gate)
+            file(wire)
+
+        return script
+
+    files = {"/a.txt": late(Served(b"alpha")), "/b.txt": late(Served(b"beta"))}
+    with (
+        Scripted(files) as server,
+        closing(Gateway(Upstream(server.url))) as gateway,
+        ThreadPoolExecutor(8) as threads,
+    ):
+        yield Slow(server, gateway, threads, gate)
+        gate.set()
+
+
+def test_equal_plans_under_way_are_made_once(slow):
+    asked = [slow.ask("HEAD"), slow.ask("GET", PART), slow.ask("GET"), slow.ask("HEAD")]
+    assert slow.waiting(4)
+    slow.gate.set()
+    assert [each.result(PATIENCE).status_int for each in asked] == [200, 206, 200, 200]
+    assert slow.asked("HEAD") == ["/a.txt", "/b.txt"]
+    assert slow.asked("GET") == ["/a.txt", "/a.txt", "/b.txt"]
+
+
+def test_another_callers_plan_is_another(slow):
+    asked = [slow.ask("HEAD"), slow.ask("HEAD", MINE)]
+    assert slow.waiting(2)
+    slow.gate.set()
+    assert [each.result(PATIENCE).status_int for each in asked] == [200, 200]
+    assert slow.asked("HEAD") == ["/a.txt", "/a.txt", "/b.txt", "/b.txt"]
+
+
+def test_what_is_wrong_is_told_to_all_who_wait(slow):
+    slow.server.on("/b.txt", answer(b"", status="404 Not Found"))
+    asked = [slow.ask(), slow.ask()]
+    assert slow.waiting(2)
+    slow.gate.set()
+    told = [each.result(PATIENCE) for each in asked]
+    assert [each.status_int for each in told] == [404, 404]
+    assert told[0].body == told[1].body
+    assert slow.asked("HEAD") == ["/a.txt", "/b.txt"]
+
+
+def test_a_size_that_no_one_tells_is_learned_by_each_for_itself(slow):
+    slow.server.on("/a.txt", chunked(b"alpha"))
+    asked = [slow.ask(), slow.ask()]
+    slow.gate.set()
+    assert [each.result(PATIENCE).body[512:517] for each in asked] == [b"alpha"] * 2
