@@ -170,7 +170,7 @@ class MemberFault:
     """What is wrong with one member: ``path`` below the source's base, HTTP ``status``, ``reason``.
 
     ``challenge`` is the upstream's ``WWW-Authenticate``, where it sent one, and ``cause`` what only
-    the operator is told.
+    the operator is told. ``login`` is the URL at which a browser may log in to have the member.
     """
 
     path: str
@@ -178,6 +178,7 @@ class MemberFault:
     reason: str
     challenge: str | None = None
     cause: str | None = None
+    login: str | None = None
 
 
 MOST_FAULTS = 100
@@ -212,6 +213,9 @@ class MembersFailed(Refusal):
         )
         self.status = HTTPStatus(status)
         self.member, self.reason, self.cause = first.path, first.reason, first.cause
+        asking = (fault for fault in self.faults if fault.login) if status == 403 else ()
+        self.login = next(iter(asking), None)
+        """The first member that a login would help to, where nothing else comes first."""
 
     def _rank(self, fault: MemberFault) -> int:
         return self.precedence.index(fault.status)
@@ -266,7 +270,8 @@ class SourceError(TarGatewayError):
     ``reason`` and ``status`` (401, 403, 404, 502 or 504) are for the client, ``cause`` is for logs.
     ``transient``: asking again may help, after ``retry_after`` seconds, or at once where another
     server is there to ask (``elsewhere``). ``unreachable``: there was no connection. Where it is
-    not ``of_server`` but of this request, or this machine, it says nothing of the server.
+    not ``of_server`` but of this request, or this machine, it says nothing of the server. ``challenge`` and ``login`` are as in
+    `MemberFault`.
     """
 
     def __init__(
@@ -281,6 +286,7 @@ class SourceError(TarGatewayError):
         of_server: bool = True,
         challenge: str | None = None,
         cause: str | None = None,
+        login: str | None = None,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
@@ -293,6 +299,7 @@ class SourceError(TarGatewayError):
         self.unreachable = unreachable
         self.challenge = challenge
         self.cause = cause
+        self.login = login
 
     def but(self, **changed: bool) -> Self:
         """Return the same error, of the same class, with other values of some attributes."""

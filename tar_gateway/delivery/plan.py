@@ -88,4 +88,6 @@ def layout_of(bundle: Bundle, stats: list[Stat]) -> Layout:
 
 def member_fault(member: Entry, error: SourceError) -> MemberFault:
     """Say what is wrong with a member in the words of a response."""
-    return MemberFault(member.path, error.status, error.reason, error.challenge, error.cause)
+    return MemberFault(
+        member.path, error.status, error.reason, error.challenge, error.cause, error.login
+    )

@@ -47,7 +47,7 @@ def size_by_get(response: Response, path: str) -> Steps[int | None]:
     try:
         if response.status not in WHOLE:
             yield from discard(response)
-            raise fault_of(response)
+            raise fault_of(response, path)
         _check_plain(response, path)
         return _whole_length(response)
     except BaseException:
@@ -96,7 +96,7 @@ def check_slice(
     if response.status == 412 or (ranged and response.status == 416):
         raise MemberChanged("it has changed since its size was asked")
     if response.status not in {*WHOLE, 206}:
-        raise fault_of(response)
+        raise fault_of(response, path)
     _check_plain(response, path)
     _check_version(response, stat.validator)
     length = _whole_length(response)

@@ -83,7 +83,7 @@ class HttpMembers:
         head = yield from self.ask("HEAD", path, _headers(), caller)
         if self._head.believed(head, caller.tally):
             yield from discard(head)
-            raise fault_of(head)
+            raise fault_of(head, path)
         with closing(head.content):
             if head.status == 200 and not head.coding(path) and (size := head.length()):
                 return stat_of(head, size)
@@ -112,7 +112,7 @@ class HttpMembers:
             return (yield from stat_by_get(response, path))
         if response.status in _CERTAIN or response.status == head.status:
             yield from discard(response)
-            raise fault_of(response)
+            raise fault_of(response, path)
         with closing(response.content), suppress(SourceError):
             size = told_by_range(response, path)
             yield from drain(response.content)

@@ -24,7 +24,7 @@ from tar_gateway.sources.members import HttpMembers
 from tar_gateway.sources.spool import Spool, SpoolFile
 from tar_gateway.sources.stepwise import Blocking
 from tar_gateway.sources.wire.asking import Steps, calling
-from tar_gateway.sources.wire.response import Content, Headers, Response
+from tar_gateway.sources.wire.response import REDIRECTS, Content, Headers, Response, fault_of
 
 # What `sys.exc_info` gives: PEP 3333's way of telling that an error came up late.
 OptExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
@@ -87,7 +87,7 @@ class Subrequests(Blocking):
         response = yield from self._members.ask("GET", path, plain, caller)
         if 300 <= response.status < 400:
             response.content.close()
-            raise SourceError("it is not shown: a login is asked for instead", status=403)
+            raise _redirected(response, path)
         size = yield from size_by_get(response, path)
         validator = response.validator()
         # A weak date is of a response that was made this very moment, as the next one would be.
@@ -116,6 +116,16 @@ class Subrequests(Blocking):
             # Servers add it, and it tells a date that proves something from one that doesn't.
             received = [*received, ("Date", formatdate(time.time(), usegmt=True))]
         return Response(called.status, received, called)
+
+
+def _redirected(response: Response, path: str) -> SourceError:
+    """Say what the application's redirect means: it hides from a stranger what there is."""
+    fault = fault_of(response, path)
+    if fault.status == 404 or fault.cause:  # a directory, or an object store
+        return fault
+    location = response.get("location") if response.status in REDIRECTS else None
+    reason = "it is not shown: a login is asked for instead"
+    return SourceError(reason, status=403, login=location)
 
 
 def subrequest(

@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from html import escape
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote, unquote, unquote_plus, urljoin, urlsplit, urlunsplit
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from webob.acceptparse import create_accept_header
 
 from tar_gateway.errors import MembersFailed, Refusal
+from tar_gateway.http.environ import mount_of, query_of
 from tar_gateway.http.headers import page_policy
 
 # Characters of a path or reason, and of a sentence that quotes some: an error is no larger than
@@ -64,10 +67,59 @@ def refuse(
     *,
     vary: Sequence[str] = (),
 ) -> Iterable[bytes]:
-    """Answer a request with a refusal (PEP 3333)."""
+    """Answer a request with a refusal (PEP 3333), a browser that has to log in with a redirect."""
+    if (place := _login_for(refusal, environ)) is not None:
+        body = b"Log in first.\n"
+        headers = [
+            ("Location", place),
+            ("Content-Type", "text/plain; charset=utf-8"),
+            ("Content-Length", str(len(body))),
+            ("Cache-Control", "no-store"),
+            ("Vary", ", ".join(("Accept", *vary))),
+        ]
+        start_response("303 See Other", headers)
+        return () if environ["REQUEST_METHOD"] == "HEAD" else (body,)
     status, headers, body = problem(refusal, environ.get("HTTP_ACCEPT"), vary=vary)
     start_response(f"{status} {status.phrase}", headers)
     return () if environ["REQUEST_METHOD"] == "HEAD" else (body,)
+
+
+def _login_for(refusal: Refusal, environ: WSGIEnvironment) -> str | None:
+    """Return where to log in, and come back from to this request, if that is what a browser needs.
+
+    A POST can't be repeated by a redirect: it comes back to its path.
+    """
+    fault = refusal.login if isinstance(refusal, MembersFailed) else None
+    if fault is None or fault.login is None or not _wants_page(environ.get("HTTP_ACCEPT")):
+        return None
+    mount, path = mount_of(environ), environ.get("PATH_INFO", "")
+    query = query_of(environ) if environ["REQUEST_METHOD"] != "POST" else ""
+    back = mount + quote(path.encode("latin-1", "replace")) + (f"?{query}" if query else "")
+    place = quote(fault.login.encode("latin-1", "replace"), safe="%:/?#[]@!$&'()*+,;=-._~")
+    member = f"{unquote(mount)}/{fault.path}"
+    with suppress(ValueError):  # it is no URL, but the application's own word
+        return _with_way_back(urljoin(quote(member), place), member, back)
+    return place
+
+
+# A login elsewhere may be told of one here, which is told where to go on.
+_NESTED = 2
+
+
+def _with_way_back(place: str, member: str, back: str, nested: int = _NESTED) -> str:
+    """Write ``back`` where a parameter of ``place`` names the member's own URL."""
+    parts = urlsplit(place)
+    pairs = []
+    for pair in parts.query.split("&"):
+        name, _, raw = pair.partition("=")
+        value = unquote_plus(raw)
+        target = urlsplit(value)
+        if unquote(target.path) == member:
+            value = urlunsplit((target.scheme, target.netloc, *back.partition("?")[::2], ""))
+        elif nested and target.query:
+            value = _with_way_back(value, member, back, nested - 1)
+        pairs.append(pair if value == unquote_plus(raw) else f"{name}={quote(value, safe='')}")
+    return parts._replace(query="&".join(pairs)).geturl()
 
 
 def _wants_page(accept: str | None) -> bool:

@@ -126,6 +126,18 @@ def test_the_outer_query_is_not_the_members(query):
         (Page(b"log in", (("Location", "/login"),), "302 Found"), 403, "a login is asked for"),
         (Page(b"log in", (("Location", "/login"),), "303 See"), 403, "a login is asked for"),
         (Page(b"log in", (("Location", "/login"),), "307 Go"), 403, "a login is asked for"),
+        (Page(b"", (("Location", "/bad/"),), "301 Moved"), 404, "it is a directory"),
+        (Page(b"", (("Location", "bad/"),), "301 Moved"), 404, "it is a directory"),
+        (
+            Page(b"", (("Location", "https://s3.test/b/bad?X-Amz-Signature=secret"),), "302 Found"),
+            502,
+            "an object store, whose host is not in REDIRECT_HOSTS",
+        ),
+        (
+            Page(b"", (("Location", "https://b.s3.eu-west-1.amazonaws.com/secret"),), "302 Found"),
+            502,
+            "an object store, whose host is not in REDIRECT_HOSTS",
+        ),
         (Page(b"part", status="206 Partial"), 502, "206 Partial Content"),
         (Page(b"oh", status="500 Oh"), 502, "500 Internal Server Error"),
         (Page(b"oh", status="503 Oh"), 502, "503 Service Unavailable"),

@@ -34,6 +34,8 @@ def upstream() -> Iterator[FilesUpstream]:
         "reports/broken": Canned(500, (TEXT,)),
         "reports/late": Canned(504, (TEXT,)),
         "reports/moved": Canned(302, (TEXT, ("Location", "/reports/a.txt"))),
+        "reports/folder": Canned(301, (TEXT, ("Location", "/reports/folder/"))),
+        "reports/stored": Canned(302, (TEXT, ("Location", "https://x.test/a?sig=1"))),
         "reports/<i>&.txt": Canned(403, (TEXT,)),
     }
     with FilesUpstream(dict(files)) as running:
@@ -44,6 +46,19 @@ def upstream() -> Iterator[FilesUpstream]:
 def app(upstream: FilesUpstream) -> Iterator[TestApp]:
     with gateway_to(upstream) as running:
         yield running
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("folder", "it is a directory: name the files in it instead"),
+        ("stored", "it is redirected to an object store, whose host is not in REDIRECT_HOSTS"),
+        ("moved", "the upstream redirects to a place that is not allowed"),
+    ],
+)
+def test_a_redirect_says_what_it_leads_to(app, name, reason):
+    (fault,) = app.get(f"/reports/?bundle={name}", status="*").json["members"]
+    assert fault["reason"] == reason
 
 
 def fetched(upstream: FilesUpstream) -> list[str]:
@@ -152,6 +167,8 @@ def test_head_has_the_errors_of_get_without_a_body(app, url, accept):
         ("needs-login", 401),
         ("broken", 502),
         ("moved", 502),
+        ("folder", 404),
+        ("stored", 502),
         ("late", 504),
         ("none,late", 504),
         ("none,late,broken", 502),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -328,3 +329,24 @@ def test_a_defect_in_the_middleware_is_an_internal_error_and_says_nothing_of_its
         response = client.get("/?bundle=a", status=500)
     assert "secret" not in response.text
     assert "a secret place" in caplog.text
+
+
+def test_a_browser_whose_session_is_over_is_sent_to_the_applications_login():
+    def members(environ, start_response):
+        member = environ["PATH_INFO"]
+        if "session" not in environ.get("HTTP_COOKIE", ""):
+            place = f"http://app.test/login/?next={quote(member)}"
+            return Page(b"", (("Location", place),), "302 Found")(environ, start_response)
+        return Page(b"alpha")(environ, start_response)
+
+    browser = {"Accept": "text/html,*/*;q=0.8"}
+    with wrapped(members) as client:
+        sent = client.get("/reports/?bundle=a.txt", headers=browser, status=303)
+        told = client.get("/reports/?bundle=a.txt", status=403)
+        back = parse_qs(urlsplit(sent.headers["Location"]).query)["next"][0]
+        whole = client.get(back, headers={**browser, "Cookie": "session=1"})
+    assert sent.headers["Location"].startswith("http://app.test/login/?next=")
+    assert sent.headers["Cache-Control"] == "no-store"
+    assert "Accept" in sent.headers["Vary"]
+    assert "a login is asked for" in told.json["members"][0]["reason"]
+    assert unpacked(whole.body) == {"a.txt": b"alpha"}

@@ -18,7 +18,7 @@ from tar_gateway.errors import (
     NotFound,
     RangeNotSatisfiable,
 )
-from tar_gateway.web.problem import problem
+from tar_gateway.web.problem import problem, refuse
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
 
@@ -31,6 +31,82 @@ def answer(refusal, accept=None, **keywords):
     mapping = dict(headers)
     assert len(mapping) == len(headers)
     return status, mapping, body
+
+
+MEMBER, BUNDLE = "%2Fapp%2Freports%2Fa%20b.pdf", "%2Fapp%2Freports%2F%3Fbundle%3Da%2520b.pdf"
+
+
+def sent_to(login, **more):
+    """Give the status and Location of a bundle whose member is only there behind a login."""
+    fault = MemberFault("reports/a b.pdf", 403, "a login is asked for", login=login)
+    environ = {
+        "REQUEST_METHOD": "GET",
+        "SCRIPT_NAME": "/app",
+        "PATH_INFO": "/reports/",
+        "QUERY_STRING": "bundle=a%20b.pdf",
+        "HTTP_ACCEPT": BROWSER,
+        **more,
+    }
+    told = []
+    refuse(MembersFailed([fault]), environ, lambda *said: told.extend(said))
+    return told[0][:3], dict(told[1]).get("Location")
+
+
+@pytest.mark.parametrize(
+    ("login", "place"),
+    [
+        ("/app/login", "/app/login"),
+        ("/app/login?lang=de", "/app/login?lang=de"),
+        (f"/app/login?next={MEMBER}", f"/app/login?next={BUNDLE}"),
+        ("/app/login?next=/app/reports/a+b.pdf&x=1", f"/app/login?next={BUNDLE}&x=1"),
+        (f"/in?x=1&ReturnUrl={MEMBER}%3Fv%3D1#top", f"/in?x=1&ReturnUrl={BUNDLE}#top"),
+        ("../in?next=" + MEMBER, "/app/in?next=" + BUNDLE),
+        (
+            f"https://sso.test/cas?service=https%3A%2F%2Ffiles.test{MEMBER}",
+            f"https://sso.test/cas?service=https%3A%2F%2Ffiles.test{BUNDLE}",
+        ),
+        # A login that is told of another one, which is told where to go on.
+        (
+            "https://sso.test/?to=%2Fin%3Fnext%3D" + MEMBER.replace("%", "%25"),
+            "https://sso.test/?to=%2Fin%3Fnext%3D" + BUNDLE.replace("%", "%25"),
+        ),
+        # What is not the member's own URL is the application's.
+        ("/in?next=%2Fapp%2Freports%2Fother.pdf", "/in?next=%2Fapp%2Freports%2Fother.pdf"),
+        ("/in?next=%2Freports%2Fa%20b.pdf", "/in?next=%2Freports%2Fa%20b.pdf"),
+        ("/in?n=\xe9\r\nX: y", "/in?n=%E9%0D%0AX:%20y"),
+        ("http://[/", "http://[/"),
+    ],
+)
+def test_a_browser_is_sent_to_the_login_with_the_way_back_to_the_bundle(login, place):
+    assert sent_to(login) == ("303", place)
+    assert sent_to(login, REQUEST_METHOD="HEAD") == ("303", place)
+
+
+def test_a_posted_bundle_comes_back_to_its_path_alone():
+    assert sent_to(f"/in?next={MEMBER}", REQUEST_METHOD="POST") == (
+        "303",
+        "/in?next=%2Fapp%2Freports%2F",
+    )
+
+
+@pytest.mark.parametrize("accept", [None, "*/*", "application/json", "application/problem+json"])
+def test_a_program_is_told_that_a_login_is_asked_for(accept):
+    more = {} if accept is None else {"HTTP_ACCEPT": accept}
+    asked = {"HTTP_ACCEPT": "", **more}
+    assert sent_to("/in", **asked) == ("403", None)
+
+
+@pytest.mark.parametrize(
+    ("others", "status"),
+    [([], "303"), ([404], "303"), ([502], "303"), ([403], "303"), ([401], "401")],
+)
+def test_what_comes_before_a_login_is_told_first(others, status):
+    faults = [MemberFault(str(number), number, "x") for number in others]
+    refusal = MembersFailed([*faults, MemberFault("a", 403, "a login", login="/in")])
+    told = []
+    environ = {"REQUEST_METHOD": "GET", "HTTP_ACCEPT": BROWSER}
+    refuse(refusal, environ, lambda *said: told.extend(said))
+    assert told[0][:3] == status
 
 
 def document(refusal):

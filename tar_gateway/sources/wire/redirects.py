@@ -16,13 +16,11 @@ from tar_gateway.sources.wire.asking import Ask, Steps, asking, discard
 from tar_gateway.sources.wire.caller import Caller
 from tar_gateway.sources.wire.health import Health, HealthContent
 from tar_gateway.sources.wire.pool import PORTS, Origin
-from tar_gateway.sources.wire.response import Headers, Response
+from tar_gateway.sources.wire.response import REDIRECTS, Headers, Response
 from tar_gateway.sources.wire.tls import client_tls
 
 # Redirects of one request. A store needs one, and one more to the host of its region.
 LIMIT: Final = 5
-
-_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 _CALLED: Final = "the host that the upstream redirects to"
 
@@ -88,7 +86,7 @@ class Redirects:
         return replace(response, content=HealthContent(content, of_another))
 
     def _place(self, response: Response, url: str) -> SplitResult | None:
-        location = response.get("location") if response.status in _REDIRECTS else None
+        location = response.get("location") if response.status in REDIRECTS else None
         return place_of(location, url, self._hosts) if location else None
 
     def _server(self, place: SplitResult) -> tuple[Origin, Health]:

@@ -9,7 +9,8 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
+from urllib.parse import unquote, urljoin, urlsplit
 
 from tar_gateway.errors import SourceError
 from tar_gateway.http.codings import coding_beyond
@@ -144,8 +145,25 @@ def _seconds(text: str | None) -> int:
     return int(text) if text and re.fullmatch(r"[0-9]{1,9}", text) else 0
 
 
-def fault_of(response: Response) -> SourceError:
-    """Make an error of a response whose status says that the member can't be had."""
+REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+
+# What signs a URL of an object store, and where those are.
+_SIGNED = re.compile(
+    r"(?:^|&)(?:x-(?:amz|goog|oss)-(?:signature|credential)|awsaccesskeyid|googleaccessid"
+    r"|ossaccesskeyid|signature|sig|q-signature|key-pair-id|temp_url_sig)=",
+    re.IGNORECASE,
+)
+_STORES = re.compile(
+    r"\.(?:amazonaws\.com(?:\.cn)?|cloudfront\.net|blob\.core\.windows\.net|storage\.googleapis\.com"
+    r"|r2\.cloudflarestorage\.com|digitaloceanspaces\.com|backblazeb2\.com|aliyuncs\.com)\Z"
+)
+
+
+def fault_of(response: Response, path: str = "") -> SourceError:
+    """Make an error of a response whose status says that the member can't be had.
+
+    ``path`` is the reference that was asked for.
+    """
     status = response.status
     if status == 401:
         given = [value for value in response.all("www-authenticate") if VALUE.fullmatch(value)]
@@ -156,8 +174,26 @@ def fault_of(response: Response) -> SourceError:
     if status in {404, 410}:
         return SourceError("it does not exist", status=404)
     if 300 <= status < 400:
-        return SourceError("the upstream redirects to a place that is not allowed")
+        return _redirect_fault(response, path)
     return failure_of(response, "the upstream")
+
+
+def _redirect_fault(response: Response, path: str) -> SourceError:
+    """Say what a redirect that is not followed means for the member; see `fault_of`."""
+    asked = "/" + path.partition("?")[0]
+    try:
+        place = urlsplit(urljoin(asked, response.get("location") or ""))
+        host = place.hostname
+    except ValueError:
+        place, host = urlsplit(""), None
+    if path and unquote(place.path).endswith(unquote(asked) + "/"):
+        return SourceError("it is a directory: name the files in it instead", status=404)
+    if host and (_SIGNED.search(place.query) or _STORES.search("." + host)):
+        return SourceError(
+            "it is redirected to an object store, whose host is not in REDIRECT_HOSTS",
+            cause=f"it is on {host}",
+        )
+    return SourceError("the upstream redirects to a place that is not allowed")
 
 
 def failure_of(response: Response, called: str) -> SourceError:
