@@ -126,7 +126,7 @@ def test_more_are_asked_about_at_once_where_answers_are_slow_or_do_not_come(
     quick: float, late: float, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("tar_gateway.delivery.threads.QUICK", quick)
-    monkeypatch.setattr("tar_gateway.delivery.planner.LATE", late)
+    monkeypatch.setattr("tar_gateway.delivery.survey.LATE", late)
     barrier = threading.Barrier(GROWTH * FIRST)
 
     def stat(path: str) -> Stat:
@@ -139,7 +139,7 @@ def test_more_are_asked_about_at_once_where_answers_are_slow_or_do_not_come(
 
 def test_few_are_asked_about_at_once_where_answers_are_quick(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("tar_gateway.delivery.threads.QUICK", PATIENCE)
-    monkeypatch.setattr("tar_gateway.delivery.planner.LATE", PATIENCE)
+    monkeypatch.setattr("tar_gateway.delivery.survey.LATE", PATIENCE)
     source = Asked(numbered)
     plan(source, *MANY)
     assert source.most <= FIRST
