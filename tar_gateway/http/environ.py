@@ -16,7 +16,15 @@ from tar_gateway.errors import (
 )
 from tar_gateway.http.conditions import Conditions
 from tar_gateway.http.messages import DIGITS
-from tar_gateway.http.paths import BadName, check_name, decode_text, shown, url_path
+from tar_gateway.http.paths import (
+    BadName,
+    check_name,
+    decode_text,
+    is_spelling,
+    shown,
+    url_path,
+    url_segment,
+)
 
 # One that begins no escape stands for itself; a client library would encode all others anew.
 _STRAY_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
@@ -59,7 +67,7 @@ def reference_of(environ: Mapping[str, Any]) -> str:
     path = path_of(environ)
     spelled = _spelled_path(environ)
     if spelled is not None and _ENCODED_SLASH.search(spelled):
-        named = "/".join(quote(unquote_to_bytes(each), safe="") for each in spelled.split("/"))
+        named = "/".join(url_segment(unquote_to_bytes(each)) for each in spelled.split("/"))
     else:
         named = url_path(path)
     return named + ("?" + query if query else "")
@@ -84,6 +92,18 @@ def _spelled_path(environ: Mapping[str, Any]) -> str | None:
     told = environ.get("PATH_INFO", "").encode("latin-1", "replace")
     same = unquote_to_bytes("/".join(before)) == mount and unquote_to_bytes(below) == told
     return below.removeprefix("/") if same else None
+
+
+def spelled_reference_of(environ: Mapping[str, Any]) -> str:
+    """Return the same with the path as the client spelled it, under a server that shows that.
+
+    Where an authority or a signature is asked about the path, what was judged has to be asked for,
+    and that is `reference_of`: to some upstreams ``;`` means more than ``%3B``.
+    """
+    spelled, query = _spelled_path(environ), query_of(environ)
+    if spelled is None or not is_spelling(spelled, path_of(environ)):
+        return reference_of(environ)
+    return spelled + ("?" + query if query else "")
 
 
 def check_query(environ: Mapping[str, Any], limit: int) -> None:

@@ -65,9 +65,48 @@ def decode_form_value(quoted: str) -> str:
     return decode_text(unquote_to_bytes(quoted.replace("+", " ")))
 
 
+# What a segment may have as it stands (RFC 3986 3.3), and servers that decode as JavaScript's
+# decodeURI does want so. But servlets cut a segment at a semicolon, and stores take + for a space.
+_PLAIN = "!$&'()*,:=@"
+
+# A path as a URL may have it, every escape well formed.
+_SPELLED = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;:=@/-]|%[0-9A-Fa-f]{2})*")
+
+
 def url_path(name: str) -> str:
-    """Write a checked name as a URL's path, every segment quoted, without a leading slash."""
-    return "/".join(quote(segment, safe="") for segment in name.split("/"))
+    """Write a checked name as a URL's path without a leading slash, always in the same spelling."""
+    return "/".join(map(url_segment, name.split("/")))
+
+
+def url_segment(segment: str | bytes) -> str:
+    """Write one segment of a URL's path; a slash in it is ``%2F``."""
+    return quote(segment, safe=_PLAIN)
+
+
+def below(path: str, prefix: bytes) -> str | None:
+    """Return what follows a prefix in a URL's path, however it is spelled; `None` if elsewhere.
+
+    A query may follow the path.
+    """
+    position = 0
+    for byte in prefix:
+        first = path[position : position + 1]
+        width = 3 if first == "%" else 1
+        if first == "?" or unquote_to_bytes(path[position : position + width]) != bytes((byte,)):
+            return None
+        position += width
+    return path[position:]
+
+
+def is_spelling(path: str, name: str) -> bool:
+    """Return whether a URL's path, without a leading slash, may stand for a checked name.
+
+    It decodes to the name, and leads nowhere else where parameters are cut off a segment.
+    """
+    cut = (segment.partition(";") for segment in name.split("/"))
+    climbs = any(mark and before in {"", ".", ".."} for before, mark, _ in cut)
+    same = unquote_to_bytes(path) == name.encode("utf-8")
+    return same and not climbs and _SPELLED.fullmatch(path) is not None
 
 
 def decode_path(quoted: str) -> str:

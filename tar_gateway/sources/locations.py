@@ -6,7 +6,7 @@ from functools import reduce
 from types import MappingProxyType
 
 from tar_gateway.errors import SourceError
-from tar_gateway.http.paths import url_path
+from tar_gateway.http.paths import below, url_path
 from tar_gateway.settings import Settings
 from tar_gateway.settings.locations import read_locations
 from tar_gateway.sources import Caller, Limits, Stat, UnknownSize
@@ -19,7 +19,7 @@ from tar_gateway.sources.wire.response import Content, Headers, Response
 
 @dataclass(frozen=True, slots=True)
 class _Route:
-    """What lies below a prefix lies at a server. The prefix is quoted as references are."""
+    """What lies below a prefix, without the slash it begins with, lies at a server."""
 
     prefix: str
     server: FileServer
@@ -38,9 +38,7 @@ class Locations(Blocking):
         self, servers: Mapping[str, FileServer], limits: Mapping[str, Limits] = MappingProxyType({})
     ) -> None:
         self._routes = [
-            _Route(
-                url_path(prefix.removeprefix("/")), servers[prefix], limits.get(prefix, Limits())
-            )
+            _Route(prefix.removeprefix("/"), servers[prefix], limits.get(prefix, Limits()))
             for prefix in sorted(servers, key=len, reverse=True)
         ]
 
@@ -57,34 +55,32 @@ class Locations(Blocking):
 
     def stat_steps(self, path: str, caller: Caller) -> Steps[Stat | UnknownSize]:
         """Ask the server that the member belongs to. Raise `SourceError`."""
-        route = self._route(path)
-        return (yield from route.server.stat_steps(path.removeprefix(route.prefix), caller))
+        route, rest = self._route(path)
+        return (yield from route.server.stat_steps(rest, caller))
 
     def open_steps(
         self, path: str, start: int, stop: int, stat: Stat, caller: Caller
     ) -> Steps[Content]:
         """Open a slice at the server that the member belongs to. Raise `SourceError`."""
-        route = self._route(path)
-        below = path.removeprefix(route.prefix)
-        return (yield from route.server.open_steps(below, start, stop, stat, caller))
+        route, rest = self._route(path)
+        return (yield from route.server.open_steps(rest, start, stop, stat, caller))
 
     def forward_steps(
         self, method: str, path: str, headers: Headers, caller: Caller
     ) -> Steps[Response]:
         """Pass a plain request on to the server that its path belongs to."""
-        route = self._route(path)
-        below = path.removeprefix(route.prefix)
-        return (yield from route.server.forward_steps(method, below, headers, caller))
+        route, rest = self._route(path)
+        return (yield from route.server.forward_steps(method, rest, headers, caller))
 
     def own_path(self, url: str, path: str) -> str | None:
         """Return the path that a ``Location`` points to, as the server of ``path`` means it."""
-        route = self._route(path)
-        below = route.server.own_path(url, path.removeprefix(route.prefix))
-        return None if below is None else route.prefix + below
+        route, rest = self._route(path)
+        own = route.server.own_path(url, rest)
+        return None if own is None else url_path(route.prefix) + own
 
     def limits(self, paths: Iterable[str]) -> Limits:
         """Return what all locations allow that the members are of."""
-        allowed = {route.limits for path in paths for route in self._matching(path)[:1]}
+        allowed = {route.limits for path in paths for route, _ in self._matching(path)[:1]}
         return reduce(Limits.strictest, allowed, Limits())
 
     def reach(self) -> None:
@@ -96,13 +92,15 @@ class Locations(Blocking):
         for route in self._routes:
             route.server.close()
 
-    def _matching(self, path: str) -> list[_Route]:
+    def _matching(self, path: str) -> list[tuple[_Route, str]]:
         # A slash ends each prefix, so that none ends within a name.
-        return [route for route in self._routes if path.startswith(route.prefix)]
+        found = ((route, below(path, route.prefix.encode("utf-8"))) for route in self._routes)
+        return [(route, rest) for route, rest in found if rest is not None]
 
-    def _route(self, path: str) -> _Route:
-        for route in self._matching(path):
-            return route
+    def _route(self, path: str) -> tuple[_Route, str]:
+        """Return the server that a path belongs to, and the path there."""
+        for found in self._matching(path):
+            return found
         raise SourceError("it lies in no location", status=404)
 
 

@@ -16,7 +16,13 @@ from tar_gateway.delivery.pace import Pace, PaceMeter
 from tar_gateway.delivery.whole import blocks_of
 from tar_gateway.errors import BrokenOff, SourceError, UpstreamFailed
 from tar_gateway.http.conditions import Conditions
-from tar_gateway.http.environ import conditions_of, mount_of, path_of, reference_of
+from tar_gateway.http.environ import (
+    conditions_of,
+    mount_of,
+    path_of,
+    reference_of,
+    spelled_reference_of,
+)
 from tar_gateway.http.headers import end_to_end
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller
@@ -110,8 +116,13 @@ class PassThrough:
         listed.content.close()
         return None
 
+    def _reference(self, environ: Mapping[str, Any]) -> str:
+        """Return what is asked for: as the client spelled it, unless it was judged before."""
+        judged = self._authority is not None or self._settings.signing_keys_file is not None
+        return reference_of(environ) if judged else spelled_reference_of(environ)
+
     def _ask(self, method: str, caller: Caller, *, conditions: bool) -> Response:
-        path, gone = reference_of(caller.environ), caller.cancellation
+        path, gone = self._reference(caller.environ), caller.cancellation
         headers = passed_headers(caller.environ, self._hop, conditions=conditions)
 
         def ask() -> Steps[Response]:

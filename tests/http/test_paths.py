@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from tar_gateway.http.paths import (
     MAX_NAME_BYTES,
     BadName,
+    below,
     check_name,
     decode_form_value,
     decode_text,
+    is_spelling,
     url_path,
 )
 
@@ -146,7 +148,7 @@ def test_a_name_is_refused_or_comes_back_from_its_url_in_harmless_segments(name)
     path = url_path(name)
     assert unquote(path, errors="strict") == name
     assert path.isascii()
-    assert not set(path) & set(" ?#;\\&+,:@'\"\r\n")
+    assert not set(path) & set(' ?#;\\+"<>[]^`{|}\r\n')
     for segment in path.split("/"):
         for decoded in (segment, unquote(segment), unquote(unquote(segment), errors="replace")):
             assert not set(decoded.split("/")) & {"", ".", ".."}
@@ -182,14 +184,78 @@ def test_a_name_is_no_longer_than_its_limit_in_bytes(name, limit):
         ("50%", "50%25"),
         ("a%2fb", "a%252fb"),
         ("a?b#c;d", "a%3Fb%23c%3Bd"),
-        ("a&b=c+d,e", "a%26b%3Dc%2Bd%2Ce"),
+        ("a&b=c+d,e", "a&b=c%2Bd,e"),
+        ("!$&'()*,:=@", "!$&'()*,:=@"),
+        ("a;b+c", "a%3Bb%2Bc"),
         ("é", "%C3%A9"),
-        ("x@y:80", "x%40y%3A80"),
+        ("x@y:80", "x@y:80"),
         ("-._~", "-._~"),
     ],
 )
-def test_every_segment_of_a_url_path_is_quoted(name, path):
+def test_a_segment_has_as_it_stands_what_a_url_lets_it_but_for_semicolon_and_plus(name, path):
     assert url_path(name) == path
+
+
+@pytest.mark.parametrize(
+    ("path", "prefix", "rest"),
+    [
+        ("a/b", "a/", "b"),
+        ("%61%2fb", "a/", "b"),
+        ("a%2Fb%2fc?x", "a/", "b%2fc?x"),
+        ("%c3%bc/%C3%BC", "ü/", "%C3%BC"),
+        ("x;y/z", "x;y/", "z"),
+        ("a/b", "", "a/b"),
+        ("a", "a/", None),
+        ("b/a/", "a/", None),
+        ("%zza/", "%zza/", None),
+        ("a?b/c", "a?b/", None),
+        ("%", "%/", None),
+    ],
+)
+def test_what_follows_a_prefix_is_found_however_that_is_spelled(path, prefix, rest):
+    assert below(path, prefix.encode()) == rest
+
+
+@given(hostile, st.data())
+def test_a_prefix_of_a_name_is_found_in_every_spelling_of_it(name, data):
+    cut = data.draw(st.integers(0, len(name)))
+    escaped = [f"%{byte:02x}" for byte in name[:cut].encode("utf-8", "replace")]
+    assert below("".join(escaped) + "rest", name[:cut].encode("utf-8", "replace")) == "rest"
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("@scope%2fname", "@scope/name"),
+        ("%41.txt", "A.txt"),
+        ("x;v=1/y", "x;v=1/y"),
+        ("a%20b%2Cc+d", "a b,c+d"),
+        ("%C3%BC/", "ü/"),
+    ],
+)
+def test_a_spelling_of_a_name_is_one_that_decodes_to_it(path, name):
+    assert is_spelling(path, name)
+    assert not is_spelling(path, name + "x")
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("..;/x", "..;/x"),  # servlets take it for ../x
+        ("a/..;v=1/x", "a/..;v=1/x"),
+        ("a/%2e.%3b/x", "a/..;/x"),
+        (".;x", ".;x"),
+        (";/x", ";/x"),
+        ("a b", "a b"),
+        ("100%", "100%"),
+        ("a%2", "a%2"),
+        ("a#b", "a#b"),
+        ("a\\b", "a\\b"),
+        ("ü", "ü"),
+    ],
+)
+def test_what_may_lead_elsewhere_or_is_no_url_is_no_spelling(path, name):
+    assert not is_spelling(path, name)
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,13 @@ def test_a_plain_file_comes_from_where_its_path_belongs(routes: TestApp, path, s
 
 
 @pytest.mark.parametrize(("path", "server", "there"), TABLE)
+def test_a_location_is_found_however_its_prefix_is_spelled(routes: TestApp, path, server, there):
+    spelled = "/" + "".join(f"%{byte:02x}" for byte in path.encode())
+    found = routes.get("/" + quote(path), extra_environ={"RAW_URI": spelled}, status=200)
+    assert found.text == f"{server}:{there}"
+
+
+@pytest.mark.parametrize(("path", "server", "there"), TABLE)
 def test_a_member_comes_from_where_its_path_belongs(routes: TestApp, path, server, there):
     directory, _, name = quote(path).rpartition("/")
     assert members_of(routes, f"/{directory}?bundle={name}") == {

@@ -86,11 +86,11 @@ def open_whole(
         ("a b", "/base/a%20b"),
         ("100%", "/base/100%25"),
         ("a%2Fb", "/base/a%252Fb"),
-        ("q?x#y&z", "/base/q%3Fx%23y%26z"),
-        ("a,b;c=d", "/base/a%2Cb%3Bc%3Dd"),
+        ("q?x#y&z", "/base/q%3Fx%23y&z"),
+        ("a,b;c=d", "/base/a,b%3Bc=d"),
         ("ü", "/base/%C3%BC"),
         ("...", "/base/..."),
-        ("~:@!$'()*+[]", "/base/~%3A%40%21%24%27%28%29%2A%2B%5B%5D"),
+        ("~:@!$'()*+[]", "/base/~:@!$'()*%2B%5B%5D"),
     ],
 )
 def test_a_path_is_sent_quoted_once_and_not_normalised(path: str, target: str):

@@ -20,7 +20,7 @@ def escaped(name: bytes, but: bytes = b"") -> str:
 
 def expected_path(name: bytes) -> str:
     """Write a name as an upstream has to see it."""
-    return escaped(name, _UNRESERVED + b"/")
+    return escaped(name, _UNRESERVED + b"/!$&'()*,:=@")
 
 
 # --- refused --------------------------------------------------------------------------------------

@@ -123,16 +123,22 @@ def test_the_corpus_has_thousands_of_cases_and_no_case_twice():
 
 def test_kept_names_arrive_so_through_a_real_server_too(tmp_path: Path):
     names = [name for name in KEPT if len(name) < 1000]
-    wanted = ["/base/d/" + expected_path(name) for name in names]
+    # As they were spelled, but where a servlet would take a segment for none or for a climbing one.
+    climbing = re.compile(rb"(?:\A|/)\.{0,2};")
+    asked = [escaped(name, b"/") for name in names]
+    wanted = [
+        expected_path(name) if climbing.search(name) else path
+        for name, path in zip(names, asked, strict=True)
+    ]
     with (
         Scripted(default=FILE) as upstream,
         gateway(upstream.url + "base/", tmp_path) as running,
         closing(HTTPConnection("127.0.0.1", running.port)) as client,
     ):
-        for name, target in zip(names, wanted, strict=True):
+        for path, target in zip(asked, wanted, strict=True):
             upstream.requests.clear()
-            assert status_of(client, f"/d/{escaped(name, b'/')}") == 200
-            assert {seen.target for seen in upstream.requests} == {target}
+            assert status_of(client, f"/d/{path}") == 200
+            assert {seen.target for seen in upstream.requests} == {f"/base/d/{target}"}
         upstream.requests.clear()
         for name in (name for name in REFUSED if len(name) < 1000):
             url = (
