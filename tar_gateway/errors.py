@@ -270,8 +270,8 @@ class SourceError(TarGatewayError):
     ``reason`` and ``status`` (401, 403, 404, 502 or 504) are for the client, ``cause`` is for logs.
     ``transient``: asking again may help, after ``retry_after`` seconds, or at once where another
     server is there to ask (``elsewhere``). ``unreachable``: there was no connection. Where it is
-    not ``of_server`` but of this request, or this machine, it says nothing of the server. ``challenge`` and ``login`` are as in
-    `MemberFault`.
+    not ``of_server`` but of this request, or this machine, it says nothing of the server.
+    ``challenge`` and ``login`` are as in `MemberFault`.
     """
 
     def __init__(

@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import subprocess
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -109,9 +110,12 @@ class Download:
 
     def get(self, **headers: str) -> tuple[int, str, bytes]:
         """Give the status, the ETag and the body that the bundle's own URL has now."""
-        request = urllib.request.Request(self.url, headers=headers)
-        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+        with self.asked(headers) as answer:
             return answer.status, answer.headers["ETag"], answer.read()
+
+    def asked(self, headers: dict[str, str]):
+        request = urllib.request.Request(self.url, headers=headers)
+        return urllib.request.urlopen(request, timeout=PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -254,3 +258,55 @@ def test_if_range_gets_all_of_another_version(download: Download, there: int):
     assert (status, etag, body) == download.get()
     assert etag != old_etag
     assert body != old
+
+
+def chromium(there: int, etag: str, modified: str) -> dict[str, str]:
+    """Return the headers of Chromium's download manager when it resumes."""
+    return {
+        "Range": f"bytes={there}-",
+        "If-Range": etag,
+        "Accept-Encoding": "identity",
+        "Sec-Fetch-Site": "none",
+        "Sec-Fetch-Mode": "no-cors",
+        "Sec-Fetch-Dest": "empty",
+    }
+
+
+def firefox(there: int, etag: str, modified: str) -> dict[str, str]:
+    """Return the headers of Firefox's download manager when it resumes."""
+    return {
+        "Range": f"bytes={there}-",
+        "If-Match": etag,
+        "If-Unmodified-Since": modified,
+        "Accept": "*/*",
+        "Accept-Encoding": "gzip, deflate, br, zstd",
+    }
+
+
+@pytest.mark.parametrize("browser", [chromium, firefox])
+@pytest.mark.parametrize("there", [1, 511, SIZE // 2, SIZE - 1])
+def test_a_browser_gets_the_rest_of_the_same_version(download: Download, browser, there: int):
+    with download.asked({}) as whole:
+        told, body = whole.headers, whole.read()
+    with download.asked(browser(there, told["ETag"], told["Last-Modified"])) as part:
+        assert (part.status, part.read()) == (206, body[there:])
+        assert part.headers["Content-Range"] == f"bytes {there}-{SIZE - 1}/{SIZE}"
+        assert (part.headers["ETag"], part.headers["Accept-Ranges"]) == (told["ETag"], "bytes")
+
+
+def test_chromium_gets_all_of_another_version(download: Download):
+    with download.asked({}) as whole:
+        told = whole.headers
+    download.write(version=2)
+    with download.asked(chromium(1000, told["ETag"], told["Last-Modified"])) as answer:
+        assert (answer.status, len(answer.read())) == (200, SIZE)
+
+
+def test_firefox_is_told_that_there_is_another_version(download: Download):
+    with download.asked({}) as whole:
+        told = whole.headers
+    download.write(version=2)
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        download.asked(firefox(1000, told["ETag"], told["Last-Modified"]))
+    assert refused.value.code == 412
+    refused.value.close()
