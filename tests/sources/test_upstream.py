@@ -565,7 +565,7 @@ def test_behind_a_response_without_content_a_connection_is_its_callers(method, e
         ask(upstream, ALICE, method)
         ask(upstream, other)
         ask(upstream, ALICE)
-        assert connections(server) == [1, 1, 2, 2]
+        assert connections(server) == [1, 1, 2, 1]
 
 
 def test_behind_a_response_with_content_a_connection_is_everyones():

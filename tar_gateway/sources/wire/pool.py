@@ -167,13 +167,16 @@ class Origin:
 
     def _take(self, key: int, timeout: float) -> "_Pooled":
         """Return a connection that no one else uses, open: an idle one, or else a new one."""
-        for pooled in reversed([*self._idle]):
-            if pooled.owner in (None, key) and self._idle.pop(pooled, self) is None:
-                if pooled.wire.is_fit():
-                    return pooled
-                if pooled.wire.has_unrequested():
-                    self._catch()
-                pooled.close()
+        idle = [*self._idle]
+        # Its own first, so that the others stay for others, and what came late is noticed.
+        for owner in (key, None):
+            for pooled in reversed(idle):
+                if pooled.owner == owner and self._idle.pop(pooled, self) is None:
+                    if pooled.wire.is_fit():
+                        return pooled
+                    if pooled.wire.has_unrequested():
+                        self._catch()
+                    pooled.close()
         host, port = self._place
         pooled = _Tls(host, port, ssl_context=self._tls) if self._tls else _Plain(host, port)
         try:
