@@ -244,8 +244,9 @@ def test_a_weak_tag_gives_no_part(app, upstream):
     assert response.headers["Accept-Ranges"] == "none"
 
 
-def test_a_date_that_is_strong_proves_the_version_as_well(app, upstream):
-    upstream.files["reports/b.txt"] = File(B, etag=None)
+@pytest.mark.parametrize("etag", [None, 'W/"b"'])
+def test_a_date_that_is_strong_proves_the_version_as_well(app, upstream, etag):
+    upstream.files["reports/b.txt"] = File(B, etag=etag)
     part = app.get(URL, headers={"Range": f"bytes={B_DATA + 4}-{B_DATA + 11}"}, status=206)
     assert part.body == b"betabeta"
     (fetched,) = upstream.asked("GET")

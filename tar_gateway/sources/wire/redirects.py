@@ -8,7 +8,7 @@ import threading
 from collections.abc import Set
 from dataclasses import replace
 from typing import Final
-from urllib.parse import SplitResult, quote, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from tar_gateway.errors import SourceError
 from tar_gateway.settings import Settings
@@ -87,7 +87,10 @@ class Redirects:
 
     def _place(self, response: Response, url: str) -> SplitResult | None:
         location = response.get("location") if response.status in REDIRECTS else None
-        return place_of(location, url, self._hosts) if location else None
+        place = place_of(location, url, self._hosts) if location else None
+        # A file server sends a directory's name so to its index page, which is no file.
+        directory = unquote(urlsplit(url).path) + "/"
+        return None if place is not None and unquote(place.path) == directory else place
 
     def _server(self, place: SplitResult) -> tuple[Origin, Health]:
         key = f"{place.scheme}://{place.netloc}/"

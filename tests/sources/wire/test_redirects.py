@@ -58,6 +58,15 @@ def test_a_redirect_to_an_allowed_host_is_followed_for_a_member(upstream, store,
     assert {request.target for request in store.requests} == {"/" + SIGNED}
 
 
+@pytest.mark.parametrize("location", ["/dir%20a/", "dir%20a/", "{own}dir%20a/?x=1"])
+def test_the_index_page_of_a_directory_is_never_taken_for_a_file(upstream, location):
+    upstream.files["dir a"] = redirect(location.replace("{own}", upstream.url), 301)
+    upstream.files["dir a/"] = b"<h1>Index</h1>"
+    with gateway_to(upstream, redirect_hosts=[upstream.host]) as app:
+        (fault,) = app.get("/?bundle=dir%20a", status=404).json["members"]
+    assert fault["reason"] == "it is a directory: name the files in it instead"
+
+
 def test_a_part_of_an_archive_is_a_part_of_what_is_redirected_to(upstream, store):
     with gateway_to(upstream, redirect_hosts=[store.host]) as app:
         whole = app.get("/?bundle=a")
