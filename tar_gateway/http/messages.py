@@ -84,6 +84,12 @@ def content_length(values: Iterable[str], *, coded: bool) -> int | None:
     return int(length)
 
 
+def host_field(host: str, port: int | None, usual: int) -> str:
+    """Write the Host field (RFC 9110 7.2)."""
+    text = f"[{host}]" if ":" in host else host.encode("idna").decode("ascii")
+    return text if port in {None, usual} else f"{text}:{port}"
+
+
 def request_head(method: str, target: str, host: str, fields: Mapping[str, str]) -> bytes:
     """Write a request without content; ``host`` is the Host field's value.
 

@@ -91,6 +91,11 @@ class Settings:
     connect_timeout: Seconds = 5
     """Seconds for a connection to the upstream: a server that is up answers at once."""
 
+    keep_alive: Pause = 30
+    """Seconds after which an idle connection to the upstream is not used again: firewalls forget
+    it without a sign, most after minutes. A request by one that was idle for a second is given
+    ``connect_timeout``, then sent by a new connection; 0 keeps none."""
+
     read_timeout: Seconds = 30
     """Seconds for the head of an upstream's response, and for one read of its content: longer
     silence counts as failure, and so does a head that drips."""

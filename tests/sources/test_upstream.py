@@ -3,6 +3,7 @@
 import errno
 import socket
 import threading
+import time
 import traceback
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -342,6 +343,65 @@ def test_a_connection_that_died_while_idle_is_replaced():
         upstream.stat("a", NOBODY)
         assert server.wait_for(lambda server: server.open == 0)
         assert read_all(open_whole(upstream, len(DATA), validator=False)) == DATA
+
+
+def aged(upstream: Upstream, seconds: float) -> None:
+    """Let the idle connections have been idle for so much longer."""
+    for pooled in upstream._origin._idle:
+        pooled.idle_since -= seconds
+
+
+@pytest.mark.parametrize(("seconds", "connections"), [(0, 1), (29, 1), (31, 2)])
+def test_a_connection_that_was_idle_for_too_long_is_not_used_again(
+    seconds: float, connections: int
+):
+    with serving(File(DATA)) as (server, upstream):
+        upstream.stat("a", NOBODY)
+        aged(upstream, seconds)
+        upstream.stat("a", NOBODY)
+        assert [seen.connection for seen in server.requests] == [1, connections]
+        assert server.wait_for(lambda server: server.open == 1)
+
+
+SOON = Settings(connect_timeout=0.2)
+
+
+def dies_after(idle: str) -> Callable[[Wire], None]:
+    """Answer the first request of each connection, and none after it."""
+    served: set[int] = set()
+
+    def script(wire: Wire) -> None:
+        if wire.request.connection in served:
+            wire.reset() if idle == "reset" else wire.stall(NEVER)
+        served.add(wire.request.connection)
+        File(DATA)(wire)
+
+    return script
+
+
+@pytest.mark.parametrize("how", ["silent", "reset"])
+def test_a_connection_that_has_died_without_a_sign_costs_no_read_timeout(how: str):
+    with serving(dies_after(how), settings=SOON) as (server, upstream):
+        upstream.stat("a", NOBODY)
+        aged(upstream, 2)
+        began = time.monotonic()
+        assert upstream.stat("a", NOBODY).size == len(DATA)
+        assert time.monotonic() - began < 5  # not 30
+        assert [seen.connection for seen in server.requests] == [1, 1, 2]
+
+
+def test_what_is_asked_by_a_new_connection_then_has_all_its_time():
+    def slow(wire: Wire) -> None:
+        if len(wire.server.requests) > 1:
+            NEVER.wait(0.5)
+        File(DATA)(wire)
+
+    with serving(slow, settings=SOON) as (server, upstream):
+        upstream.stat("a", NOBODY)
+        assert upstream.stat("a", NOBODY).size == len(DATA)  # a busy one is waited for
+        aged(upstream, 2)
+        assert upstream.stat("a", NOBODY).size == len(DATA)
+        assert [seen.connection for seen in server.requests] == [1, 1, 1, 2]
 
 
 # --- the shapes of a response -------------------------------------------------------------------

@@ -7,6 +7,7 @@ to `tar_gateway.sources.wire.connection`, since urllib3's own way costs five tim
 
 import errno
 import logging
+import math
 import socket
 import ssl
 import time
@@ -24,12 +25,20 @@ from urllib3.exceptions import (
 )
 
 from tar_gateway.errors import Cancelled, SourceError
-from tar_gateway.http.messages import BadLength, BadMessage, Head, identifies, request_head
+from tar_gateway.http.messages import (
+    BadLength,
+    BadMessage,
+    Head,
+    host_field,
+    identifies,
+    request_head,
+)
 from tar_gateway.settings import Settings
 from tar_gateway.sources.wire.caller import Caller
 from tar_gateway.sources.wire.cancellation import Cancellation
 from tar_gateway.sources.wire.connection import ChunkedContent, Connection, SizedContent
 from tar_gateway.sources.wire.response import Headers, Response
+from tar_gateway.sources.wire.tls import lowered, tls_cause
 
 PORTS: Final = {"http": 80, "https": 443}
 
@@ -38,6 +47,10 @@ _OWN_HEADERS: Final = {"User-Agent": "tar_gateway", "Accept-Encoding": "identity
 
 # Idle connections that are kept: room for what many downloads return at once.
 _KEPT: Final = 256
+
+# Seconds for which an idle connection is as good as one in use. A server that has too much to do
+# must not be asked all twice.
+_SURE: Final = 1.0
 
 # Seconds that a response is given at the least, however long connecting took.
 _LEAST: Final = 0.01
@@ -63,7 +76,7 @@ class Origin:
         assert parts.hostname is not None
         self._called = called
         self._settings = settings
-        self._host = _host_field(parts.hostname, parts.port, PORTS[parts.scheme])
+        self._host = host_field(parts.hostname, parts.port, PORTS[parts.scheme])
         self._netloc = parts.netloc.rpartition("@")[2]
         self._place = (parts.hostname.replace("%25", "%"), parts.port or PORTS[parts.scheme])
         self._tls = tls if parts.scheme == "https" else None
@@ -90,35 +103,50 @@ class Origin:
         the caller's cancellation is cancelled, this and the content's reads raise `Cancelled`,
         also where they are waiting.
         """
-        cancellation, key = caller.cancellation, caller.key
+        cancellation = caller.cancellation
         cancellation.check()
         given = {name.lower() for name, _ in headers}
         sent = {name: value for name, value in _OWN_HEADERS.items() if name.lower() not in given}
         sent.update(headers)
-        began = time.monotonic()
         try:
             request = request_head(method, target, self._host, sent)
-            pooled = self._take(key, timeout or self._settings.connect_timeout)
-            try:
-                if timeout is None:
-                    pooled.wire.give(self._settings.read_timeout)
-                else:
-                    pooled.wire.give(max(_LEAST, timeout - (time.monotonic() - began)))
-                cancellation.add(pooled.wire.stop)
-                head = pooled.wire.ask(method, request)
-            except BaseException:
-                self.release(pooled, cancellation, keep=False)
-                raise
+            pooled, head = self._ask(method, request, caller, timeout)
         except (HTTPError, OSError, ValueError, BadMessage) as error:
             raise self.fault(error, cancellation) from error
         if not 200 <= head.status < 600:
             self.release(pooled, cancellation, keep=False)
             raise SourceError(f"{self._called} sent the invalid status {head.status}")
         # Content that comes late, where there should be none, is read as the next response.
-        pooled.owner = key if head.length == 0 else None
+        pooled.owner = caller.key if head.length == 0 else None
         keeps = head.keeps and not identifies(sent)
         content = _Content(self, pooled, head, cancellation, keeps=keeps)
         return Response(head.status, head.fields, content)
+
+    def _ask(
+        self, method: str, request: bytes, caller: Caller, timeout: float | None, anew: bool = False
+    ) -> tuple["_Pooled", Head]:
+        """Send a request, by a new connection if ``anew``, and read its response's head.
+
+        An idle connection may have died without a sign. So it is given no longer than connecting.
+        """
+        began = time.monotonic()
+        connecting = timeout or self._settings.connect_timeout
+        pooled = self._connect(connecting) if anew else self._take(caller.key, connecting)
+        doubtful = began - pooled.idle_since > _SURE
+        try:
+            given = self._settings.read_timeout
+            if timeout is not None:
+                given = max(_LEAST, timeout - (time.monotonic() - began))
+            pooled.wire.give(min(self._settings.connect_timeout, given / 2) if doubtful else given)
+            caller.cancellation.add(pooled.wire.stop)
+            head = pooled.wire.ask(method, request)
+            pooled.wire.give(given)
+        except BaseException as error:
+            self.release(pooled, caller.cancellation, keep=False)
+            if doubtful and isinstance(error, OSError) and not caller.cancellation.is_cancelled:
+                return self._ask(method, request, caller, timeout and timeout / 2, anew=True)
+            raise
+        return pooled, head
 
     def release(self, pooled: "_Pooled", cancellation: Cancellation, *, keep: bool) -> None:
         """Take a connection back, and close it if it can't be used again."""
@@ -129,6 +157,7 @@ class Origin:
         if not keep or self._closed or self._caught:
             pooled.close()
             return
+        pooled.idle_since = time.monotonic()
         self._idle[pooled] = None
         if len(self._idle) > _KEPT:
             self._close_oldest()
@@ -167,16 +196,19 @@ class Origin:
 
     def _take(self, key: int, timeout: float) -> "_Pooled":
         """Return a connection that no one else uses, open: an idle one, or else a new one."""
-        idle = [*self._idle]
+        idle, oldest = [*self._idle], time.monotonic() - self._settings.keep_alive
         # Its own first, so that the others stay for others, and what came late is noticed.
         for owner in (key, None):
             for pooled in reversed(idle):
                 if pooled.owner == owner and self._idle.pop(pooled, self) is None:
-                    if pooled.wire.is_fit():
+                    if pooled.wire.is_fit() and pooled.idle_since > oldest:
                         return pooled
                     if pooled.wire.has_unrequested():
                         self._catch()
                     pooled.close()
+        return self._connect(timeout)
+
+    def _connect(self, timeout: float) -> "_Pooled":
         host, port = self._place
         pooled = _Tls(host, port, ssl_context=self._tls) if self._tls else _Plain(host, port)
         try:
@@ -196,6 +228,8 @@ class _Plain(HTTPConnection):
     wire: Connection
     owner: int | None = None
     """The one caller that may use it next, `None` if any may."""
+    idle_since: float = math.inf
+    """When it was returned the last time, by `time.monotonic`."""
 
 
 class _Tls(HTTPSConnection):
@@ -203,6 +237,7 @@ class _Tls(HTTPSConnection):
 
     wire: Connection
     owner: int | None = None
+    idle_since: float = math.inf
 
     def connect(self) -> None:
         """Connect, and take no end for one that TLS does not vouch for.
@@ -214,12 +249,6 @@ class _Tls(HTTPSConnection):
 
 
 _Pooled = _Plain | _Tls
-
-
-def _host_field(host: str, port: int | None, usual: int) -> str:
-    """Write the Host field (RFC 9110 7.2)."""
-    text = f"[{host}]" if ":" in host else host.encode("idna").decode("ascii")
-    return text if port in {None, usual} else f"{text}:{port}"
 
 
 class _Content:
@@ -271,7 +300,6 @@ class _Content:
 # How a TLS connection tells that the other side has ended it.
 _ENDED = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
 
-
 _OURS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL}
 
 
@@ -308,33 +336,16 @@ def _fault(error: Exception, called: str) -> SourceError:
             return SourceError(f"{called} broke the connection", transient=True)
 
 
-# What OpenSSL says of a certificate at more length, or in other words with each version
-# (X509_V_ERR_*, x509_vfy.h).
-_CERTIFICATES: Final = {
-    10: "certificate has expired",
-    18: "self-signed certificate",
-    19: "self-signed certificate in the chain",
-    62: "hostname does not match the certificate",
-    64: "IP address does not match the certificate",
-}
-
-
 def _cause(error: BaseException) -> str:
     """Return what went wrong in the system's own words, for an operator."""
     if isinstance(error, HTTPError) and error.__cause__ is not None:
         error = error.__cause__  # urllib3 wraps what the system said
     match error:
-        case ssl.SSLCertVerificationError():
-            return _CERTIFICATES.get(error.verify_code) or _lowered(error.verify_message)
         case ssl.SSLError():
-            return _lowered((error.reason or error.strerror or "").replace("_", " "))
+            return tls_cause(error)
         case ConnectTimeoutError() | TimeoutError():
             return "connection timed out"
         case OSError() if error.strerror:
-            return _lowered(error.strerror)
+            return lowered(error.strerror)
         case _:
             return str(error) or type(error).__name__
-
-
-def _lowered(text: str) -> str:
-    return text.lower() if text.isupper() else text[:1].lower() + text[1:]

@@ -1,7 +1,11 @@
-"""Whom a TLS connection trusts and what it shows of us, from the files that the settings name."""
+"""Whom a TLS connection trusts and what it shows of us, from the files that the settings name.
+
+And why one failed, in words for an operator.
+"""
 
 import ssl
 from pathlib import Path
+from typing import Final
 
 from tar_gateway.errors import SettingsError
 from tar_gateway.settings import Settings
@@ -53,3 +57,26 @@ def _show(context: ssl.SSLContext, certificate: Path | None, key: Path | None) -
 
 def _wrong(reason: str) -> SettingsError:
     return SettingsError(f"the certificates for the upstream can't be used: {reason}")
+
+
+# What OpenSSL says of a certificate at more length, or in other words with each version
+# (X509_V_ERR_*, x509_vfy.h).
+_CERTIFICATES: Final = {
+    10: "certificate has expired",
+    18: "self-signed certificate",
+    19: "self-signed certificate in the chain",
+    62: "hostname does not match the certificate",
+    64: "IP address does not match the certificate",
+}
+
+
+def tls_cause(error: ssl.SSLError) -> str:
+    """Return what went wrong with a connection or certificate."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _CERTIFICATES.get(error.verify_code) or lowered(error.verify_message)
+    return lowered((error.reason or error.strerror or "").replace("_", " "))
+
+
+def lowered(text: str) -> str:
+    """Write a system's words as the middle of a sentence."""
+    return text.lower() if text.isupper() else text[:1].lower() + text[1:]
