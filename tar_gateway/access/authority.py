@@ -86,6 +86,7 @@ class Authority:
         yield from self._health.track(self._judge(sent, caller), path, caller)
 
     def _judge(self, headers: Headers, caller: Caller) -> Steps[None]:
+        caller.tally.asked_authority()
         response: Response = yield Ask(self._origin, "GET", self._target, headers, caller)
         yield from discard(response)
         if response.status in {401, 403}:

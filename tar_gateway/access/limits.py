@@ -1,10 +1,13 @@
-"""How many downloads may run at once, in all and of one client."""
+"""How many downloads may run at once, in all and of one client, and what one may ask."""
 
 import logging
+import math
 import re
 import threading
-from collections import Counter
+import time
+from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -17,7 +20,7 @@ from wsgiref.types import WSGIEnvironment
 
 from tar_gateway.errors import Busy, TooManyRequests
 from tar_gateway.settings import PREFIX, Settings
-from tar_gateway.sources.wire.tally import Listener
+from tar_gateway.sources.wire.tally import Listener, Quota
 
 Network = IPv4Network | IPv6Network
 Trusted = Collection[Network | Literal["unix"]]
@@ -192,3 +195,90 @@ class Downloads:
                 if not self._of[client]:
                     del self._of[client]
         self._listener.in_flight(-1)
+
+
+# Clients whose questions are known; one that was forgotten has a full bucket again.
+_KNOWN = 65_536
+
+
+class Questions:
+    """How many questions each client may cause: a bucket of tokens that fills with time.
+
+    ``a_minute`` for each client, saved up to ``saved``: a client may have a full bucket's in one
+    go. What was asked beyond what had been announced is owed. Safe to use from many threads.
+    """
+
+    def __init__(self, a_minute: int, saved: int) -> None:
+        self._a_second = a_minute / 60
+        self._a_minute = a_minute
+        self._saved = saved
+        self._lock = threading.Lock()
+        # What each had when it was last looked at, and when; full ones are not kept.
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Return how many clients are known."""
+        return len(self._left)
+
+    def take(self, client: str, questions: int, *, refuse: bool = True) -> None:
+        """Take so many. Raise `TooManyRequests` where there are fewer, if it may ``refuse``.
+
+        A full bucket is enough for any number.
+        """
+        with self._lock:
+            now = time.monotonic()
+            left = self._left_of(client, now)
+            missing = min(questions, self._saved) - left
+            if refuse and missing > _ROUNDING:
+                seconds = math.ceil(missing / self._a_second)
+                raise TooManyRequests(
+                    f"one client may cause {self._a_minute} questions to the upstream a minute, "
+                    f"and this takes {questions}: ask again in {seconds} seconds",
+                    headers=[("Retry-After", str(seconds))],
+                )
+            self._keep(client, left - questions, now)
+
+    def settle(self, client: str, questions: int) -> None:
+        """Take so many more, whatever there is; give back, where it is negative."""
+        if questions:
+            with self._lock:
+                now = time.monotonic()
+                self._keep(client, self._left_of(client, now) - questions, now)
+
+    def _left_of(self, client: str, now: float) -> float:
+        left, then = self._left.get(client, (self._saved, now))
+        return min(self._saved, left + (now - then) * self._a_second)
+
+    def _keep(self, client: str, left: float, now: float) -> None:
+        self._left[client] = (left, now)
+        self._left.move_to_end(client)
+        while self._left:
+            oldest = next(iter(self._left))
+            if len(self._left) <= _KNOWN and self._left_of(oldest, now) < self._saved:
+                return
+            del self._left[oldest]
+
+
+# Part of a question that may be missing, for what adding up seconds rounds away.
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class ClientQuota(Quota):
+    """What one client may ask."""
+
+    questions: Questions
+    client: str
+
+    @classmethod
+    def of(cls, questions: Questions | None, environ: WSGIEnvironment, trusted: Trusted) -> Quota:
+        """Return the quota of a request's client; one without an end, where there is no limit."""
+        return Quota() if questions is None else cls(questions, address_of(environ, trusted))
+
+    def take(self, questions: int, *, refuse: bool) -> None:
+        """Take so many. Raise `TooManyRequests`."""
+        self.questions.take(self.client, questions, refuse=refuse)
+
+    def settle(self, questions: int) -> None:
+        """Take so many more, or give them back."""
+        self.questions.settle(self.client, questions)

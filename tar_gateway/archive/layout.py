@@ -6,7 +6,7 @@ knows nothing of requests, sources or servers, and does no IO.
 
 import hashlib
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -129,6 +129,11 @@ class Layout:
         if not 0 <= start <= stop <= self.size:
             raise ValueError(f"{start}-{stop} does not lie in an archive of {self.size} bytes")
         return _joined(self._cut(start, stop))
+
+    def count(self, start: int, stop: int) -> int:
+        """Return how many members bytes ``start`` to ``stop`` of the archive have a part of."""
+        first = bisect_right(self._starts, start) - 1
+        return max(0, min(bisect_left(self._starts, stop), len(self.members)) - first)
 
     def _cut(self, start: int, stop: int) -> Iterator[Segment]:
         first = bisect_right(self._starts, start) - 1

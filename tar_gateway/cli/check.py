@@ -136,7 +136,8 @@ def _clients(settings: Settings) -> Finding:
         return Finding(f"clients: told by X-Forwarded-For of {_written(trusted)}")
     return Finding(
         "clients: told by their own address, and behind a proxy not at all: "
-        "MAX_DOWNLOADS_PER_CLIENT does not apply to loopback, private and unix peers; "
+        "MAX_DOWNLOADS_PER_CLIENT does not apply to loopback, private and unix peers, "
+        "and QUESTIONS_PER_CLIENT counts all behind a proxy as one; "
         f"set {PREFIX}TRUSTED_PROXIES to your proxy's address"
     )
 

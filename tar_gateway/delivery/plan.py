@@ -27,6 +27,7 @@ class Plan:
         spool_file: SpoolFile | None = None,
         layout: Layout | None = None,
         forget: Callable[[], None] | None = None,
+        is_shared: bool = False,
     ) -> None:
         self._source = source
         self._caller = caller
@@ -36,6 +37,8 @@ class Plan:
         self._spooled = spooled
         self._spool_file = spool_file
         self._forget = forget
+        self.is_shared = is_shared
+        """Whether another request has asked for it."""
         self.bundle = bundle
         self.tally = caller.tally
         self.cancellation = caller.cancellation

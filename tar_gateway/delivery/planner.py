@@ -14,10 +14,7 @@ from tar_gateway.delivery.fetch import FetchRules
 from tar_gateway.delivery.plan import Plan
 from tar_gateway.delivery.survey import Hold, Survey, SurveyResult, too_large
 from tar_gateway.delivery.threads import FetcherPool
-from tar_gateway.errors import (
-    Cancelled,
-    ContentTooLarge,
-)
+from tar_gateway.errors import Cancelled, ContentTooLarge, TooManyRequests
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, LimitingSource, Limits, Permit, Source, Stat, UnknownSize
 from tar_gateway.sources.cache import ExpiringCache, Flight, SingleFlight
@@ -79,6 +76,11 @@ class Planner:
         deadline = time.monotonic() + self.timeout
 
         def make(flight: Flight[SurveyResult]) -> SurveyResult:
+            try:
+                caller.tally.expect(self._questions(bundle), refuse=not anew)
+            except TooManyRequests:
+                flight.part()  # the others may ask as much as they may
+                raise
             if key is not None:
                 self._remembered.forget(key)  # it counts no more, whatever the answers will be
             asker = replace(caller, cancellation=flight.cancellation)
@@ -104,7 +106,8 @@ class Planner:
             found, own = self._flights.find(equal, caller.cancellation, deadline, make)
         if found is None or (found.spooled and not own):
             found, own = make(Flight(caller.cancellation)), True
-        plan = self._plan_of(found if own else found.shared(), bundle, caller, key)
+        result = found if own else found.shared()
+        plan = self._plan_of(result, bundle, caller, key, is_shared=not own)
         if caller.cancellation.is_cancelled:  # while others waited for it
             plan.close()
             raise Cancelled
@@ -128,10 +131,23 @@ class Planner:
         if surveyed is None:
             return None
         caller = replace(caller, cancellation=caller.cancellation.child())
-        return self._plan_of(surveyed, bundle, caller, key)
+        return self._plan_of(surveyed, bundle, caller, key, is_shared=True)
+
+    def _questions(self, bundle: Bundle) -> int:
+        """Return how many questions a survey asks, if all goes well."""
+        permits = self._permit is not None
+        return sum(
+            (each.size is None) + (permits and not each.is_directory) for each in bundle.members
+        )
 
     def _plan_of(
-        self, result: SurveyResult, bundle: Bundle, caller: Caller, key: bytes | None
+        self,
+        result: SurveyResult,
+        bundle: Bundle,
+        caller: Caller,
+        key: bytes | None,
+        *,
+        is_shared: bool,
     ) -> Plan:
         return Plan(
             self._source,
@@ -141,6 +157,7 @@ class Planner:
             result.spooled,
             spool_file=result.spool_file,
             layout=result.layout,
+            is_shared=is_shared,
             forget=None if key is None else partial(self._remembered.forget, key),
         )
 

@@ -102,6 +102,8 @@ class Selector:
         """Open what the response needs of a plan, which ``held`` closes otherwise."""
         if method == "HEAD" or decision.status == 304:
             return Selection(plan, decision)
+        if plan.is_shared:  # who has made a plan has its members, too
+            plan.tally.expect(plan.layout.count(decision.start, decision.stop))
         body = Body(plan, decision.start, decision.stop, self._planner.rules, self._fetchers)
         body.prime()
         held.pop_all()  # the body closes the plan

@@ -160,6 +160,11 @@ class Settings:
     client must not take all; a loopback, private or unix peer may be a proxy that speaks for many,
     so it is not counted unless ``trusted_proxies`` names it."""
 
+    questions_per_client: Annotated[int, Field(ge=1)] | None = None
+    """Questions to the upstream and the authority that one client's address may cause a minute, in
+    one process; more get 429. Up to twice ``max_members`` are saved, so that one largest bundle
+    always passes. Off without it: many may share one address."""
+
     trusted_proxies: Proxies = ()
     """Addresses or networks whose ``X-Forwarded-For`` says who the client is; ``unix`` for all
     that connect by a unix socket."""

@@ -79,9 +79,15 @@ class Flight(Generic[T]):
         self.value: T | None = None
         self.error: Exception | None = None
         self.is_open = True
+        self.has_parted = False
 
     def part(self) -> None:
-        """Wake all who wait for it: what there is yet is what they get."""
+        """Send the others on: each has to find out alone."""
+        self.has_parted = True
+        self.end()
+
+    def end(self) -> None:
+        """Let no one join any more, and wake all who wait."""
         self.is_open = False
         for woken in tuple(self.waiting):
             woken.set()
@@ -138,6 +144,8 @@ class SingleFlight(Generic[T]):
         finally:
             cancellation.remove(leave)
             leave()
+        if flight.has_parted and not leads:
+            return None, False
         if flight.error is not None:
             raise flight.error
         return flight.value, leads
@@ -151,4 +159,4 @@ class SingleFlight(Generic[T]):
             with self._lock:
                 if self._flights.get(key) is flight:
                     del self._flights[key]
-                flight.part()
+                flight.end()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from tar_gateway.access.credentials import Hop
-from tar_gateway.access.limits import Downloads
+from tar_gateway.access.limits import ClientQuota, Downloads, Questions
 from tar_gateway.access.links import SignedLinks
 from tar_gateway.errors import Cancelled, InternalError, Refusal
 from tar_gateway.http.environ import check_query
@@ -32,6 +32,9 @@ class Door:
         self._hop = hop
         self._listener = listener
         self.downloads = Downloads(settings, listener)
+        a_minute = settings.questions_per_client
+        # A bundle's members are asked about, and then for.
+        self._questions = Questions(a_minute, 2 * settings.max_members) if a_minute else None
         self.links = SignedLinks.from_settings(settings)
         """What links must be signed by, if they must be."""
 
@@ -48,11 +51,14 @@ class Door:
         ``check`` is off for a request that an application of its own has let in: neither its
         query nor its link is ours.
         """
-        download = Download(self.downloads, environ, Tally(self._listener), self._hop)
+        quota = ClientQuota.of(self._questions, environ, self._settings.trusted_proxies)
+        tally = Tally(self._listener, quota)
+        download = Download(self.downloads, environ, tally, self._hop)
         start_response = _noted(download, start_response)
         refusal: Refusal
         try:
             download.begin()
+            download.scope.callback(tally.settle)
             download.scope.enter_context(until_departure(environ, download.cancellation.cancel))
             self._hop.check(environ)
             if check:

@@ -71,6 +71,7 @@ class PassThrough:
         """Answer a request (PEP 3333); ``environ`` is what the upstream is to see of it."""
         caller = replace(download.caller(self._settings.forward_headers), environ=environ)
         authority, gone = self._authority, caller.cancellation
+        caller.tally.expect(1 if authority is None else 2)
         try:
             if authority is not None:  # before the upstream hears of the request
                 run(self._retry.call(lambda: authority.permit_plain(caller), gone), gone)

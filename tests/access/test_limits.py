@@ -1,12 +1,18 @@
 """Who the client is that downloads are counted for, and whose word on that is believed."""
 
+from collections.abc import Iterator
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tar_gateway import Settings
-from tar_gateway.access.limits import Downloads, address_of
+from tar_gateway.access.limits import Downloads, Questions, address_of
 from tar_gateway.errors import Busy, TooManyRequests
 from tar_gateway.sources.wire.tally import Tally
 from tar_gateway.web.observe.download import Download
+from tests.support.files_upstream import FilesUpstream, gateway_to
+from tests.support.scripted import Scripted, answer
 
 PROXIES = "10.0.0.0/8,2001:db8:ffff::/48,unix"
 
@@ -195,3 +201,193 @@ def test_a_trusted_peer_says_who_the_clients_are(peer, caplog):
         with pytest.raises(TooManyRequests):
             begin(downloads, REMOTE_ADDR=peer, HTTP_X_FORWARDED_FOR=client)
     assert not caplog.records
+
+
+# --- questions ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock(monkeypatch) -> list[float]:
+    """Give the time, which a test may change."""
+    now = [1000.0]
+    monkeypatch.setattr("tar_gateway.access.limits.time.monotonic", lambda: now[0])
+    return now
+
+
+def seconds_to_wait(questions: Questions, client: str, count: int) -> int:
+    """Take questions; return the seconds after which there are enough, 0 where there were."""
+    try:
+        questions.take(client, count)
+    except TooManyRequests as refused:
+        return int(dict(refused.headers)["Retry-After"])
+    return 0
+
+
+def test_so_many_questions_come_a_minute_and_so_many_are_saved(clock):
+    questions = Questions(60, 100)
+    assert seconds_to_wait(questions, "a", 100) == 0
+    assert seconds_to_wait(questions, "a", 1) == 1
+    assert seconds_to_wait(questions, "a", 30) == 30
+    clock[0] += 29.5
+    assert seconds_to_wait(questions, "a", 30) == 1
+    clock[0] += 0.5
+    assert seconds_to_wait(questions, "a", 30) == 0
+    clock[0] += 10_000
+    assert seconds_to_wait(questions, "a", 100) == 0
+    assert seconds_to_wait(questions, "a", 1) == 1
+
+
+def test_each_client_has_its_own(clock):
+    questions = Questions(60, 100)
+    assert [seconds_to_wait(questions, client, 100) for client in "abab"] == [0, 0, 100, 100]
+
+
+def test_a_full_bucket_is_enough_for_any_number_and_what_is_beyond_is_owed(clock):
+    questions = Questions(60, 100)
+    assert seconds_to_wait(questions, "a", 150) == 0
+    assert seconds_to_wait(questions, "a", 1) == 51
+
+
+def test_what_is_under_way_is_not_refused_and_what_was_not_asked_is_given_back(clock):
+    questions = Questions(60, 100)
+    questions.take("a", 150, refuse=False)
+    assert seconds_to_wait(questions, "a", 10) == 60
+    questions.settle("a", -60)
+    assert seconds_to_wait(questions, "a", 10) == 0
+    questions.settle("a", 20)
+    assert seconds_to_wait(questions, "a", 10) == 30
+    questions.settle("a", -1000)  # never more than may be saved
+    assert [seconds_to_wait(questions, "a", 100) for _ in range(2)] == [0, 100]
+
+
+def test_clients_that_owe_nothing_are_not_remembered(clock):
+    questions = Questions(60, 100)
+    for number in range(50):
+        questions.take(f"{number}", 30)
+    assert len(questions) == 50
+    clock[0] += 31
+    questions.take("another", 1)
+    assert len(questions) == 1
+    questions.settle("another", -1)
+    assert len(questions) == 0
+
+
+def test_no_more_clients_are_remembered_than_there_is_room_for(clock, monkeypatch):
+    monkeypatch.setattr("tar_gateway.access.limits._KNOWN", 10)
+    questions = Questions(1, 100)
+    for number in range(50):
+        questions.take(f"{number}", 100)
+    assert len(questions) == 10
+    assert seconds_to_wait(questions, "49", 1) == 60
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["wait", "take", "give back"]), st.integers(0, 300)), max_size=30
+)
+
+
+@given(steps=STEPS, a_minute=st.integers(1, 600), saved=st.integers(1, 200))
+def test_in_any_time_no_client_has_more_than_was_saved_and_comes_in_it(steps, a_minute, saved):
+    with pytest.MonkeyPatch.context() as patch:
+        now = [0.0]
+        patch.setattr("tar_gateway.access.limits.time.monotonic", lambda: now[0])
+        questions, taken = Questions(a_minute, saved), 0
+        for step, count in steps:
+            match step:
+                case "wait":
+                    now[0] += count / 7
+                case "give back":
+                    given = min(count, taken)
+                    questions.settle("a", -given)
+                    taken -= given
+                case "take" if count <= saved:
+                    wait = seconds_to_wait(questions, "a", count)
+                    if wait:
+                        now[0] += wait
+                        assert seconds_to_wait(questions, "a", count) == 0
+                    taken += count
+            assert taken <= saved + now[0] * a_minute / 60 + 1e-3
+
+
+URL = "/?bundle=a&bundle=b"
+
+
+@pytest.fixture
+def upstream() -> Iterator[FilesUpstream]:
+    with FilesUpstream({"a": b"alpha", "b": b"beta"}) as running:
+        yield running
+
+
+def count(upstream: FilesUpstream) -> int:
+    """Return how many questions there were since the last time."""
+    asked = len(upstream.requests)
+    upstream.requests.clear()
+    return asked
+
+
+def test_beyond_its_questions_a_client_is_refused_before_anything_is_asked(upstream):
+    with gateway_to(upstream, questions_per_client=1, max_members=4) as app:
+        for _ in range(2):  # two sizes and two files each
+            app.get(URL)
+            assert count(upstream) == 4
+        for target in (URL, "/a", "/none"):
+            refused = app.get(target, status=429)
+            assert 1 <= int(refused.headers["Retry-After"]) <= 120
+            assert "1 questions to the upstream a minute" in refused.json["detail"]
+        assert count(upstream) == 0
+        app.get("/-/healthy", status=200)
+
+
+def test_the_largest_bundle_passes(upstream):
+    with gateway_to(upstream, questions_per_client=1, max_members=2) as app:
+        app.get(URL)
+        app.get(URL, status=429)
+
+
+def test_what_is_remembered_costs_a_client_what_is_asked(upstream):
+    with gateway_to(upstream, questions_per_client=1, max_members=3) as app:
+        app.head(URL)
+        for _ in range(20):
+            app.head(URL)
+            app.get(URL, headers={"Range": "bytes=-1"}, status=206)
+        for _ in range(4):
+            app.get(URL, headers={"Range": "bytes=512-513"}, status=206)
+        assert count(upstream) == 6
+        app.get(URL, headers={"Range": "bytes=512-513"}, status=429)
+        app.head(URL)
+        assert count(upstream) == 0
+
+
+def test_every_question_counts_however_it_ends(upstream):
+    with gateway_to(upstream, questions_per_client=1, max_members=3) as app:
+        app.get("/?bundle=none&bundle=none-2", status=404)
+        asked = count(upstream)
+        assert asked == 4  # HEAD and GET of each
+        app.get("/a", status=200)
+        app.get("/b", status=200)
+        app.get("/a", status=429)
+
+
+def test_the_authority_is_asked_on_the_clients_account(upstream):
+    with (
+        Scripted({"/check": answer(b"yes")}) as authority,
+        gateway_to(
+            upstream,
+            auth_request=authority.url + "check",
+            questions_per_client=1,
+            max_members=3,
+        ) as app,
+    ):
+        app.head(URL)  # two to the authority, and two to the upstream
+        app.get("/a")
+        app.get("/b", status=429)
+        assert (len(authority.requests), count(upstream)) == (3, 3)
+
+
+def test_clients_are_told_apart_as_trusted_proxies_say(upstream):
+    settings = {"questions_per_client": 1, "max_members": 1, "trusted_proxies": "unix"}
+    with gateway_to(upstream, **settings) as app:
+        for client in ("192.0.2.1", "192.0.2.2"):
+            told = {"X-Forwarded-For": client}
+            app.get("/?bundle=a", headers=told)
+            app.get("/?bundle=a", headers=told, status=429)

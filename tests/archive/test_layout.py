@@ -322,3 +322,13 @@ def test_neither_locale_nor_time_zone_nor_process_is_in_the_bytes():
         for seed, zone in (("1", "UTC"), ("2", "Asia/Tokyo"))
     }
     assert told == {golden_digest()}
+
+
+def test_the_members_that_a_slice_has_a_part_of_are_counted():
+    layout = Layout([Member(name, 5, 0) for name in "abc"])  # of 1,024 bytes each
+    whole = layout.size
+    for start, stop, count in [
+        *((0, whole, 3), (0, 1, 1), (1023, 1025, 2), (1024, 2048, 1), (1024, 2049, 2)),
+        *((3071, whole, 1), (3072, whole, 0), (whole - 1, whole, 0)),
+    ]:
+        assert layout.count(start, stop) == count

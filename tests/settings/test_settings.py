@@ -263,6 +263,7 @@ WRONG = [
     ("MAX_BYTES", "0"),
     *(("MAX_DOWNLOADS", text) for text in ("0", "-1", "many")),
     *(("MAX_DOWNLOADS_PER_CLIENT", text) for text in ("0", "-1", "many")),
+    *(("QUESTIONS_PER_CLIENT", text) for text in ("0", "-1", "1.5", "many")),
     *(("TRUSTED_PROXIES", text) for text in ("proxy", "10.0.0.1/8", "10.0.0.0/33", "::g")),
     *(("ARCHIVE_FILES", text) for text in ("yes", "rar", "tar;zip", "tar,no")),
     *(("PAGES_PREFIX", text) for text in ("/", "-", "/-", "//", "/a b/", "/?/")),

@@ -65,11 +65,27 @@ class Failures:
         return now - self.since
 
 
-class Tally:
-    """What one download asked of its source, while ``listener`` is told of it as well."""
+class Quota:
+    """How many questions the client of a download may cause; this one has no end."""
 
-    def __init__(self, listener: Listener | None = None) -> None:
+    def take(self, questions: int, *, refuse: bool) -> None:
+        """Take so many. Raise `Refusal` where there are fewer, if it may ``refuse``."""
+
+    def settle(self, questions: int) -> None:
+        """Take so many more than were taken; give back, where it is negative."""
+
+
+class Tally:
+    """What one download asked of its source, while ``listener`` is told of it as well.
+
+    ``quota`` is what its client may ask.
+    """
+
+    def __init__(self, listener: Listener | None = None, quota: Quota | None = None) -> None:
         self.listener = listener or Listener()
+        self._quota = quota or Quota()
+        self._expected = 0
+        self._of_authority = 0
         self.requests: Counter[int | None] = Counter()
         """Requests by the status of their responses, `None` where there was none."""
         self.retries = 0
@@ -79,6 +95,20 @@ class Tally:
         self.failures: dict[object, Failures] = {}
         """What one server's health (`Health`) knows of this download alone."""
         self._lock = threading.Lock()
+
+    def expect(self, questions: int, *, refuse: bool = True) -> None:
+        """Announce so many questions before they are asked. Raise `Refusal` for too many."""
+        self._quota.take(questions, refuse=refuse)
+        self._expected += questions
+
+    def settle(self) -> None:
+        """Compare what was announced with what was asked, at the end."""
+        self._quota.settle(self.requests.total() + self._of_authority - self._expected)
+
+    def asked_authority(self) -> None:
+        """Count a question to the authority."""
+        with self._lock:
+            self._of_authority += 1
 
     def asked(self, status: int | None) -> None:
         """Count a request to the source."""
