@@ -145,7 +145,13 @@ class PassThrough:
         headers, length = _headers(response, self._upstream, caller.environ, lists=lists)
         path, meter = path_of(caller.environ), PaceMeter(self._pace)
         passed = _PlainBody(response.content, path, download.cancellation, meter)
-        passed.prime()
+        try:
+            passed.prime()
+        except SourceError:
+            if response.status < 400 or length is None:
+                raise
+            # An error announced with the file's length, and without content: it has said all.
+            headers[-1], length = ("Content-Length", "0"), 0
         headers.append(("Server-Timing", download.timing()))
         start_response(f"{response.status} {_phrase(response.status)}", headers)
         download.promised = length or 0
@@ -179,6 +185,7 @@ class _PlainBody:
 
         No server sends the headers before it has one. Raise `SourceError` or `Cancelled`.
         """
+        self._first = b""  # there is nothing else where this raises
         self._first = self._content.read(_READ_SIZE)
         self._gone.check()
 

@@ -377,3 +377,18 @@ def test_an_error_is_passed_on_without_its_orders(app, upstream):
     upstream.files["a.txt"] = Canned(404, (TEXT, ("X-Archive-Files", "zip")), b"gone")
     response = app.get("/a.txt", status=404)
     assert (response.body, "X-Archive-Files" in response.headers) == (b"gone", False)
+
+
+@pytest.mark.parametrize("status", [400, 404, 412, 416, 500])
+def test_an_error_that_announces_content_and_has_none_is_passed_as_it_is(app, upstream, status):
+    told = (TEXT, ("Content-Range", "bytes */14"))
+    upstream.files["a.txt"] = Canned(status, told, b"", length=14)
+    response = app.get("/a.txt", headers={"Range": "bytes=99-"}, status=status)
+    assert (response.body, response.headers["Content-Length"]) == (b"", "0")
+    assert response.headers["Content-Range"] == "bytes */14"
+
+
+@pytest.mark.parametrize("status", [200, 206])
+def test_a_file_that_has_not_the_content_it_announces_is_a_bad_gateway(app, upstream, status):
+    upstream.files["a.txt"] = Canned(status, (TEXT,), b"", length=14)
+    app.get("/a.txt", status=502)
