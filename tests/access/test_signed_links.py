@@ -228,6 +228,15 @@ def test_where_plain_files_are_not_served_that_is_told_to_signed_links_only(upst
         app.get(signed("/reports/a.txt"), status=404)
 
 
+@pytest.mark.parametrize("path", ["/reports/a.txt", URL])
+def test_a_signed_path_says_nothing_of_the_same_with_an_encoded_slash(app, upstream, path):
+    link = signed(path)
+    raw = {"RAW_URI": link.replace("/reports/", "/reports%2F", 1)}
+    response = app.get(link, extra_environ=raw, status=400)
+    assert "write '/' and not '%2F'" in response.json["detail"]
+    assert upstream.requests == []
+
+
 def test_a_key_that_was_taken_out_of_the_file_no_longer_signs(upstream, tmp_path):
     file = tmp_path / "keys"
     file.write_text(f"k2:{SECRET}")

@@ -447,6 +447,14 @@ def test_an_encoded_slash_of_a_plain_file_is_passed_on_and_of_a_bundles_director
     assert ask("/reports%2Fa.txt", "bundle=b") == (400, [])
 
 
+def test_an_authority_is_never_asked_of_one_path_and_the_upstream_of_another(upstream):
+    raw = {"RAW_URI": "/reports%2Fa.txt"}
+    with gateway_to(upstream, auth_request=upstream.url + "reports/b.txt") as guarded:
+        response = guarded.get("/reports/a.txt", extra_environ=raw, status=400)
+    assert "write '/' and not '%2F'" in response.json["detail"]
+    assert upstream.requests == []
+
+
 def test_a_body_that_is_coded_for_its_transfer_is_501(app, upstream):
     environ = {"HTTP_TRANSFER_ENCODING": "gzip, chunked"}
     response = app.post_json("/?bundle", {}, extra_environ=environ, status=501)
