@@ -11,7 +11,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 import pytest
 from webtest import TestApp
 
-from tar_gateway import BundleMiddleware, Gateway, Upstream
+from tar_gateway import BundleMiddleware, Gateway, Settings, Upstream
 from tar_gateway.sources.locations import Locations
 from tar_gateway.sources.replicas import Replicas
 from tests.support.files_upstream import MTIME, TEXT, Canned, File, FilesUpstream, gateway_to
@@ -351,3 +351,14 @@ def test_a_size_that_no_one_tells_is_learned_by_each_for_itself(slow):
     asked = [slow.ask(), slow.ask()]
     slow.gate.set()
     assert [each.result(PATIENCE).body[512:517] for each in asked] == [b"alpha"] * 2
+
+
+def test_a_client_that_may_ask_no_more_does_not_refuse_the_others(slow):
+    settings = Settings(questions_per_client=1, max_members=2, trusted_proxies="unix")
+    with closing(Gateway(Upstream(slow.server.url), settings)) as gateway:
+        one, other = ({"X-Forwarded-For": f"192.0.2.{number}"} for number in (1, 2))
+        app = TestApp(gateway, lint=False)
+        slow.gate.set()
+        app.get(URL, headers=one)
+        app.get(URL, headers=one, status=429)
+        app.get(URL, headers=other, status=200)

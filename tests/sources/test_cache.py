@@ -198,6 +198,19 @@ def test_those_it_parts_from_need_not_wait_and_the_next_makes_its_own(asking):
     assert (first.result(PATIENCE), third.result(PATIENCE)) == (("found", True),) * 2
 
 
+def test_what_went_wrong_for_one_that_has_parted_is_not_for_the_others():
+    def refuse(flight: Flight[str]) -> str:
+        flight.part()
+        raise SourceError("too many questions")
+
+    with closing(Asking(refuse)) as asking:
+        first, second = asking.ask(), asking.ask()
+        asking.gate.set()
+        assert second.result(PATIENCE) == (None, False)
+        with pytest.raises(SourceError, match="too many questions"):
+            first.result(PATIENCE)
+
+
 def test_a_thread_that_its_server_ends_leaves_no_one_waiting():
     def end(_: Flight[str]) -> str:
         raise SystemExit
