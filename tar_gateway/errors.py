@@ -19,11 +19,7 @@ class SettingsError(TarGatewayError):
 
 
 class WrongSetting(SettingsError):
-    """The value of one setting is wrong.
-
-    ``name`` is the setting's, ``value`` is what may be shown of its value, ``reason`` says what is
-    wrong and what would be right.
-    """
+    """The value of a setting is wrong; ``value`` is what may be shown of it."""
 
     def __init__(self, name: str, value: str, reason: str) -> None:
         super().__init__(f"{name} is {value}: {reason}")
@@ -36,11 +32,7 @@ class WrongSetting(SettingsError):
 
 
 class Cancelled(TarGatewayError):
-    """The client has left, or the download was closed: no one waits for the response any more.
-
-    It says nothing of a source and is no reason to ask another, so it passes through to whoever
-    answers the request.
-    """
+    """The client has left, or the download was closed: that says nothing of a source."""
 
     def __init__(self) -> None:
         super().__init__("no one waits for the response any more")
@@ -269,8 +261,9 @@ class SourceError(TarGatewayError):
 
     ``reason`` and ``status`` (401, 403, 404, 502 or 504) are for the client, ``cause`` is for logs.
     ``transient``: asking again may help, after ``retry_after`` seconds, or at once where another
-    server is there to ask (``elsewhere``). ``unreachable``: there was no connection. Where it is
-    not ``of_server`` but of this request, or this machine, it says nothing of the server.
+    server is there to ask (``elsewhere``). ``unreachable``: there was no connection; ``given_up``:
+    nor for a while; ``refused``: the server takes no more requests for now. Where it is not
+    ``of_server`` but of this request, or this machine, it says nothing of the server.
     ``challenge`` and ``login`` are as in `MemberFault`.
     """
 
@@ -284,6 +277,7 @@ class SourceError(TarGatewayError):
         elsewhere: bool = False,
         unreachable: bool = False,
         of_server: bool = True,
+        refused: bool = False,
         challenge: str | None = None,
         cause: str | None = None,
         login: str | None = None,
@@ -297,6 +291,8 @@ class SourceError(TarGatewayError):
         self.retry_after = retry_after
         self.elsewhere = elsewhere
         self.unreachable = unreachable
+        self.refused = refused
+        self.given_up = False
         self.challenge = challenge
         self.cause = cause
         self.login = login
@@ -306,6 +302,11 @@ class SourceError(TarGatewayError):
         error = type(self).__new__(type(self), *self.args)
         vars(error).update(vars(self), **changed)
         return error
+
+    @property
+    def is_away(self) -> bool:
+        """Whether it says that the server is away or takes no more requests, and nothing else."""
+        return self.unreachable or self.given_up or self.refused
 
     @property
     def for_operator(self) -> str:

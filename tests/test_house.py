@@ -43,7 +43,7 @@ NOT_PURE = {
 
 # Tests of behaviour that is no single file's, by the room whose business it is.
 BEHAVIOURS = {
-    "sources": {"failover", "service_headers", "upstream_location"},
+    "sources": {"failover", "patience", "service_headers", "upstream_location"},
     "sources.wire": {"arrived"},
     "access": {"signed_links"},
     "delivery": {"remembered_plans"},

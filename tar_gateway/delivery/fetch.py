@@ -33,7 +33,8 @@ class Fetch:
     """Bytes ``start`` to ``stop`` of the plan's member ``index``: neither more nor less.
 
     A fetch that breaks for a passing reason goes on from its last good byte, until as many
-    attempts as ``rules`` allow have brought nothing. One that is too slow is broken off and
+    attempts as ``rules`` allow have brought nothing: once bytes have begun, or while its server is
+    away, those that fit into their patience. One that is too slow is broken off and
     counts as an attempt too, whatever it brought. Whoever holds it closes it. Once the plan is
     cancelled a read that waits raises, and nothing is asked for again.
     """
@@ -47,6 +48,7 @@ class Fetch:
         self._retry = rules.retry
         self._meter = PaceMeter(rules.pace)
         self._failed = 0
+        self._failing_since = 0.0
         self._slow = 0
         self._content: Content | None = None
 
@@ -57,8 +59,7 @@ class Fetch:
             try:
                 self._content = self._plan.open(self._index, self._position, self._stop)
             except SourceError as error:
-                self._failed += 1
-                self._wait(self._failed, error)
+                self._fail(error)
 
     def read(self, limit: int) -> bytes:
         """Return what is there, at least 1 byte and at most ``limit``; ``b""`` at the end.
@@ -77,8 +78,7 @@ class Fetch:
                 self.close()
                 if self._position == self._stop and error.transient and self._is_proved():
                     return b""  # only the response's end is missing, and the length is proved
-                self._failed += 1
-                self._wait(self._failed, error)
+                self._fail(error)
                 continue
             if block:
                 self._failed = 0
@@ -112,13 +112,21 @@ class Fetch:
             self._wait(self._slow, slow)
         self._meter.begin()
 
-    def _wait(self, failed: int, error: SourceError) -> None:
+    def _fail(self, error: SourceError) -> None:
+        """Wait before another attempt at what has brought nothing since it failed first."""
+        if not self._failed:
+            self._failing_since = time.monotonic()
+        self._failed += 1
+        began = self._position > self._start or error.is_away
+        self._wait(self._failed, error, since=self._failing_since if began else None)
+
+    def _wait(self, failed: int, error: SourceError, *, since: float | None = None) -> None:
         """Wait before another attempt, or raise the error where there can be none."""
         started = self._position > self._start
         if started and not self._is_proved():
             raise error
         cancellation, tally = self._plan.cancellation, self._plan.tally
-        run(self._retry.wait(failed, error, cancellation, tally=tally), cancellation)
+        run(self._retry.wait(failed, error, cancellation, tally=tally, since=since), cancellation)
         if started:
             self._plan.tally.resumed()
 

@@ -193,8 +193,11 @@ class Planner:
                 return Stat(spooled.size, stat.mtime, None, stat.no_store), spooled
             return stat, None
 
-        return (
-            yield from self.rules.retry.call(
-                ask, cancellation, tally=caller.tally, deadline=deadline
-            )
+        steps = self.rules.retry.call(
+            ask,
+            cancellation,
+            tally=caller.tally,
+            deadline=deadline,
+            is_there=lambda: caller.tally.is_answered,
         )
+        return (yield from steps)

@@ -117,6 +117,10 @@ class Settings:
     retry_after_limit: Pause = 5
     """Seconds that an upstream's Retry-After is obeyed for at most: the client is waiting."""
 
+    retry_for: Pause = 15
+    """Seconds that a member is tried for once its bytes have begun, while its upstream is away:
+    one that restarts is back within seconds, and the client only waits. 0: by ``retries`` alone."""
+
     upstream_pause: Pause = 10
     """Seconds that a server which failed is left alone while another one can answer: then one
     request tries it again. A server that goes on failing is asked less, for as long; 0: never."""

@@ -15,6 +15,7 @@ from tar_gateway.sources.wire.health import Health
 from tar_gateway.sources.wire.pool import PORTS, REACH, Origin
 from tar_gateway.sources.wire.redirects import Redirects
 from tar_gateway.sources.wire.response import Content, Headers, Response
+from tar_gateway.sources.wire.throttle import Throttles
 from tar_gateway.sources.wire.tls import client_tls
 
 
@@ -38,6 +39,7 @@ class Upstream(Blocking):
         self._own_names = {folded(name) for name, _ in self._own_headers}
         self._redirects = Redirects(settings)
         self.health = Health(self.url, settings)
+        self._throttles = Throttles(settings)
         self._base = parts.path
         self._members = HttpMembers(self._ask, memory=settings.plan_memory)
 
@@ -119,7 +121,8 @@ class Upstream(Blocking):
         self._redirects.close()
 
     def _ask(self, method: str, path: str, headers: Headers, caller: Caller) -> Steps[Response]:
-        response = yield from self._request(method, path, [*headers, *caller.headers], caller)
+        steps = self._request(method, path, [*headers, *caller.headers], caller)
+        response = yield from self._throttles.held_back(steps, hash(caller.headers))
         url = self.url + path
         return (yield from self._redirects.follow(response, method, url, headers, caller))
 

@@ -50,7 +50,7 @@ def body_of(source: MemorySource, start: int = 0, stop: int | None = None) -> Bo
         plan,
         start,
         plan.layout.size if stop is None else stop,
-        FetchRules.from_settings(Settings(retries=1)),
+        FetchRules.from_settings(Settings(retries=1, retry_for=0)),
     )
 
 

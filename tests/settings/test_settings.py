@@ -237,6 +237,7 @@ FILES = [f"UPSTREAM_{name}_FILE" for name in ("HEADERS", "CA", "CERT", "KEY")]
 FILES += ["SIGNING_KEYS_FILE", "LOCATIONS_FILE"]
 
 WRONG = [
+    ("RETRY_FOR", "soon"),
     *((name, text) for name in DURATIONS for text in ("0", "-1", "86401", "nan", "inf", "5s", " ")),
     *((name, text) for name in PAUSES for text in ("-1", "3601", "nan", "inf", "5s")),
     *((name, text) for name in SIZES for text in ("-1", "x", "5 parsecs", "KiB", "nan", "1e3")),

@@ -76,7 +76,7 @@ class Group:
 
 @contextmanager
 def group(count: int = 2, **settings: object) -> Iterator[Group]:
-    chosen = Settings(**{"retry_pause": 0.01, "read_timeout": 0.5, **settings})
+    chosen = Settings(**{"retry_pause": 0.01, "retry_for": 0.2, "read_timeout": 0.5, **settings})
     order: list[Scripted] = []
 
     def refusing(server: Scripted) -> Script:

@@ -114,7 +114,7 @@ class Scripted:
     """The server, a context manager. ``scripts`` by path: one, or one for each request in turn.
 
     The last of several stays. A path without a script does what ``default`` does: 404 unless
-    another is given.
+    another is given. A free ``port`` is taken unless one is given.
     """
 
     def __init__(
@@ -122,8 +122,10 @@ class Scripted:
         scripts: Mapping[str, Script | Sequence[Script]] | None = None,
         *,
         default: Script | None = None,
+        port: int = 0,
     ) -> None:
         self._default = default or answer(b"", status="404 Not Found")
+        self.port = port
         self.requests: list[Seen] = []
         self.connections = 0
         self.open = 0
@@ -163,8 +165,8 @@ class Scripted:
                     connection.shutdown(socket.SHUT_RDWR)
 
     def __enter__(self) -> Self:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self.port = self._listener.getsockname()[1]
         self._acceptor = threading.Thread(target=self._accept)
         self._acceptor.start()
         return self

@@ -161,12 +161,11 @@ class Health:
             given_up = given_up and len(failures.paths) >= _SEVERAL
             if error.unreachable:
                 given_up |= self._down.add("", now, self._pause) > patience
-            self._unreachable = (
-                error.but(transient=False) if given_up and error.unreachable else None
-            )
+            lasting = error.but(transient=False, given_up=True)
+            self._unreachable = lasting if given_up and error.unreachable else None
             if not given_up or error.retry_after:
                 return error
-        return error.but(transient=False)
+        return lasting
 
 
 class HealthContent:

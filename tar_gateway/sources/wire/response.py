@@ -135,14 +135,17 @@ class Response:
         named = _FILENAME.findall(self.get("content-disposition") or "")
         return coding if all(coding_beyond(name, codings) for name in named) else None
 
+    def retry_after(self) -> float:
+        """Return the seconds that ``Retry-After`` asks to wait for, 0 without it.
+
+        Its other form, a date, would need a clock that both sides agree on.
+        """
+        text = self.get("retry-after") or ""
+        return float(text) if re.fullmatch(r"[0-9]{1,9}", text) else 0
+
     def no_store(self) -> bool:
         """Return whether no cache may keep the content."""
         return forbids_storing(self.all("cache-control"))
-
-
-def _seconds(text: str | None) -> int:
-    # The other form, a date, would need a clock that both sides agree on.
-    return int(text) if text and re.fullmatch(r"[0-9]{1,9}", text) else 0
 
 
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -211,5 +214,6 @@ def failure_of(response: Response, called: str) -> SourceError:
         status=504 if status == 504 else 502,
         transient=status in PASSING,
         of_server=not (response.redirected or status in _OF_A_REQUEST),
-        retry_after=float(_seconds(response.get("retry-after"))),
+        retry_after=response.retry_after(),
+        refused=status in {429, 503},
     )

@@ -12,6 +12,9 @@ Kind = Literal["bundle", "file"]
 Outcome = Literal["complete", "no body", "client left", "upstream failed", "refused", "failed"]
 """How a download ends; ``failed`` is a defect of ours."""
 
+# Statuses of requests that say nothing of a file: of a server that is away, or takes no more.
+_OF_SERVER = frozenset({None, 429, 502, 503, 504})
+
 
 class Listener:
     """Told of what all downloads of a process do, while they do it; this one keeps nothing.
@@ -115,6 +118,11 @@ class Tally:
         with self._lock:
             self.requests[status] += 1
         self.listener.asked(status)
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether any response spoke of a file, and not of its server's load or absence."""
+        return not self.requests.keys() <= _OF_SERVER
 
     def retried(self) -> None:
         """Count another attempt."""

@@ -16,7 +16,7 @@ from tar_gateway.sources import Caller, Stat
 from tar_gateway.sources.replicas import Replicas
 from tar_gateway.sources.wire.cancellation import Cancellation
 from tests.support.fakes import forwarded, waited
-from tests.support.scripted import PATIENCE, Script, Scripted, answer, reset, stall
+from tests.support.scripted import PATIENCE, Script, Scripted, answer, reset, stall, wait_until
 
 NEVER = threading.Event()
 ENVIRON = {"REQUEST_METHOD": "GET", "PATH_INFO": "/a", "QUERY_STRING": ""}
@@ -159,7 +159,7 @@ def test_a_question_that_was_cancelled_is_put_to_no_other_server(monkeypatch: py
         stack.callback(replicas.close)
         with ThreadPoolExecutor(1) as threads:
             outcome = threads.submit(replicas.stat, "a", caller)
-            assert servers[0].wait_for(lambda _: any(each.requests for each in servers))
+            assert wait_until(lambda: any(each.requests for each in servers))
             caller.cancellation.cancel()
             assert isinstance(outcome.exception(PATIENCE), Cancelled)
     assert len(asked) == 1

@@ -147,5 +147,7 @@ def test_a_pause_ends_as_soon_as_it_is_stopped():
 
 
 def test_the_numbers_come_from_the_settings():
-    settings = Settings(retries=7, retry_pause=0.5, retry_after_limit=9)
-    assert Retry.from_settings(settings) == Retry(7, 0.5, 9)
+    settings = Settings(
+        retries=7, retry_pause=0.5, retry_after_limit=9, retry_for=20, plan_timeout=30
+    )
+    assert Retry.from_settings(settings) == Retry(7, 0.5, 9, 20, 30)
