@@ -441,7 +441,7 @@ EMPTY = row(200, Content_Length="0", ETag='"1"')
         row(206, Content_Range="bytes 0-0/0", Content_Length="1"),
         row(206, Content_Range="bytes 0--1/0"),
         row(206, broken(), Content_Range="bytes 0-0/7"),
-        row(416, broken(), Content_Range="bytes */0"),
+        row(416, Content_Range="bytes */7"),
         broken(),
         SourceError("it took too long", status=504, transient=True),
     ],
@@ -461,6 +461,18 @@ def test_whatever_goes_wrong_with_the_ranged_question_a_plain_get_decides(
     assert stat(table) == Stat(size, 0, STRONG)
     assert table.asked == ["HEAD", "RANGE", "GET"]
     assert table.all_closed
+
+
+@pytest.mark.parametrize(
+    "ranged",
+    [
+        row(206, AssertionError(), Content_Range="bytes 0-0/0", Content_Length="1"),
+        row(416, AssertionError(), Content_Range="bytes */7", Content_Length="9999999"),
+        row(412, AssertionError(), Content_Length="9999999"),
+    ],
+)
+def test_content_that_may_never_come_is_not_waited_for(ranged: Row):
+    assert stat(Table(HEAD=EMPTY, RANGE=ranged, GET=EMPTY)) == Stat(0, 0, STRONG)
 
 
 def test_no_content_to_a_get_is_an_empty_file():
