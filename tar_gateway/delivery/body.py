@@ -119,10 +119,11 @@ class Body:
         """
         self._closed = True
         with ExitStack() as steps:
-            steps.callback(self._plan.cancellation.cancel)
             steps.callback(self._release)
             if self._ahead is not None:
                 steps.callback(self._ahead.close)
+            # The first step: a reader that finds nothing more ahead knows why.
+            steps.callback(self._plan.cancellation.cancel)
 
     def _release(self) -> None:
         """Release what a reading thread uses, once, unless one is reading."""
@@ -152,6 +153,7 @@ class Body:
         if ready:
             self._left -= count
             yield b"".join(ready)
+        self._plan.cancellation.check()
         if self._left:
             # The layout and the fetches are held to their lengths, so this can't be; if it is,
             # a broken connection is still better than a short archive that ends cleanly.
