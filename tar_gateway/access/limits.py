@@ -97,7 +97,6 @@ def _is_within(text: str, networks: Iterable[Network]) -> bool:
 # Seconds after which a client that found no room may ask again.
 _RETRY_AFTER = 5
 
-
 # Shares of a client's room: a plain file takes one, for a page's pictures come a hundred at once.
 _OF_A_BUNDLE = 4
 

@@ -39,13 +39,10 @@ _FORM = "tar-gateway-v1"
 
 _SIGNATURE, _EXPIRES, _KEY_ID, _VERSION = b"signature", b"expires", b"key_id", b"v"
 
-
 _OF_A_LINK = frozenset({_SIGNATURE, _EXPIRES, _KEY_ID})
-
 
 # What may be added behind the signature; before it, it is signed like everything else.
 _MAY_BE_ADDED = frozenset({_VERSION})
-
 
 # Seconds since 1970: enough for three thousand years, and too few for milliseconds.
 _TIME = re.compile(r"[1-9][0-9]{0,10}")

@@ -11,7 +11,6 @@ from tar_gateway.http.paths import BadName, check_name, device_in, shown, url_pa
 
 DEFAULT_FILENAME = "bundle.tar"
 
-
 # What an archive's format is known by at the end of its name.
 _ARCHIVE_SUFFIX = re.compile(r"\.(?:tar|zip|tar\.gz|tgz|tar\.zst)\Z", re.IGNORECASE)
 
@@ -94,10 +93,8 @@ def archive_filename(name: str, suffix: str = ".tar") -> str:
 
 _NUL = "\0"
 
-
 # What no file name of Windows has; a backslash is in no name at all.
 _NOT_ON_WINDOWS = re.compile(r'[:<>|?*"]')
-
 
 # Unicode's Default_Ignorable_Code_Point, as far as it is not of category Cf.
 _IGNORABLE = re.compile(
@@ -109,7 +106,6 @@ _IGNORABLE = re.compile(
 # Unicode's Stream-Safe Text Format (UAX 15, 13): no language needs more marks on one letter.
 # Marks are put in order when a name is folded, which takes the square of their number.
 _MOST_MARKS = 30
-
 
 # Of combining class 0, but made of marks only.
 _MADE_OF_MARKS = "\u0f73\u0f75\u0f81"

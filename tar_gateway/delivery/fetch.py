@@ -136,17 +136,13 @@ class Fetch:
 
 SMALLEST = 64 * 1024
 
-
 # Larger ones are no cheaper: they do not stay in a processor's cache between two copies.
 LARGEST = 512 * 1024
-
 
 # Seconds that sending a block takes where the client keeps up, and where it does not.
 _QUICK = 0.02
 
-
 _SLOW = 0.1
-
 
 # Bytes. The sockets between us and a slow client swallow some MiB at any speed, so it takes so
 # much in full blocks, quickly sent, to show that a client is fast enough for larger ones.

@@ -22,7 +22,6 @@ from tar_gateway.web.observe.log_line import log_line
 # A caller's own id goes into our logs, so it is taken only where it can't be taken for more.
 _ID = re.compile(r"[A-Za-z0-9._~+/=@:-]{1,128}")
 
-
 LOGGER = "tar_gateway.download"
 """The name of the logger that gets a line for each bundle."""
 
