@@ -8,8 +8,9 @@ from itertools import count, product
 
 import pytest
 
-from tar_gateway import Gateway, Upstream
+from tar_gateway import BundleMiddleware, Gateway, Upstream
 from tests.faults import FAULTS, PASSING, SETTINGS, WRONG, Planned, Trial, Version
+from tests.support.in_memory import MemoryServer, MemoryUpstream
 from tests.support.scripted import Scripted
 
 SIZE = 70_000  # more than a socket's first segments and a read's buffer
@@ -31,8 +32,22 @@ BREAKING = sorted(set(WRONG) - {"shorter without length", *BEARABLE, *ON_THE_WIR
 number = count()
 
 
+@pytest.fixture(scope="module", params=["steps", "sockets"])
+def upstream(request: pytest.FixtureRequest) -> Iterator[tuple[Scripted, Gateway]]:
+    """Give what is set what it answers, and what asks it: without a socket, and then for real."""
+    if request.param == "sockets":
+        yield request.getfixturevalue("over_sockets")
+    else:
+        server = MemoryServer()
+        yield server, BundleMiddleware(nothing_else, MemoryUpstream(server), SETTINGS)
+
+
+def nothing_else(environ, start_response):
+    raise AssertionError("only bundles are asked for")
+
+
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[tuple[Scripted, Gateway]]:
+def over_sockets() -> Iterator[tuple[Scripted, Gateway]]:
     with Scripted() as scripted:
         gateway = Gateway(Upstream(scripted.url, SETTINGS), SETTINGS)
         yield scripted, gateway
@@ -60,10 +75,10 @@ def test_one_passing_fault_in_a_provable_file_is_not_noticed(upstream, proof, ki
 
 
 @pytest.mark.parametrize("kind", [kind for kind in PASSING if kind in SLOW])
-def test_one_slow_fault_in_a_provable_file_is_not_noticed(upstream, kind):
+def test_one_slow_fault_in_a_provable_file_is_not_noticed(over_sockets, kind):
     def found(case: tuple[str, int]) -> str:
         proof, offset = case
-        return outcome(upstream, proof, Planned(kind, 1, offset))
+        return outcome(over_sockets, proof, Planned(kind, 1, offset))
 
     cases = list(product(PROVABLE, OFFSETS))
     with ThreadPoolExecutor(len(cases)) as at_once:  # all they do is wait
