@@ -7,6 +7,7 @@ import re
 import unicodedata
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from hashlib import sha256
 from urllib.parse import quote
 
@@ -129,7 +130,12 @@ def is_identity(name: str) -> bool:
 
 def is_replaced(names: Iterable[str]) -> bool:
     """Return whether headers of these names leave a response's content to a server in front."""
-    return any(folded(name).startswith(_REPLACED) for name in names)
+    return any(map(_is_replaced, names))
+
+
+@lru_cache(maxsize=1024)  # servers send the same few names with every response
+def _is_replaced(name: str) -> bool:
+    return folded(name).startswith(_REPLACED)
 
 
 def wrongly_named(connection: str, forwarded: Iterable[str]) -> str | None:

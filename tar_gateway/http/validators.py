@@ -7,6 +7,7 @@ import re
 from calendar import timegm
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Self
 
 # RFC 9110 8.8.3: the opaque text may hold anything visible but a double quote.
@@ -75,6 +76,7 @@ _DATE = re.compile(
 _FIRST_CENTURY = re.compile(r" 00\d\d(?: |\Z)", re.ASCII)
 
 
+@lru_cache(maxsize=1024)  # each is read several times, and Date is the same for many responses
 def read_date(text: str | None) -> int | None:
     """Read an HTTP date (RFC 9110 5.6.7) as seconds since 1970, or `None` for what is none.
 

@@ -35,6 +35,8 @@ class ExpiringCache(Generic[T]):
 
     def recall(self, key: bytes) -> T | None:
         """Return what was kept under a key, `None` where that was not, or too long ago."""
+        if not self._kept:  # without the lock, which threads would hand to each other
+            return None
         with self._lock:
             kept = self._kept.get(key)
         return kept.value if kept is not None and kept.until > time.monotonic() else None

@@ -135,8 +135,10 @@ class Upstream(Blocking):
         *,
         timeout: float | None = None,
     ) -> Steps[Response]:
-        others = [pair for pair in headers if folded(pair[0]) not in self._own_names]
-        sent = [*others, *self._own_headers]
+        sent = headers
+        if self._own_headers:
+            others = (pair for pair in headers if folded(pair[0]) not in self._own_names)
+            sent = [*others, *self._own_headers]
         target = self._base + path
         response: Response = yield Ask(self._origin, method, target, sent, caller, timeout)
         return response

@@ -87,7 +87,9 @@ class Redirects:
 
     def _place(self, response: Response, url: str) -> SplitResult | None:
         location = response.get("location") if response.status in REDIRECTS else None
-        place = place_of(location, url, self._hosts) if location else None
+        if not location:
+            return None
+        place = place_of(location, url, self._hosts)
         # A file server sends a directory's name so to its index page, which is no file.
         directory = unquote(urlsplit(url).path) + "/"
         return None if place is not None and unquote(place.path) == directory else place

@@ -131,6 +131,8 @@ class Response:
         It is where the file's name states the coding: the path's, or the response's own.
         """
         codings = self.all("content-encoding")
+        if not codings:
+            return None
         coding = coding_beyond(path.partition("?")[0], codings)
         named = _FILENAME.findall(self.get("content-disposition") or "")
         return coding if all(coding_beyond(name, codings) for name in named) else None
