@@ -51,6 +51,7 @@ BEHAVIOURS = {
         *("archive_files_answers", "archive_files_apps", "archive_files_bounds"),
         "archive_files_head",
         *("gateway_bundles", "gateway_changes", "gateway_errors", "gateway_manifests"),
+        "gateway_options",
         *("gateway_ranges", "leaving_clients", "middleware_quirks"),
     },
     "server": {"gunicorn_start", "production", "reloading"},
@@ -137,7 +138,7 @@ def test_no_module_imports_itself_by_way_of_others():
     "module",
     [
         *(name for name in IN_ROOMS if room_of(name) in {"errors", "http", "archive"}),
-        *("settings.types", "web.query", "web.file_list"),
+        *("settings.types", "web.query", "web.json_list", "web.file_list"),
     ],
 )
 def test_a_pure_module_knows_no_io_no_clock_and_no_server(module):

@@ -44,12 +44,14 @@ class Entry:
 class Bundle:
     """An ordered list of members, and what the archive is called.
 
-    ``no_store``: the list may be kept by no cache, nor may the archive be.
+    ``no_store``: the list may be kept by no cache, nor may the archive be. ``folder`` is what all
+    names begin with: nothing, or a directory with its slash.
     """
 
     members: tuple[Entry, ...]
     filename: str
     no_store: bool = False
+    folder: str = ""
 
 
 # Bytes; no file system takes longer ones, and proxies refuse the header that they make.

@@ -43,12 +43,12 @@ from tar_gateway.sources.wire.cancellation import Cancellation
 from tar_gateway.sources.wire.tally import Listener
 from tar_gateway.web.client import Delivery
 from tar_gateway.web.file_list import kept_headers, passed_names, read_list
+from tar_gateway.web.json_list import json_bundle
 from tar_gateway.web.observe.download import Download
 from tar_gateway.web.query import (
     Query,
     is_bundle,
     is_plain_bundle,
-    json_bundle,
     list_bundle,
     pinned_query,
     read_form,
@@ -206,7 +206,7 @@ class Endpoint:
             caller,
             settings.max_body,
         )
-        bundle = json_bundle(manifest, directory, settings, filename=listed.filename)
+        bundle = json_bundle(manifest, directory, settings, listed.options)
         return replace(bundle, no_store=no_store)
 
     def _posted(self, environ: WSGIEnvironment, directory: str) -> Bundle:

@@ -1,19 +1,17 @@
 """What a request asks for: an ordered list of members and a file name.
 
-Reads the query, a form or JSON into a `Bundle`, or refuses it with a `Refusal` that says what
-was wrong. A list beyond the limits is noticed while it is read, before values are made of it.
+Reads the query or a form, and makes a `Bundle` of what these or a JSON list give, or refuses it
+with a `Refusal` that says what was wrong. A list beyond the limits is noticed while it is read,
+before values are made of it.
 Pure: text and bytes in, values out; no request object, no source.
 """
 
 import re
-from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import islice
-from typing import Annotated
-
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from typing import Self
 
 from tar_gateway.archive.bundle import (
     Bundle,
@@ -27,12 +25,28 @@ from tar_gateway.http.paths import BadName, check_name, decode_form_value, shown
 from tar_gateway.settings import Settings
 
 # What a form or a query may hold beside its members; each costs a microsecond to look at.
-_OTHER_PARAMETERS = 100
+OTHER_PARAMETERS = 100
 
 # Of an index that some clients write between brackets.
 _INDEX_DIGITS = 6
 
-_Pairs = Sequence[tuple[str, str]]
+Pairs = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a list says of its archive beside its members; `None` where it says nothing.
+
+    A query, a form and a JSON list read all of them.
+    """
+
+    filename: str | None = None
+    folder: str | None = None
+
+    def over(self, other: Self) -> Self:
+        """Return what is said here, and where nothing is, what ``other`` says."""
+        said = {name: value for name, value in asdict(self).items() if value is not None}
+        return replace(other, **said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +58,7 @@ class Query:
     """
 
     members: tuple[str, ...]
-    filename: str | None = None
+    options: Options = Options()
     manifest: str | None = None
     version: str | None = None
 
@@ -80,7 +94,7 @@ def read_query(query: str, settings: Settings) -> Query:
             raise BadRequest(f"members are named both in {parameter}= and by a manifest")
     return Query(
         _decoded_members(raw, settings),
-        _only(pairs, "filename") or None,  # a form's field that was left empty
+        _options(pairs),
         manifest,
         _only(pairs, "v"),
     )
@@ -94,7 +108,7 @@ def read_form(body: bytes, settings: Settings) -> Query:
         raise BadRequest("the form is not valid UTF-8") from error
     pairs = _pairs(text, settings)
     raw = _values(pairs, settings.parameter)
-    return Query(_decoded_members(raw, settings), _only(pairs, "filename") or None)
+    return Query(_decoded_members(raw, settings), _options(pairs))
 
 
 def pinned_query(query: str, version: str) -> str:
@@ -110,87 +124,44 @@ def pinned_query(query: str, version: str) -> str:
 def list_bundle(listed: Query, directory: str, settings: Settings) -> Bundle:
     """Make a bundle of a query or a form, its members relative to ``directory``."""
     members = [(path, path) for path in listed.members]
-    return _bundle(members, listed.filename, directory, settings)
+    return make_bundle(members, listed.options, directory, settings)
 
 
-class _Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-    path: str
-    name: str | None = None
-
-
-class _Manifest(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-    # The first fault is told, so no more are looked for.
-    members: Annotated[
-        list[Annotated[str | _Entry, Field(union_mode="left_to_right")]], Field(fail_fast=True)
-    ]
-    filename: str | None = None
-
-
-_MANIFEST = TypeAdapter(_Manifest)
-
-# A comma between values, or all that comes before the next one. Nothing is ever taken back, so
-# that it takes no more time than the text is long, whatever that holds.
-_JSON_COMMA = re.compile(rb'(?:[^",]++|"(?:[^"\\]++|\\.)*+"?)++|(,)', re.DOTALL)
-
-
-def json_bundle(
-    body: bytes, directory: str, settings: Settings, *, filename: str | None = None
-) -> Bundle:
-    """Make a bundle of the JSON list.
-
-    ``{"members": ["a.pdf", {"path": "x/b.pdf", "name": "b.pdf"}], "filename": "mine.tar"}``,
-    its members relative to ``directory``. A ``filename`` given here comes before the list's.
-    """
-    if _commas_exceed(body, 2 * settings.max_members):
-        raise _too_many(settings.max_members)  # or it holds what no list holds
-    try:
-        manifest = _MANIFEST.validate_json(body.removeprefix(BOM_UTF8))
-    except ValidationError as error:
-        raise BadRequest(f"the JSON list is not understood: {_first_fault(error)}") from error
-    if len(manifest.members) > settings.max_members:
-        raise _too_many(settings.max_members)
-    members = [
-        (entry, entry)
-        if isinstance(entry, str)
-        else (entry.path, entry.path if entry.name is None else entry.name)
-        for entry in manifest.members
-    ]
-    if filename is None:
-        filename = manifest.filename
-    return _bundle(members, filename, directory, settings)
-
-
-def _commas_exceed(body: bytes, limit: int) -> bool:
-    """Return whether a JSON text has more commas between its values than ``limit``.
-
-    A list has one behind each member, one within each object, and one before the file name.
-    No value is made: a text of 64 MiB, none of which is kept, can hold as many of them.
-    """
-    if body.count(b",") <= limit:  # those in names included: the common case
-        return False
-    commas = (match for match in _JSON_COMMA.finditer(body) if match[1])
-    return next(islice(commas, limit, None), None) is not None
-
-
-def _bundle(members: _Pairs, filename: str | None, directory: str, settings: Settings) -> Bundle:
+def make_bundle(members: Pairs, options: Options, directory: str, settings: Settings) -> Bundle:
+    """Make a bundle of pairs of a path, relative to ``directory``, and a name in the archive."""
     if not members:
         raise BadRequest("no member is named: ask for at least one file")
-    requested = []
     for path, name in members:
         for text in dict.fromkeys((path, name)):
             _check("member", text, settings)
-        requested.append(Entry(directory + path, name))
+    folder = _folder(options.folder, settings)
+    names = [folder + name for _, name in members]
+    for name in names if folder else ():
+        _check("member", name, settings)
     try:
-        check_apart([name for _, name in members], strict=settings.strict_names)
+        check_apart(names, strict=settings.strict_names)
     except BadName as error:
         raise BadRequest(str(error)) from error
+    paths = (directory + path for path, _ in members)
+    entries = tuple(Entry(path, name) for path, name in zip(paths, names, strict=True))
+    return Bundle(entries, _filename(options.filename, directory, settings), folder=folder)
+
+
+def _folder(folder: str | None, settings: Settings) -> str:
+    """Return what stands before every name: nothing, or a directory with its slash."""
+    if folder is None:
+        return ""
+    folder = folder.removesuffix("/")
+    _check("folder", folder, settings)
+    return folder + "/"
+
+
+def _filename(filename: str | None, directory: str, settings: Settings) -> str:
     if filename is None:
-        return Bundle(tuple(requested), default_filename(directory))
+        return default_filename(directory)
     _check("filename", filename, settings)
     try:
-        return Bundle(tuple(requested), archive_filename(filename))
+        return archive_filename(filename)
     except BadName as error:
         raise BadRequest(f"the filename {shown(filename)} {error}") from error
 
@@ -212,7 +183,7 @@ def _escaped_or_not(text: str) -> str:
     return "".join(f"(?:{c}|%{ord(c):02x}|%{ord(c):02X})" for c in text)
 
 
-def _values(pairs: _Pairs, parameter: str) -> list[str]:
+def _values(pairs: Pairs, parameter: str) -> list[str]:
     """Return a parameter's values; those of a list in brackets where it has no other."""
     if plain := [value for key, value in pairs if key == parameter]:
         return plain
@@ -220,12 +191,12 @@ def _values(pairs: _Pairs, parameter: str) -> list[str]:
     return [value for key, value in pairs if named.fullmatch(key)]
 
 
-def _pairs(raw: str, settings: Settings) -> _Pairs:
+def _pairs(raw: str, settings: Settings) -> Pairs:
     """Split form-encoded text into pairs, keys decoded and values as they stand."""
-    limit = settings.max_members + _OTHER_PARAMETERS
+    limit = settings.max_members + OTHER_PARAMETERS
     parts = [match[0] for match in islice(re.finditer("[^&]+", raw), limit + 1)]
     if len(parts) > limit:
-        raise _too_many(settings.max_members)
+        raise too_many(settings.max_members)
     return list(_decoded_keys(parts))
 
 
@@ -240,11 +211,19 @@ def _decoded_keys(parts: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 def _decoded_members(raw: Sequence[str], settings: Settings) -> tuple[str, ...]:
     if len(raw) > settings.max_members:
-        raise _too_many(settings.max_members)
+        raise too_many(settings.max_members)
     return tuple(_decoded(text, "member") for text in raw)
 
 
-def _only(pairs: _Pairs, name: str) -> str | None:
+def _options(pairs: Pairs) -> Options:
+    # An empty value is a form's field that was left empty.
+    return Options(
+        filename=_only(pairs, "filename") or None,
+        folder=_only(pairs, "folder") or None,
+    )
+
+
+def _only(pairs: Pairs, name: str) -> str | None:
     """Find the value of a parameter that may be given once."""
     values = [value for key, value in pairs if key == name]
     if len(values) > 1:
@@ -266,18 +245,6 @@ def _check(what: str, name: str, settings: Settings) -> None:
         raise BadRequest(f"the {what} {shown(name)} {error}") from error
 
 
-def _too_many(limit: int) -> ContentTooLarge:
+def too_many(limit: int) -> ContentTooLarge:
+    """Return the error of a list of more than ``limit`` members."""
     return ContentTooLarge(f"more than {limit} members are named: ask for them in several bundles")
-
-
-def _first_fault(error: ValidationError) -> str:
-    faults = error.errors(include_url=False, include_context=False, include_input=False)
-    # Of a member that fits neither form, the last fault speaks of the fuller one.
-    fault = next((f for f in reversed(faults) if f["loc"][:1] == ("members",)), faults[0])
-    where = [str(step) for step in fault["loc"]]
-    if len(where) > 2:
-        del where[2]  # pydantic's name of the form
-    message = fault["msg"]
-    if fault["type"] == "model_type":
-        message = "neither a text nor an object with a path" if where else "not an object"
-    return f"{shown('.'.join(where))[1:-1]}: {message}" if where else message

@@ -12,7 +12,15 @@ from tar_gateway.archive.bundle import Entry, archive_filename
 from tar_gateway.errors import BadRequest, ContentTooLarge, Refusal
 from tar_gateway.http.paths import BadName
 from tar_gateway.settings import Settings
-from tar_gateway.web.query import Query, is_bundle, json_bundle, list_bundle, read_form, read_query
+from tar_gateway.web.json_list import json_bundle
+from tar_gateway.web.query import (
+    Options,
+    Query,
+    is_bundle,
+    list_bundle,
+    read_form,
+    read_query,
+)
 
 
 def query(raw, *, parameter="bundle", max_members=10):
@@ -301,7 +309,7 @@ def test_a_file_name_given_twice_is_refused(read, again):
 
 def test_a_file_name_in_the_query_comes_before_the_one_in_a_json_list():
     body = b'{"members": ["a"], "filename": "theirs.tar"}'
-    assert json_bundle(body, "", Settings(), filename="mine.tar").filename == "mine.tar"
+    assert json_bundle(body, "", Settings(), Options("mine.tar")).filename == "mine.tar"
 
 
 # --- a list that is in a file, and the version that is asked for ----------------------------------
@@ -309,7 +317,7 @@ def test_a_file_name_in_the_query_comes_before_the_one_in_a_json_list():
 
 def test_a_query_can_name_the_file_that_holds_the_list():
     listed = query("bundle&manifest=2026/all%20of%2Cit.json&filename=x.tar")
-    assert listed == Query((), "x.tar", manifest="2026/all of,it.json")
+    assert listed == Query((), Options("x.tar"), manifest="2026/all of,it.json")
 
 
 def test_a_query_can_say_which_version_it_is_about():

@@ -19,7 +19,8 @@ from webtest import TestApp
 from tar_gateway.errors import BadRequest, ContentTooLarge
 from tar_gateway.http.paths import BadName, decode_form_value
 from tar_gateway.settings import Settings
-from tar_gateway.web.query import is_bundle, json_bundle, list_bundle, read_form, read_query
+from tar_gateway.web.json_list import json_bundle
+from tar_gateway.web.query import is_bundle, list_bundle, read_form, read_query
 from tests.support.files_upstream import FilesUpstream, gateway_to
 from tests.support.scripted import Scripted, answer
 from tests.support.servers import Running, gateway

@@ -1,0 +1,83 @@
+"""What a request says of its archive beside its members: how these are called in it."""
+
+import io
+import tarfile
+from collections.abc import Iterator
+from urllib.parse import urlencode
+
+import pytest
+from webtest import TestApp
+
+from tar_gateway import sign_url
+from tests.support.files_upstream import FilesUpstream, gateway_to
+
+FILES = {"a.txt": b"alpha", "sub/b.txt": b"beta", "list.json": b'{"members": ["a.txt"]}'}
+
+
+@pytest.fixture
+def app() -> Iterator[TestApp]:
+    with FilesUpstream(dict(FILES)) as upstream, gateway_to(upstream) as running:
+        yield running
+
+
+def names(response) -> list[str]:
+    with tarfile.open(fileobj=io.BytesIO(response.body)) as archive:
+        return archive.getnames()
+
+
+@pytest.mark.parametrize("folder", ["mine", "mine/", "mine/of 2026"])
+def test_every_member_is_below_the_folder(app, folder):
+    response = app.get("/?" + urlencode({"bundle": "a.txt", "folder": folder}))
+    assert names(response) == [folder.rstrip("/") + "/a.txt"]
+
+
+def test_a_form_and_json_have_a_folder_too(app):
+    form = app.post("/?bundle", {"bundle": "a.txt", "folder": "mine"})
+    json = app.post_json("/?bundle", {"members": ["a.txt"], "folder": "mine"})
+    assert names(form) == names(json) == ["mine/a.txt"]
+
+
+def test_a_folder_that_is_left_empty_is_none(app):
+    assert names(app.get("/?bundle=a.txt&folder=")) == ["a.txt"]
+
+
+def test_a_folder_beside_a_manifest_comes_before_the_lists_own(app):
+    assert names(app.get("/?bundle&manifest=list.json&folder=mine")) == ["mine/a.txt"]
+
+
+def test_archives_in_other_folders_are_other_archives(app):
+    tags = {app.get(f"/?bundle=a.txt&folder={each}").headers["ETag"] for each in ("", "a", "b")}
+    assert len(tags) == 3
+
+
+@pytest.mark.parametrize(
+    ("folder", "text"),
+    [
+        ("../x", "contains the segment '..'"),
+        ("/x", "starts with a slash"),
+        ("a//b", "contains an empty segment"),
+        ("a\\b", "contains a backslash"),
+        ("x" * 5000, "is longer than"),
+    ],
+)
+def test_a_folder_that_no_member_may_be_in_is_refused(app, folder, text):
+    response = app.get("/?" + urlencode({"bundle": "a.txt", "folder": folder}), status=400)
+    assert text in response.json["detail"]
+    assert response.json["detail"].startswith("the folder ")
+
+
+@pytest.mark.parametrize("option", ["folder=mine"])
+def test_a_signature_covers_the_options(tmp_path, option):
+    keys = tmp_path / "keys"
+    keys.write_text("k1:" + "s" * 43 + "\n")
+    keys.chmod(0o600)
+    with (
+        FilesUpstream(dict(FILES)) as upstream,
+        gateway_to(upstream, signing_keys_file=keys) as app,
+    ):
+        signed = sign_url("/?bundle=a.txt", "s" * 43, expires=2**32, key_id="k1")
+        app.get(signed)
+        app.get(f"{signed}&{option}", status=403)
+        app.get(
+            sign_url(f"/?bundle=a.txt&{option}", "s" * 43, expires=2**32, key_id="k1"), status=200
+        )
