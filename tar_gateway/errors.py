@@ -184,8 +184,8 @@ class MembersFailed(Refusal):
     decides the status among them.
     """
 
-    # A client that logs in may find that a member is missing after all, so what it can do
-    # something about comes first, and what nobody can help comes last.
+    # What the client can do something about comes first: once it has logged in, it may find that
+    # a member is missing after all.
     precedence = (401, 403, 502, 504, 404)
 
     def __init__(self, faults: Sequence[MemberFault]) -> None:
@@ -195,12 +195,12 @@ class MembersFailed(Refusal):
         self.faults = tuple(faults)
         first = min(faults, key=self._rank)
         status = first.status
-        # One is enough: each member may have been given another, with a nonce of its own.
+        # One challenge is enough, although each member may have come with another nonce.
         challenges = (fault.challenge for fault in faults if fault.status == 401)
         challenge = next(filter(None, challenges), None) if status == 401 else None
         count = "1 member" if self.count == 1 else f"{self.count} members"
         super().__init__(
-            f"{count} of the bundle cannot be had",
+            f"{count} of the bundle could not be retrieved",
             headers=[("WWW-Authenticate", challenge)] if challenge else (),
         )
         self.status = HTTPStatus(status)
@@ -248,7 +248,7 @@ class InternalError(Refusal):
 
 
 class UnsupportedTransferCoding(Refusal):
-    """A body whose ``Transfer-Encoding`` is none that the server can undo."""
+    """A body whose ``Transfer-Encoding`` the server can't undo."""
 
     status = HTTPStatus.NOT_IMPLEMENTED
 

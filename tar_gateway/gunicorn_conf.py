@@ -69,13 +69,13 @@ forwarder_headers = ""
 # looks at names did not.
 header_map = "drop"
 
-# gunicorn opens a control socket unless told not to; nobody asked for one.
+# gunicorn opens a control socket by default; nothing here uses one.
 control_socket_disable = True
 
 # To standard output, where service managers and containers look for it.
 accesslog = "-"
 
-# Logs as JSON, with a line for each bundle: what is asked of one at night, it can be searched for.
+# Logs as JSON, with a line for each bundle, so that they can be searched.
 logger_class = "tar_gateway.server.logger.JsonLogger"
 
 
@@ -99,7 +99,7 @@ def on_starting(server: "Arbiter") -> None:
     # gunicorn leaves its pid file behind when a start fails, at an address that is taken, say.
     atexit.register(_unlink_pid_file, server, os.getpid())
     if server.cfg.preload_app:
-        raise SystemExit("tar_gateway: --preload can't be: workers would not share their counts")
+        raise SystemExit("tar_gateway: --preload is refused: workers would not share their counts")
     try:
         metrics_directory.share(server.cfg.uid, server.cfg.gid)
     except SettingsError as error:
@@ -129,7 +129,7 @@ def when_ready(server: "Arbiter") -> None:
     try:
         listener = kind(address, server.cfg, server.log)  # type: ignore[arg-type] # the stub's fault
     except OSError as error:
-        raise SystemExit(f"tar_gateway: the pages can't be at {bound}: {error.strerror}") from error
+        raise SystemExit(f"tar_gateway: the pages can't use {bound}: {error.strerror}") from error
     server.LISTENERS.append(listener)
     server.log.info("Pages at: http://%s%s", bound, _settings.pages_prefix)
 

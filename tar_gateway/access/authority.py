@@ -56,7 +56,7 @@ class Authority:
         return self._ask(environ["REQUEST_METHOD"], reference_of(environ), (), caller)
 
     def reach(self) -> int:
-        """Ask for nobody and no file, within seconds, and give the response's status.
+        """Ask on no one's behalf, within seconds. Return the response's status.
 
         Raise `SourceError` if nothing answers.
         """

@@ -14,7 +14,7 @@ from tar_gateway.http.environ import query_of
 from tar_gateway.settings import Settings
 from tar_gateway.settings.line_files import SigningKey, read_keys
 
-# Bytes of a query in a log: all that gunicorn lets through, of what other servers do.
+# At most this many bytes of a query are logged: all that gunicorn accepts.
 _LOGGED = 8192
 
 
@@ -35,7 +35,6 @@ def referer_of(environ: Mapping[str, Any]) -> str | None:
 
 # What the text begins with, so that no secret ever signs it for another purpose or form.
 _FORM = "tar-gateway-v1"
-
 
 _SIGNATURE, _EXPIRES, _KEY_ID, _VERSION = b"signature", b"expires", b"key_id", b"v"
 
@@ -63,7 +62,7 @@ def sign_url(url: str, key: str | bytes, *, expires: int, key_id: str) -> str:
     if isinstance(expires, bool) or not isinstance(expires, int):
         raise ValueError("expires is a Unix time in whole seconds: an int")  # noqa: TRY004
     if not _TIME.fullmatch(str(expires)):
-        raise ValueError(f"expires={expires} is no Unix time in seconds")
+        raise ValueError(f"expires={expires} is not a Unix time in whole seconds")
     secret = key.encode("utf-8") if isinstance(key, str) else key
     signing_key = SigningKey(key_id, secret)
     added = f"expires={expires}&key_id={key_id}"

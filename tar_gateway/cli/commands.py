@@ -171,7 +171,7 @@ def drain(pid: int | None, pid_file: Path | None, wait: float) -> None:
         draining.drain(pid)
     except draining.NotDrained as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"{pid} takes no part any more; stop it with SIGTERM")
+    click.echo(f"process {pid} is drained: /-/ready answers 503; stop it with SIGTERM")
     time.sleep(wait)
 
 

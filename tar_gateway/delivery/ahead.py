@@ -44,7 +44,7 @@ class Slot:
 class Prefetch:
     """A download's segments in order, the small members among them fetched ahead.
 
-    ``limit`` is in bytes. Iterated by one thread, gives each segment with its slot, or with
+    ``limit`` is in bytes. Iterated by one thread, it yields each segment with its slot, or with
     `None` where the body has to fetch it itself. Any thread may close it meanwhile; what waits
     for a slot then raises `Cancelled`.
     """
@@ -133,7 +133,7 @@ class Prefetch:
         return blocks
 
     def release(self, slot: Slot) -> None:
-        """Return a slot's memory back, once its bytes are on their way. May be called again."""
+        """Release a slot's memory, once its bytes are on their way. May be called again."""
         with self._lock:
             reserved, slot.reserved = slot.reserved, 0
             self._held -= reserved
@@ -178,7 +178,7 @@ class Prefetch:
         return slot
 
     def _wait(self, slot: Slot, is_met: Callable[[], bool], seconds: float) -> bool:
-        """Wait so long for something to be met of a slot; tells whether it is."""
+        """Wait so long for something to be met of a slot. Return whether it is."""
         with self._changed:
             # First this and then a look; who fetches does it the other way round. So one of
             # both sees the other, though not every block is worth a lock.
@@ -201,7 +201,7 @@ class Prefetch:
             self._workers += 1
 
     def _step(self) -> bool:
-        """Fetch the next slot in some thread; tells whether there was any."""
+        """Fetch the next slot in some thread. Return whether there was any."""
         with self._lock:
             while self._todo and self._todo[0].taken:
                 self._todo.popleft()

@@ -122,7 +122,7 @@ class Survey:
             self._fetchers.work(self._step)
 
     def _step(self) -> bool:
-        """Ask about the next member in some thread; tells whether there was any."""
+        """Ask about the next member in some thread. Return whether there was any."""
         with self._lock:
             over = self._abandoned or self._decided
             index = None if over else next(self._next, None)
@@ -163,7 +163,7 @@ class Survey:
         return stats
 
     def abandon(self) -> None:
-        """Ask nothing more, and give back what was set aside, now or by threads still busy."""
+        """Ask nothing more, and release what was set aside, now or once busy threads are done."""
         self._caller.cancellation.cancel()
         with self._lock:
             self._abandoned = True

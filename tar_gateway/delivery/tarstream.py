@@ -17,7 +17,7 @@ from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Stat
 from tar_gateway.sources.data import DataMembers
 
-# Data is as fast as it is: nobody else would give it faster.
+# No pace is asked of data at hand: retrying would not make it faster.
 _RULES = FetchRules.from_settings(Settings(min_read_rate=0, retries=0))
 
 
@@ -26,10 +26,9 @@ class TarStream:
 
     ``members`` are `Member` objects in order, or tuples of name, size, date (seconds since 1970
     or a `datetime`) and data. Of a date only whole seconds are kept, and one before 1970 is
-    written as 1970.
-    A member's data is bytes, an iterable of bytes, a binary file, or a callable that is given
-    an offset and returns one of those from there on; it is closed with the stream. ``start``
-    and ``stop`` choose a slice of the archive in bytes, for a response to a range.
+    written as 1970. A member's data is bytes, an iterable of bytes, a binary file, or a callable
+    that is given an offset and returns one of those from there on; it is closed with the stream.
+    ``start`` and ``stop`` choose a slice of the archive in bytes, for a response to a range.
 
     Raise `ValueError` for a name that no archive may hold, a name twice, and a slice outside
     the archive. While iterated, raises `BrokenOff` when a member's data is longer or shorter
@@ -119,7 +118,7 @@ def _checked(members: Iterable[Member]) -> list[Member]:
 
 
 def _seconds(name: str, date: float | datetime) -> int:
-    """Return a date as an archive has it. Raise `ValueError` for what is none."""
+    """Return a date as an archive has it. Raise `ValueError` for an invalid one."""
     if isinstance(date, datetime):
         # Without a zone it counts as UTC: the same archive on every machine.
         date = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()

@@ -34,7 +34,7 @@ HOP_BY_HOP = frozenset(
     }
 )
 
-# Responses in whose place a server in front sends others, by names of that server's own files.
+# Headers that tell a server in front to send a file of its own in place of this response.
 _REPLACED = (
     "x-accel-redirect",
     "x-archive-files",

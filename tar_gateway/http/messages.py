@@ -52,7 +52,7 @@ class BadMessage(Exception):
 
 
 class BadLength(BadMessage):
-    """The content's length is told, and is none."""
+    """The Content-Length is not a valid length."""
 
 
 @dataclass(frozen=True, slots=True)

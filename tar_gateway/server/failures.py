@@ -41,7 +41,7 @@ _WORDS: tuple[tuple[type[Exception], type[Refusal], str], ...] = (
     (found.InvalidProxyLine, BadRequest, "the PROXY line is malformed"),
     (found.InvalidProxyHeader, BadRequest, "the PROXY header is malformed"),
     (found.ForbiddenProxyRequest, Forbidden, "this address may send no PROXY line"),
-    (SSLError, Forbidden, "the connection is no TLS that is understood"),
+    (SSLError, Forbidden, "the connection is not TLS, or not a version that is understood"),
     (found.LimitRequestLine, UriTooLong, "the request line is too long"),
     (found.ExpectationFailed, ExpectationFailed, "only 100-continue can be expected"),
     (found.LimitRequestHeaders, HeaderTooLarge, "a header is too long, or there are too many"),

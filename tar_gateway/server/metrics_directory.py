@@ -36,7 +36,7 @@ def share(user: int, group: int) -> None:
     except OSError as error:
         place = named or "a temporary directory"
         raise SettingsError(
-            f"{VARIABLE}: the workers' counts can't be in {place}: {error.strerror}"
+            f"{VARIABLE}: the workers' counts can't be kept in {place}: {error.strerror}"
         ) from error
     for file in directory.glob("gauge_live*_*.db"):
         if not _is_counting(file):

@@ -65,7 +65,7 @@ class Reloader:
         finally:
             server.cfg.set("graceful_timeout", self._graceful_timeout)
         self._old = before & server.WORKERS.keys()
-        # Or the old ones would count for the new, of which none would be replaced.
+        # Otherwise gunicorn would count the old workers as new ones and replace none that dies.
         server.num_workers += len(self._old)
 
     def begin(self) -> None:

@@ -25,12 +25,12 @@ from tar_gateway.http.paths import MAX_NAME_BYTES
 from tar_gateway.settings.types import (
     ArchiveFormats,
     BaseUrl,
+    BindAddress,
     File,
     HeaderNames,
     HeadersFile,
     Hosts,
     KeysFile,
-    Listener,
     PagesPrefix,
     ParameterName,
     Pause,
@@ -203,7 +203,7 @@ class Settings:
     pages_prefix: PagesPrefix = "/-/"
     """Where the gateway's own pages are, below its mount point; files of their names are not."""
 
-    pages_bind: Listener | None = None
+    pages_bind: BindAddress | None = None
     """``host:port`` of an address for those pages alone, which gunicorn opens as well."""
 
     public_metrics: bool = False

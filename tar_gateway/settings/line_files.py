@@ -1,9 +1,11 @@
-"""The service's own headers for the upstream, from a file of lines ``Name: value``.
+"""Files of lines: the service's own headers for the upstream, and the keys that sign links.
 
-The values are secrets, so no error quotes anything of a line.
+Both hold secrets, so no error quotes anything of a line. Empty lines and those that begin with
+``#`` say nothing.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,24 +13,28 @@ from tar_gateway.errors import SettingsError
 from tar_gateway.http.headers import OF_ONE_REQUEST, TOKEN, VALUE, folded
 
 
-def read_service_headers(path: Path) -> tuple[tuple[str, str], ...]:
-    """Read a headers file; empty lines and those that begin with ``#`` say nothing.
-
-    Raise `SettingsError` for a file that can't be read or is wrong, with the line's number.
-    """
+def _pairs(path: Path, form: str) -> Iterator[tuple[int, str, str]]:
+    """Return the number of each line, and what stands on both sides of its first colon."""
     try:
         text = path.read_bytes().decode("latin-1")  # as a header's bytes are sent
     except OSError as error:
         raise SettingsError(f"it can't be read: {error.strerror}") from error
-    headers: dict[str, tuple[str, str]] = {}
     for number, line in enumerate(text.split("\n"), start=1):
-        stripped = line.strip(" \t\r")
-        if not stripped or stripped.startswith("#"):
+        name, colon, value = line.strip(" \t\r").partition(":")
+        if not name + colon or name.startswith("#"):
             continue
-        name, colon, value = stripped.partition(":")
-        value = value.strip(" \t")
         if not colon:
-            raise SettingsError(f"line {number} is not 'Name: value'")
+            raise SettingsError(f"line {number} is not '{form}'")
+        yield number, name, value.strip(" \t")
+
+
+def read_service_headers(path: Path) -> tuple[tuple[str, str], ...]:
+    """Read a file of headers: lines ``Name: value``.
+
+    Raise `SettingsError` for a file that can't be read or is wrong, with the line's number.
+    """
+    headers: dict[str, tuple[str, str]] = {}
+    for number, name, value in _pairs(path, "Name: value"):
         if not TOKEN.fullmatch(name):
             raise SettingsError(f"line {number} does not begin with the name of a header")
         if name.lower() in OF_ONE_REQUEST:
@@ -43,8 +49,8 @@ def read_service_headers(path: Path) -> tuple[tuple[str, str], ...]:
     return tuple(headers.values())
 
 
-# Whoever has a link can try secrets on it without asking anybody, so that guessing them all
-# must be out of reach: 16 bytes of chance are 128 bits.
+# Anyone who has a link can try secrets on it, so that guessing them all must be out of reach: 16
+# bytes of chance are 128 bits.
 SHORTEST_SECRET = 16
 
 
@@ -68,23 +74,14 @@ class SigningKey:
 
 
 def read_keys(path: Path) -> tuple[SigningKey, ...]:
-    """Read a file of keys, in its order: lines ``id:secret``, empty ones and ``#`` comments.
+    """Read a file of keys, at least one, in its order: lines ``id:secret``.
 
-    There is at least one. Raise `SettingsError` for a file that can't be read or is wrong.
+    Raise `SettingsError` for a file that can't be read or is wrong, with the line's number.
     """
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise SettingsError(f"it can't be read: {error.strerror}") from error
     keys: dict[str, SigningKey] = {}
-    for number, line in enumerate(lines, start=1):
-        id_, colon, secret = line.strip().partition(b":")
-        if not id_ + colon or id_.startswith(b"#"):
-            continue
-        if not colon:
-            raise SettingsError(f"line {number} is not 'id:secret'")
+    for number, id_, secret in _pairs(path, "id:secret"):
         try:
-            key = SigningKey(id_.strip().decode("ascii", "replace"), secret.strip())
+            key = SigningKey(id_.rstrip(" \t"), secret.encode("latin-1"))
         except ValueError as error:
             raise SettingsError(f"line {number}: {error}") from error
         if key.id in keys:

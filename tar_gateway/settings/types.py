@@ -28,7 +28,7 @@ from tar_gateway.settings.line_files import read_keys, read_service_headers
 
 
 def _check_server(url: str, example: str) -> SplitResult:
-    """Check all of a URL that comes before its path, and give its parts."""
+    """Check all of a URL that comes before its path. Return its parts."""
     parts = urlsplit(url)
     if (
         parts.scheme not in {"http", "https"}
@@ -38,17 +38,17 @@ def _check_server(url: str, example: str) -> SplitResult:
         raise ValueError(f"it must be a URL such as {example}")
     if parts.username is not None or parts.password is not None:
         raise ValueError("it must not hold a user name or password")
-    if parts.port == 0 or parts.netloc.endswith(":"):  # others that are none raise ValueError
-        raise ValueError("its port is none")
+    if parts.port == 0 or parts.netloc.endswith(":"):  # urlsplit refuses other wrong ones
+        raise ValueError("its port is invalid: give one from 1 to 65535, or none")
     try:
         parts.hostname.encode("idna")
     except UnicodeError as error:
-        raise ValueError("its host is none: a part of it is empty or too long") from error
+        raise ValueError("its host is invalid: a part of it is empty or too long") from error
     return parts
 
 
 def _check_base_url(url: str) -> str:
-    """Check an upstream's base URL and give it with exactly one slash at its end."""
+    """Check an upstream's base URL. Return it with exactly one slash at its end."""
     parts = _check_server(url, "http://files.internal:8080/base/")
     if parts.query or parts.fragment or "?" in url or "#" in url:
         raise ValueError("it must end with its path: no ? and no #")
@@ -138,7 +138,7 @@ def _check_file(path: Path) -> Path:
             return path
         reason = "it is not a file" if path.exists() else "there is no such file"
     except OSError as error:  # a directory on the way that is closed to us, a name too long
-        raise ValueError(f"it can't be looked at: {error.strerror}") from error
+        raise ValueError(f"it can't be read: {error.strerror}") from error
     raise ValueError(reason)
 
 
@@ -182,12 +182,12 @@ def _read_address(value: object) -> object:
 
 
 def _check_host(host: str) -> str:
-    """Check ``host`` or ``host:port``, and give it in lower case."""
+    """Check ``host`` or ``host:port``. Return it in lower case."""
     parts = urlsplit(f"//{host}")
     if not re.fullmatch(r"[\w.:\[\]-]+", host, re.ASCII) or not parts.hostname:
         raise ValueError(f"{shown(host)} is not a host such as store.internal or store.internal:81")
-    if parts.port == 0 or host.endswith(":"):  # others that are none raise ValueError
-        raise ValueError(f"{shown(host)} has no port that can be")
+    if parts.port == 0 or host.endswith(":"):  # urlsplit refuses other wrong ones
+        raise ValueError(f"{shown(host)} has an invalid port")
     return host.lower()
 
 
@@ -214,4 +214,4 @@ Hosts = Annotated[
 ]
 ParameterName = Annotated[str, AfterValidator(_check_parameter)]
 PagesPrefix = Annotated[str, AfterValidator(_check_pages_prefix)]
-Listener = Annotated[Address, BeforeValidator(_read_address)]
+BindAddress = Annotated[Address, BeforeValidator(_read_address)]

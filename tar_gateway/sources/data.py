@@ -38,7 +38,7 @@ class DataMembers:
         return self._members[path][0]
 
     def open(self, path: str, start: int, stop: int, stat: Stat, caller: Caller) -> Content:
-        """Begin a member at an offset. Raise `SourceError` when its data can't be."""
+        """Begin a member at an offset. Raise `SourceError` when its data can't be opened."""
         _, data = self._members[path]
         # What comes up to the end is not cut there: more than was promised has to be seen.
         length = None if stop == stat.size else stop - start

@@ -91,7 +91,7 @@ def check_slice(
 ) -> tuple[int, bool]:
     """Check that a response is the slice that was asked for, of the version that was promised.
 
-    Gives how many bytes come before the slice, and whether the response ends with it.
+    Return how many bytes come before the slice, and whether the response ends with it.
     """
     if response.status == 412 or (ranged and response.status == 416):
         raise MemberChanged("it has changed since its size was asked")

@@ -84,7 +84,7 @@ class Locations(Blocking):
         return reduce(Limits.strictest, allowed, Limits())
 
     def reach(self) -> None:
-        """Return whether any of them answers: what lies at the others must not stop it all."""
+        """Raise `SourceError` if none answers: one that is away must not stop the others."""
         reach_any(route.server for route in self._routes)
 
     def close(self) -> None:
@@ -105,7 +105,7 @@ class Locations(Blocking):
 
 
 def file_server(settings: Settings) -> FileServer:
-    """Make it. Raise `SettingsError` for a file that can't be used."""
+    """Make the file server that the settings name. Raise `SettingsError`."""
     if settings.locations_file is None:
         assert settings.upstream is not None
         return Upstream(settings.upstream, settings)

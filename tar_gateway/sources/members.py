@@ -30,7 +30,7 @@ from tar_gateway.sources.wire.tally import Tally
 # Refusals of HEAD that may be believed, each with the status that says the same.
 _REFUSALS = {401: 401, 403: 403, 404: 404, 410: 404}
 
-# What no server says because of a Range: of its load, or that the file is none.
+# Statuses that no server sends because of a Range: of its load, or for a file that is not there.
 _CERTAIN = frozenset({401, 404, 410, 429, 503})
 
 # What speaks of the server's state, and not of how it answers a GET for this file.

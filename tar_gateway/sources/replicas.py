@@ -105,7 +105,7 @@ class Replicas(Blocking):
         return next((below for below in found if below is not None), None)
 
     def reach(self) -> None:
-        """Return whether any of them answers, within seconds. Raise `SourceError` otherwise."""
+        """Ask all of them, within seconds. Raise `SourceError` if none answers."""
         reach_any(self._servers)
 
     def close(self) -> None:

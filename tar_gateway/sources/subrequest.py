@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from email.utils import formatdate
 from types import TracebackType
 from typing import Any
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 from tar_gateway.errors import SourceError
-from tar_gateway.http.environ import CLIENT_SOCKET
+from tar_gateway.http.environ import CLIENT_SOCKET, mount_of
 from tar_gateway.http.headers import is_override
 from tar_gateway.sources import Caller, Stat, UnknownSize
 from tar_gateway.sources.judgement import ExactContent, size_by_get, stat_of
@@ -113,7 +113,7 @@ class Subrequests(Blocking):
         called = AppResponse(self._app, environ, self._spool.file())
         received = called.headers
         if not any(name.lower() == "date" for name, _ in received):
-            # Servers add it, and it tells a date that proves something from one that doesn't.
+            # Servers add Date; without it Last-Modified could not be told to be strong or weak.
             received = [*received, ("Date", formatdate(time.time(), usegmt=True))]
         return Response(called.status, received, called)
 
@@ -139,8 +139,7 @@ def subrequest(
     made["QUERY_STRING"] = query
     for raw in ("RAW_URI", "REQUEST_URI"):
         if raw in made:
-            mount = quote(made.get("SCRIPT_NAME", "").encode("latin-1", "replace"))
-            made[raw] = f"{mount}/{path}"
+            made[raw] = f"{mount_of(made)}/{path}"
     for name, value in headers:
         made["HTTP_" + name.upper().replace("-", "_")] = value
     return made
@@ -227,7 +226,7 @@ class AppResponse:
         return self._written.add
 
     def _draw(self) -> bool:
-        """Take the application's next block; tells whether there was one, be it empty."""
+        """Take the application's next block. Return whether there was one, be it empty."""
         try:
             block = next(self._iterator)
         except StopIteration:

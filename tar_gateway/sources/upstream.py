@@ -81,7 +81,7 @@ class Upstream(Blocking):
         return replace(response, content=self.health.tracked(response.content, path, caller))
 
     def reach(self) -> int:
-        """Ask for the base, within seconds, and give the response's status, whatever it is.
+        """Ask for the base, within seconds. Return the response's status, whatever it is.
 
         Raise `SourceError` if nothing answers.
         """

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tar_gateway import Settings
+from tar_gateway.access.credentials import Hop
 from tar_gateway.access.limits import Downloads, Questions, address_of
 from tar_gateway.errors import Busy, TooManyRequests
 from tar_gateway.sources.wire.tally import Tally
@@ -15,6 +16,8 @@ from tests.support.files_upstream import FilesUpstream, gateway_to
 from tests.support.scripted import Scripted, answer
 
 PROXIES = "10.0.0.0/8,2001:db8:ffff::/48,unix"
+
+HOP = Hop.before(None, Settings())
 
 
 @pytest.mark.parametrize(
@@ -64,7 +67,7 @@ def test_unix_sockets_are_believed_only_where_they_are_named():
 
 
 def begin(downloads: Downloads, **environ: str):
-    download = Download(downloads, {"REQUEST_METHOD": "GET", **environ}, Tally())
+    download = Download(downloads, {"REQUEST_METHOD": "GET", **environ}, Tally(), HOP)
     download.begin()
     return download
 
@@ -91,7 +94,7 @@ def test_a_download_that_has_ended_makes_room_once():
 def test_a_refused_download_gives_no_room_back():
     downloads = Downloads(Settings(max_downloads=1))
     begin(downloads)
-    refused = Download(downloads, {"REQUEST_METHOD": "GET"}, Tally())
+    refused = Download(downloads, {"REQUEST_METHOD": "GET"}, Tally(), HOP)
     with pytest.raises(Busy):
         refused.begin()
     refused.end("refused")

@@ -93,7 +93,7 @@ def test_a_missing_or_wrong_setting_stops_the_start_with_one_line(environment, l
 
 def test_preloading_is_refused_with_one_line():
     done = gunicorn("--bind", "127.0.0.1:0", "--preload", TAR_GATEWAY_UPSTREAM=UPSTREAM)
-    line = "tar_gateway: --preload can't be: workers would not share their counts"
+    line = "tar_gateway: --preload is refused: workers would not share their counts"
     assert (done.returncode, done.stderr.splitlines()[-1]) == (1, line)
     assert "Traceback" not in done.stderr
 
@@ -103,7 +103,7 @@ def test_a_place_for_counts_that_can_not_be_is_one_line(name: str, tmp_path: Pat
     (tmp_path / "file").touch()
     named = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / name), "TAR_GATEWAY_UPSTREAM": UPSTREAM}
     done = gunicorn("--bind", "127.0.0.1:0", **named)
-    line = f"PROMETHEUS_MULTIPROC_DIR: the workers' counts can't be in {tmp_path / name}: "
+    line = f"PROMETHEUS_MULTIPROC_DIR: the workers' counts can't be kept in {tmp_path / name}: "
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(f"tar_gateway: {line}")
     assert "Traceback" not in done.stderr

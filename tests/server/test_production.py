@@ -183,7 +183,7 @@ def test_an_address_for_the_pages_that_is_taken_is_one_line(upstream, tmp_path):
             timeout=30,
         )
     assert done.returncode != 0
-    assert f"tar_gateway: the pages can't be at {bound}: Address already in use" in done.stderr
+    assert f"tar_gateway: the pages can't use {bound}: Address already in use" in done.stderr
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2"])
@@ -309,7 +309,7 @@ def test_a_drained_gateway_is_not_ready_in_any_worker_and_still_serves(upstream,
     [
         ([], "give either --pid or --pid-file"),
         (["--pid", "1", "--pid-file", __file__], "give either --pid or --pid-file"),
-        (["--pid", str(os.getpid())], "is no gateway under gunicorn"),
+        (["--pid", str(os.getpid())], "is not a gateway run by gunicorn"),
         (["--pid", "99999999"], "there is no process 99999999"),
         (["--pid", "0"], "0 is not in the range"),
         (["--pid-file", __file__], "holds no process id"),

@@ -106,10 +106,10 @@ def test_an_upstream_ends_in_one_slash(text, url):
         ("http://[::1/", "Invalid IPv6 URL"),
         ("http://h/../a", "its path contains the segment '..'"),
         ("http://:80/", "it must be a URL such as"),
-        (f"http://{'h' * 64}/", "its host is none"),
-        ("http://a..b/", "its host is none"),
-        ("http://h:0/", "its port is none"),
-        ("http://h:/", "its port is none"),
+        (f"http://{'h' * 64}/", "its host is invalid"),
+        ("http://a..b/", "its host is invalid"),
+        ("http://h:0/", "its port is invalid"),
+        ("http://h:/", "its port is invalid"),
         ("http://h/a b/", "its path must be percent-encoded"),
         ("http://h/é", "its path must be percent-encoded"),
         ("http://h/a//b", "its path contains an empty segment"),
@@ -287,7 +287,7 @@ def test_a_wrong_value_is_refused_in_one_line_that_names_the_variable(name, text
     [
         ("/none", "there is no such file"),
         ("/", "it is not a file"),
-        (f"/{'x' * 300}", "it can't be looked at: File name too long"),
+        (f"/{'x' * 300}", "it can't be read: File name too long"),
     ],
 )
 def test_of_a_file_that_cannot_be_it_is_said_why(name, text, reason):

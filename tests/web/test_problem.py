@@ -207,7 +207,7 @@ def test_json_names_the_members_at_fault_in_order():
         "type": "about:blank",
         "title": "Forbidden",
         "status": 403,
-        "detail": "2 members of the bundle cannot be had",
+        "detail": "2 members of the bundle could not be retrieved",
         "count": 2,
         "members": [
             {"path": "d/b.txt", "status": 404, "reason": "it does not exist"},
@@ -224,7 +224,7 @@ def test_a_page_names_the_members_at_fault():
     refusal = MembersFailed([MemberFault("d/é.txt", 404, "it does not exist")])
     body = answer(refusal, BROWSER)[2].decode()
     assert "<li><code>d/é.txt</code>: it does not exist</li>" in body
-    assert "<p>1 member of the bundle cannot be had.</p>" in body
+    assert "<p>1 member of the bundle could not be retrieved.</p>" in body
 
 
 @pytest.mark.parametrize("accept", [None, BROWSER])

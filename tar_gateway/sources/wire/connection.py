@@ -25,7 +25,7 @@ except ImportError:  # another system, with another allocator
 # Bytes; a head and a small file together.
 _READ = 64 * 1024
 
-# Room for such reads, in no use. A `recv` would make room for all of it and cut off what stayed
+# Idle buffers for such reads. A `recv` would make room for all of it and cut off what stayed
 # empty; the short rest, freed, stays in its thread's cache of glibc's, amidst the room that was
 # cut off: no large block fits there any more, and a worker under load grew by 10 MiB a minute.
 _rooms: deque[memoryview] = deque()
@@ -80,7 +80,7 @@ class Connection:
         return block
 
     def line(self) -> bytes:
-        """Read a line, which is short, and give it without its end.
+        """Return a line, which is short, without its end.
 
         Its end is CRLF: between chunks nothing else is (RFC 9112 7.1), so that a chunk of
         another size than was told is noticed.
@@ -134,7 +134,7 @@ class Connection:
         return read_head(head, method)
 
     def _more(self, limit: int, deadline: float | None) -> float:
-        """Read more of what must come whole, and give the moment by which it must.
+        """Read more of what must come whole. Return the moment by which it must.
 
         What drips is as late as what does not come.
         """
@@ -220,7 +220,7 @@ class ChunkedContent:
         digits = self._connection.line().partition(b";")[0].strip(b" \t")
         # int() alone would also read a sign, underscores and a prefix.
         if not digits or len(digits) > 15 or digits.strip(b"0123456789abcdefABCDEF"):
-            raise BadMessage("a chunk's size is none")
+            raise BadMessage("a chunk's size is not a hexadecimal number")
         return int(digits, 16)
 
     def _read_trailer(self) -> None:
@@ -235,7 +235,7 @@ _NUMBER = bytes(4)  # room for a C int
 
 
 def bytes_ready(wire: socket.socket, limit: int) -> int:
-    """Wait until something is there, and give its length: at least 1, at most ``limit``, bytes.
+    """Wait until something is there. Return its length: at least 1 byte, at most ``limit``.
 
     At the connection's end it is 1, too: a read of so much tells. Where encryption hides how
     much it is, nothing is waited for. Raise `OSError` as a read would, `TimeoutError` included.

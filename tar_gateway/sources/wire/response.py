@@ -53,7 +53,7 @@ Headers = Sequence[tuple[str, str]]
 # A file's name in a Content-Disposition (RFC 6266 4.1), as far as its end goes.
 _FILENAME = re.compile(r'filename\*?[ \t]*=[ \t]*"?([^";]*)', re.IGNORECASE)
 
-# What a server answers when it could not do now what it may do later.
+# Statuses that mean: try again later.
 PASSING = frozenset({408, 429, 500, 502, 503, 504})
 
 # Seconds that two machines' clocks may differ by, as RFC 9110's forerunner has it (RFC 2616,

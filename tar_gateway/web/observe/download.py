@@ -1,4 +1,4 @@
-"""The downloads of one process: how many at once, of whom, and what became of each."""
+"""One download, from its request to its last byte, and the log line that tells of it."""
 
 import logging
 import re
@@ -28,9 +28,6 @@ LOGGER = "tar_gateway.download"
 log = logging.getLogger(LOGGER)
 
 
-_UNKNOWN = Hop((), (), "tar_gateway")
-
-
 class Download:
     """One request's answer, from the request to the last byte: its room, and what is logged.
 
@@ -39,11 +36,7 @@ class Download:
     """
 
     def __init__(
-        self,
-        downloads: Downloads,
-        environ: WSGIEnvironment,
-        tally: Tally,
-        hop: Hop = _UNKNOWN,
+        self, downloads: Downloads, environ: WSGIEnvironment, tally: Tally, hop: Hop
     ) -> None:
         told = environ.get("HTTP_X_REQUEST_ID", "")
         self.id = told if _ID.fullmatch(told) else uuid.uuid4().hex

@@ -20,7 +20,7 @@ _drained = mmap.mmap(-1, 1)
 
 
 class NotDrained(TarGatewayError):
-    """The process that was to be drained is none that can be; the text says why."""
+    """The process can't be drained; the text says why."""
 
 
 def begin(*_: object) -> None:
@@ -44,8 +44,8 @@ def drain(pid: int) -> None:
     caught = re.search(r"^SigCgt:\s*([0-9a-f]+)", status, re.MULTILINE)
     # A process that does not wait for this signal would be ended by it.
     if caught is None or not int(caught[1], 16) >> (SIGNAL - 1) & 1:
-        raise NotDrained(f"the process {pid} is no gateway under gunicorn")
+        raise NotDrained(f"process {pid} is not a gateway run by gunicorn")
     try:
         os.kill(pid, SIGNAL)
     except OSError as error:
-        raise NotDrained(f"the process {pid} can't be told: {error.strerror}") from error
+        raise NotDrained(f"process {pid} can't be signalled: {error.strerror}") from error

@@ -112,7 +112,7 @@ class Metrics(Listener):
 
 
 def _make_room(directory: Path) -> None:
-    """Return this process's counts their place on the disk.
+    """Give this process's counts their place on the disk.
 
     They are maps of files with holes: where a disk is full, the first count in a hole would end
     the process, with all its downloads. Raise `OSError` where there is no room.
