@@ -163,6 +163,7 @@ class MemberFault:
 
     ``challenge`` is the upstream's ``WWW-Authenticate``, where it sent one, and ``cause`` what only
     the operator is told. ``login`` is the URL at which a browser may log in to have the member.
+    ``name`` is its name in the archive. ``is_missing``: it is not there, or not for this caller.
     """
 
     path: str
@@ -171,6 +172,8 @@ class MemberFault:
     challenge: str | None = None
     cause: str | None = None
     login: str | None = None
+    name: str = ""
+    is_missing: bool = False
 
 
 MOST_FAULTS = 100
@@ -188,13 +191,13 @@ class MembersFailed(Refusal):
     # a member is missing after all.
     precedence = (401, 403, 502, 504, 404)
 
-    def __init__(self, faults: Sequence[MemberFault]) -> None:
+    def __init__(self, faults: Sequence[MemberFault], *, status: int | None = None) -> None:
         self.count = len(faults)
         if self.count > MOST_FAULTS:
             faults = sorted(faults, key=self._rank)[:MOST_FAULTS]
         self.faults = tuple(faults)
         first = min(faults, key=self._rank)
-        status = first.status
+        status = status or first.status
         # One challenge is enough, although each member may have come with another nonce.
         challenges = (fault.challenge for fault in faults if fault.status == 401)
         challenge = next(filter(None, challenges), None) if status == 401 else None
@@ -264,6 +267,7 @@ class SourceError(TarGatewayError):
     server is there to ask (``elsewhere``). ``unreachable``: there was no connection; ``given_up``:
     nor for a while; ``refused``: the server takes no more requests for now. Where it is not
     ``of_server`` but of this request, or this machine, it says nothing of the server.
+    ``of_service``: the service's own credentials were refused, and not the caller's.
     ``challenge`` and ``login`` are as in `MemberFault`.
     """
 
@@ -278,6 +282,7 @@ class SourceError(TarGatewayError):
         unreachable: bool = False,
         of_server: bool = True,
         refused: bool = False,
+        of_service: bool = False,
         challenge: str | None = None,
         cause: str | None = None,
         login: str | None = None,
@@ -292,6 +297,7 @@ class SourceError(TarGatewayError):
         self.elsewhere = elsewhere
         self.unreachable = unreachable
         self.refused = refused
+        self.of_service = of_service
         self.given_up = False
         self.challenge = challenge
         self.cause = cause

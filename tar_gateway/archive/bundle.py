@@ -2,9 +2,10 @@
 
 import re
 import unicodedata
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Literal, TypeAlias
 
 from tar_gateway.archive.short_names import short_and_long
 from tar_gateway.http.paths import BadName, check_name, device_in, shown, url_path
@@ -21,13 +22,15 @@ class Entry:
 
     ``path`` is where it is below the source's base, with ``query`` behind it where there is
     one; ``name`` what it is called in the archive. ``size`` in bytes is there when whoever
-    named the member gave it, so that nobody has to be asked.
+    named the member gave it, so that nobody has to be asked. ``literal`` is the whole of a member
+    that is the archive's own, and not fetched.
     """
 
     path: str
     name: str
     query: str = ""
     size: int | None = None
+    literal: bytes | None = field(default=None, repr=False)
 
     @property
     def is_directory(self) -> bool:
@@ -38,6 +41,10 @@ class Entry:
     def reference(self) -> str:
         """The path as a URL writes it, without a leading slash, and the query."""
         return url_path(self.path) + ("?" + self.query if self.query else "")
+
+
+Missing: TypeAlias = Literal["fail", "skip", "report"]
+"""What becomes of members that are missing: an error, nothing, or a report in the archive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +59,7 @@ class Bundle:
     filename: str
     no_store: bool = False
     folder: str = ""
+    missing: Missing = "fail"
 
 
 # Bytes; no file system takes longer ones, and proxies refuse the header that they make.
@@ -149,11 +157,43 @@ def _portable(name: str) -> str:
     elif _most_marks(visible := _visible(name)) > _MOST_MARKS:
         why = f"contains more than {_MOST_MARKS} combining marks in a row"
     else:
-        segments = [segment.rstrip(". ") for segment in _folded(visible.rstrip("/")).split("/")]
-        if all(segments):
-            return "/".join(segments) + ("/" if name.endswith("/") else "")
+        kept = _without_ends(_folded(visible.rstrip("/")))
+        if all(kept.split("/")):
+            return kept + ("/" if name.endswith("/") else "")
         why = "contains a segment of dots, spaces or invisible characters only"
     raise BadName(f"the member {shown(name)} {why}")
+
+
+def _without_ends(folded: str) -> str:
+    """Leave out dots and spaces at the end of each segment, as Windows does."""
+    return "/".join(segment.rstrip(". ") for segment in folded.split("/"))
+
+
+# What a number is put before: an extension, or two where the first is that of a tar.
+_NUMBERED = re.compile(r"((?:.*/)?\.*[^/]+?)((?:\.tar)?\.[^./ ]+)?(/?)", re.IGNORECASE)
+
+
+def numbered(name: str, number: int) -> str:
+    """Return ``name (2).ext`` for ``name.ext``, for a number of 2 or more."""
+    match = _NUMBERED.fullmatch(name)
+    stem, suffix, slash = match.groups("") if match else (name, "", "")
+    return f"{stem} ({number}){suffix}{slash}"
+
+
+def free_name(name: str, names: Iterable[str]) -> str:
+    """Return a name that no file system takes for one of these, nor for a directory of theirs.
+
+    It is ``name``, or that with the first number that makes it free.
+    """
+    taken: set[str] = set()
+    for each in names:
+        path = _without_ends(_folded(_visible(each.rstrip("/"))))
+        taken.update((path, *(path[: slash.start()] for slash in re.finditer("/", path))))
+    free, number = name, 1
+    while _without_ends(_folded(_visible(free))) in taken:
+        number += 1
+        free = numbered(name, number)
+    return free
 
 
 def _visible(name: str) -> str:

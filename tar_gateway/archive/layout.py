@@ -29,7 +29,7 @@ class Member:
     ``name`` is what it is called there, with a slash at the end of a directory's; ``size`` in
     bytes; ``mtime`` in seconds since 1970 (0 where unknown). ``data`` is what a `TarStream`
     gives as its bytes and means nothing to the layout; ``validator`` proves two fetches of the
-    member to be of one version.
+    member to be of one version. ``literal`` is the whole of a member that is the archive's own.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Member:
     mtime: int = 0
     data: object = field(default=None, repr=False)
     validator: Validator | None = None
+    literal: bytes | None = field(default=None, repr=False)
 
     @property
     def is_directory(self) -> bool:
@@ -157,7 +158,11 @@ class Layout:
             made = tar.header(member.name, member.size, member.mtime)
             yield Literal(made[start : min(stop, body)])
         if start < data_end and stop > body:
-            yield Borrowed(index, max(start, body) - body, min(stop, data_end) - body)
+            first, last = max(start, body) - body, min(stop, data_end) - body
+            if member.literal is None:
+                yield Borrowed(index, first, last)
+            else:
+                yield Literal(member.literal[first:last])
         if stop > data_end:
             yield Literal(bytes(min(stop, entry) - max(start, data_end)))
 

@@ -86,7 +86,8 @@ class Body:
         except SourceError as error:
             self.close()
             faults = [member_fault(self._plan.bundle.members[first.index], error)]
-            if isinstance(error, MemberChanged):
+            gone = self._plan.bundle.missing != "fail" and faults[0].is_missing
+            if gone or isinstance(error, MemberChanged):
                 raise MembersChanged(faults) from error
             raise MembersFailed(faults) from error
         except Cancelled:

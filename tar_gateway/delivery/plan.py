@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from tar_gateway.archive.bundle import Bundle, Entry
 from tar_gateway.archive.layout import Layout, Member
+from tar_gateway.delivery.missing import is_missing
 from tar_gateway.errors import MemberFault, SourceError
 from tar_gateway.sources import Caller, Source, Stat
 from tar_gateway.sources.spool import SpooledMember, SpoolFile
@@ -28,6 +29,7 @@ class Plan:
         layout: Layout | None = None,
         forget: Callable[[], None] | None = None,
         is_shared: bool = False,
+        missing: tuple[MemberFault, ...] = (),
     ) -> None:
         self._source = source
         self._caller = caller
@@ -40,6 +42,8 @@ class Plan:
         self.is_shared = is_shared
         """Whether another request has asked for it."""
         self.bundle = bundle
+        self.missing = missing
+        """The members that were asked for, and that the archive does without."""
         self.tally = caller.tally
         self.cancellation = caller.cancellation
         self.layout = layout or layout_of(bundle, stats)
@@ -83,7 +87,13 @@ def layout_of(bundle: Bundle, stats: list[Stat]) -> Layout:
     """Return the layout of a bundle's members, of which these are the stats."""
     return Layout(
         [
-            Member(requested.name, stat.size, stat.mtime, validator=stat.validator)
+            Member(
+                requested.name,
+                stat.size,
+                stat.mtime,
+                validator=stat.validator,
+                literal=requested.literal,
+            )
             for requested, stat in zip(bundle.members, stats, strict=True)
         ]
     )
@@ -92,5 +102,12 @@ def layout_of(bundle: Bundle, stats: list[Stat]) -> Layout:
 def member_fault(member: Entry, error: SourceError) -> MemberFault:
     """Say what is wrong with a member in the words of a response."""
     return MemberFault(
-        member.path, error.status, error.reason, error.challenge, error.cause, error.login
+        member.path,
+        error.status,
+        error.reason,
+        error.challenge,
+        error.cause,
+        error.login,
+        name=member.name,
+        is_missing=is_missing(error),
     )

@@ -97,7 +97,7 @@ class Planner:
                 survey.abandon()
                 raise
             if key is not None:
-                self._remembered.keep(key, result.shared(), len(result.stats))
+                self._remembered.keep(key, result.shared(), len(result.stats) + len(result.missing))
             return result
 
         found, own = None, True
@@ -152,12 +152,13 @@ class Planner:
         return Plan(
             self._source,
             caller,
-            bundle,
+            replace(bundle, members=result.members),
             result.stats,
             result.spooled,
             spool_file=result.spool_file,
             layout=result.layout,
             is_shared=is_shared,
+            missing=result.missing,
             forget=None if key is None else partial(self._remembered.forget, key),
         )
 
@@ -171,7 +172,8 @@ class Planner:
         if decisive is None:
             return None
         members = [(each.path, each.query, each.name, each.size) for each in bundle.members]
-        return sha256(repr((decisive, members)).encode("utf-8")).digest()
+        listed = (bundle.folder, bundle.missing, members)
+        return sha256(repr((decisive, listed)).encode("utf-8")).digest()
 
     def _ask(
         self, member: Entry, caller: Caller, deadline: float, hold: Hold

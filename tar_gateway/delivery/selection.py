@@ -28,10 +28,19 @@ class Asked:
     conditions: Conditions
     version: str | None = None
 
+    def mtime(self, layout: Layout) -> int:
+        """Return the archive's date in seconds since 1970, 0 for none.
+
+        Where members may be missing there is none: one that goes, or comes back, leaves the
+        newest date of the others as it is.
+        """
+        return layout.mtime if self.bundle.missing == "fail" else 0
+
     def decide(self, layout: Layout) -> Decision:
         """Decide what to answer. Raise `PreconditionFailed` or `RangeNotSatisfiable`."""
+        mtime = self.mtime(layout)
         decision = decide(
-            self.method, self.conditions, etag=layout.etag, mtime=layout.mtime, size=layout.size
+            self.method, self.conditions, etag=layout.etag, mtime=mtime, size=layout.size
         )
         if decision.status == 412 or self.version not in {None, layout.etag.opaque}:
             raise PreconditionFailed("the bundle is not the version that the request is about")

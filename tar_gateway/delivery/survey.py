@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from tar_gateway.archive.bundle import Bundle, Entry
 from tar_gateway.archive.layout import Layout
+from tar_gateway.delivery.missing import report_of
 from tar_gateway.delivery.plan import layout_of, member_fault
 from tar_gateway.delivery.threads import FIRST, GROWTH, LATE, PATIENT, FetcherPool, LatencyMeter
 from tar_gateway.errors import MOST_FAULTS, ContentTooLarge, MemberFault, MembersFailed, SourceError
@@ -28,8 +29,10 @@ Ask = Callable[[Entry, Caller, float, Hold], Steps[tuple[Stat, SpooledMember | N
 class SurveyResult:
     """What one survey has found out; without what was set aside it is good for several plans."""
 
+    members: tuple[Entry, ...]
     stats: list[Stat]
     layout: Layout
+    missing: tuple[MemberFault, ...] = ()
     spooled: dict[int, SpooledMember] = field(default_factory=dict)
     spool_file: SpoolFile | None = None
 
@@ -55,6 +58,7 @@ class Survey:
         self._ask_about = ask
         self._bundle = bundle
         self._members = bundle.members
+        self._does_without = bundle.missing != "fail"
         self._caller = caller
         self._largest = largest
         self._deadline = deadline
@@ -139,28 +143,46 @@ class Survey:
     def result(self) -> SurveyResult:
         """Return what was found out, or raise `MembersFailed` for the members that failed."""
         self._caller.cancellation.check()
-        stats = self._stats()
+        members, stats, missing = self._outcome()
         if sum(stat.size for stat in stats) > self._largest:  # before there is a layout
             raise too_large(self._largest)
-        return SurveyResult(stats, layout_of(self._bundle, stats), self.spooled, self.spool_file)
+        spooled = self.spooled
+        if missing:
+            there = (index for index, found in enumerate(self._found) if isinstance(found, Stat))
+            spooled = {now: spooled[then] for now, then in enumerate(there) if then in spooled}
+            if self._bundle.missing == "report":
+                names = (member.name for member in self._members)
+                report, stat = report_of(missing, self._bundle.folder, names)
+                members, stats = [*members, report], [*stats, stat]
+        kept = tuple(members) if missing else self._members
+        layout = layout_of(replace(self._bundle, members=kept), stats)
+        return SurveyResult(kept, stats, layout, tuple(missing), spooled, self.spool_file)
 
-    def _stats(self) -> list[Stat]:
+    def _outcome(self) -> tuple[list[Entry], list[Stat], list[MemberFault]]:
+        """Return the members that are there, their stats, and what the bundle does without."""
         if self._defect is not None:
             raise self._defect
-        faults = []
-        stats = []
+        members, stats = [], []
+        faults: list[MemberFault] = []
+        missing: list[MemberFault] = []
         for member, found in zip(self._members, self._found, strict=True):
             match found:
                 case Stat():
+                    members.append(member)
                     stats.append(found)
                 case MemberFault():
-                    faults.append(found)
+                    (missing if self._is_left_out(found) else faults).append(found)
                 case None if not self._decided:
                     late = SourceError("its size was not told in time", status=504)
                     faults.append(member_fault(member, late))
         if faults:
             raise MembersFailed(faults)
-        return stats
+        if not members:
+            raise MembersFailed(missing, status=404)
+        return members, stats, missing
+
+    def _is_left_out(self, fault: MemberFault) -> bool:
+        return self._does_without and fault.is_missing
 
     def abandon(self) -> None:
         """Ask nothing more, and release what was set aside, now or once busy threads are done."""
@@ -190,7 +212,7 @@ class Survey:
                 self._left -= 1
                 if spooled is not None:
                     self.spooled[index] = spooled
-                if isinstance(found, MemberFault):
+                if isinstance(found, MemberFault) and not self._is_left_out(found):
                     self._faults += 1
                     # No other answer takes precedence, or no other would be told.
                     first = found.status == MembersFailed.precedence[0]

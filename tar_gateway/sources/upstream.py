@@ -1,8 +1,10 @@
 """Members from a protected HTTP server: what is asked of it, and with which headers."""
 
 from dataclasses import replace
+from typing import TypeVar
 from urllib.parse import urlsplit
 
+from tar_gateway.errors import SourceError
 from tar_gateway.http.headers import folded
 from tar_gateway.settings import Settings
 from tar_gateway.settings.line_files import read_service_headers
@@ -17,6 +19,8 @@ from tar_gateway.sources.wire.redirects import Redirects
 from tar_gateway.sources.wire.response import Content, Headers, Response
 from tar_gateway.sources.wire.throttle import Throttles
 from tar_gateway.sources.wire.tls import client_tls
+
+T = TypeVar("T")
 
 
 class Upstream(Blocking):
@@ -36,6 +40,8 @@ class Upstream(Blocking):
         self._origin = Origin(self.url, settings, called="the upstream", tls=tls)
         file = settings.upstream_headers_file
         self._own_headers = read_service_headers(file) if file else ()
+        # What a refusal is about then: the caller is not the one who is refused.
+        self._has_credentials = bool(self._own_headers or settings.upstream_cert_file)
         self._own_names = {folded(name) for name, _ in self._own_headers}
         self._redirects = Redirects(settings)
         self.health = Health(self.url, settings)
@@ -56,7 +62,8 @@ class Upstream(Blocking):
 
     def stat_steps(self, path: str, caller: Caller) -> Steps[Stat | UnknownSize]:
         """Learn a member's size, date and validator. Raise `SourceError`."""
-        found = yield from self.health.track(self._members.stat(path, caller), path, caller)
+        steps = self._refused(self._members.stat(path, caller))
+        found = yield from self.health.track(steps, path, caller)
         if isinstance(found, UnknownSize):
             return replace(found, content=self.health.tracked(found.content, path, caller))
         return found
@@ -65,7 +72,7 @@ class Upstream(Blocking):
         self, path: str, start: int, stop: int, stat: Stat, caller: Caller
     ) -> Steps[Content]:
         """Open a slice of a member. Raise `SourceError`."""
-        steps = self._members.open(path, start, stop, stat, caller)
+        steps = self._refused(self._members.open(path, start, stop, stat, caller))
         content = yield from self.health.track(steps, path, caller)
         return self.health.tracked(content, path, caller)
 
@@ -119,6 +126,15 @@ class Upstream(Blocking):
         """Close the connections that are not in use."""
         self._origin.close()
         self._redirects.close()
+
+    def _refused(self, steps: Steps[T]) -> Steps[T]:
+        """Mark a refusal of the service's own credentials as one."""
+        try:
+            return (yield from steps)
+        except SourceError as error:
+            if self._has_credentials and error.status in {401, 403}:
+                raise error.but(of_service=True) from error
+            raise
 
     def _ask(self, method: str, path: str, headers: Headers, caller: Caller) -> Steps[Response]:
         steps = self._request(method, path, [*headers, *caller.headers], caller)

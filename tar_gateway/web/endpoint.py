@@ -239,8 +239,10 @@ def _headers(
         ("Cache-Control", f"private, {kept_for}, no-transform"),
         ("Accept-Ranges", "bytes" if ranges else "none"),
     ]
-    if layout.mtime:
-        headers.append(("Last-Modified", formatdate(layout.mtime, usegmt=True)))
+    if mtime := asked.mtime(layout):
+        headers.append(("Last-Modified", formatdate(mtime, usegmt=True)))
+    if asked.bundle.missing != "fail":
+        headers.append(("Bundle-Missing", str(len(selection.plan.missing))))
     if names := ", ".join(vary):
         headers.append(("Vary", names))
     if kept is not None:

@@ -32,6 +32,7 @@ class _Manifest(BaseModel):
     ]
     filename: str | None = None
     folder: str | None = None
+    missing: str | None = None
 
 
 _MANIFEST = TypeAdapter(_Manifest)
@@ -64,7 +65,7 @@ def json_bundle(
         else (entry.path, entry.path if entry.name is None else entry.name)
         for entry in manifest.members
     ]
-    said = Options(filename=manifest.filename, folder=manifest.folder)
+    said = Options(manifest.filename, manifest.folder, manifest.missing)
     return make_bundle(members, options.over(said), directory, settings)
 
 

@@ -11,11 +11,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import islice
-from typing import Self
+from typing import Self, TypeVar, get_args
 
 from tar_gateway.archive.bundle import (
     Bundle,
     Entry,
+    Missing,
     archive_filename,
     check_apart,
     default_filename,
@@ -32,6 +33,8 @@ _INDEX_DIGITS = 6
 
 Pairs = Sequence[tuple[str, str]]
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -42,6 +45,7 @@ class Options:
 
     filename: str | None = None
     folder: str | None = None
+    missing: str | None = None
 
     def over(self, other: Self) -> Self:
         """Return what is said here, and where nothing is, what ``other`` says."""
@@ -144,7 +148,22 @@ def make_bundle(members: Pairs, options: Options, directory: str, settings: Sett
         raise BadRequest(str(error)) from error
     paths = (directory + path for path, _ in members)
     entries = tuple(Entry(path, name) for path, name in zip(paths, names, strict=True))
-    return Bundle(entries, _filename(options.filename, directory, settings), folder=folder)
+    return Bundle(
+        entries,
+        _filename(options.filename, directory, settings),
+        folder=folder,
+        missing=_choice("missing", options.missing, get_args(Missing)),
+    )
+
+
+def _choice(name: str, value: str | None, choices: Sequence[T]) -> T:
+    """Return which of the choices was made; the first, where none was."""
+    if value is None:
+        return choices[0]
+    for choice in choices:
+        if value == choice:
+            return choice
+    raise BadRequest(f"{name}={shown(value)[1:-1]} is not one of {', '.join(map(str, choices))}")
 
 
 def _folder(folder: str | None, settings: Settings) -> str:
@@ -220,6 +239,7 @@ def _options(pairs: Pairs) -> Options:
     return Options(
         filename=_only(pairs, "filename") or None,
         folder=_only(pairs, "folder") or None,
+        missing=_only(pairs, "missing") or None,
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tar_gateway.archive.bundle import check_apart
+from tar_gateway.archive.bundle import check_apart, free_name, numbered
 from tar_gateway.http.paths import (
     BadName,
     shown,
@@ -278,3 +278,43 @@ def test_strict_rules_refuse_at_least_what_the_others_do(names):
     except BadName:
         with pytest.raises(BadName):
             check_apart(names, strict=True)
+
+
+# --- names that are free --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "second"),
+    [
+        ("a.txt", "a (2).txt"),
+        ("a", "a (2)"),
+        ("a.b.txt", "a.b (2).txt"),
+        ("a.tar.gz", "a (2).tar.gz"),
+        ("A.TAR.GZ", "A (2).TAR.GZ"),
+        (".bashrc", ".bashrc (2)"),
+        ("Mr. Smith", "Mr. Smith (2)"),
+        ("x.y/a", "x.y/a (2)"),
+        ("x/.a.txt", "x/.a (2).txt"),
+        ("x.y/", "x (2).y/"),
+        ("...", "... (2)"),
+    ],
+)
+def test_a_number_stands_before_the_suffix(name, second):
+    assert numbered(name, 2) == second
+
+
+@pytest.mark.parametrize(
+    ("names", "free"),
+    [
+        ([], "A.txt"),
+        (["x/A.txt"], "A.txt"),
+        (["a.TXT"], "A (2).txt"),
+        (["A.txt. "], "A (2).txt"),
+        (["A.txt/b"], "A (2).txt"),
+        (["A.txt/"], "A (2).txt"),
+        (["A.txt", "a (2).txt/x", "A (3).txt"], "A (4).txt"),
+    ],
+)
+def test_a_free_name_is_no_files_and_no_directorys_on_any_system(names, free):
+    assert free_name("A.txt", names) == free
+    check_apart([*names, free])
