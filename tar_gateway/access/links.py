@@ -112,8 +112,10 @@ def hide_signature(query: str) -> str:
 
 def _path_of(url: str, base: str) -> str:
     """Check a URL that is to be signed, and give its path as a client sends it."""
-    if not re.fullmatch(r"[!-~]+", url):
-        raise ValueError("the URL must be percent-encoded")
+    if wrong := re.search(r"[^!-~]", url):
+        raise ValueError(
+            f"the URL must be percent-encoded: write {quote(wrong[0])} for {wrong[0]!r}"
+        )
     if "#" in url:
         raise ValueError("the URL must have no fragment: it never reaches a server")
     if base.startswith("/") and not base.startswith("//"):

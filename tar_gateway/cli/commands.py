@@ -52,11 +52,11 @@ def _address(_: click.Context, __: click.Parameter, text: str) -> str:
     "--hidden", is_flag=True, help="Of a directory, serve also names that begin with a dot."
 )
 def serve(upstream: str | None, bind: str, *, hidden: bool) -> None:
-    """Run the gateway under gunicorn, in front of a file server or of a directory.
+    """Run the gateway in front of a file server, or for a directory.
 
     Neither is given where TAR_GATEWAY_UPSTREAM is set, or TAR_GATEWAY_LOCATIONS_FILE, a file of
     several upstreams. Other settings come from the environment (TAR_GATEWAY_...) as well,
-    gunicorn's own from GUNICORN_CMD_ARGS.
+    those of gunicorn, which it runs under, from GUNICORN_CMD_ARGS.
 
     Of a directory, links that lead out of it are not served, nor are names that begin with a dot
     unless --hidden is given.
@@ -107,7 +107,7 @@ def serve(upstream: str | None, bind: str, *, hidden: bool) -> None:
     help="The gateway's port on 127.0.0.1; a free one unless given.",
 )
 def demo(*, once: bool, port: int) -> None:
-    """Download a bundle of sample files through a gateway, and check every byte of it.
+    """Download a bundle of sample files, and check every byte of it.
 
     Starts a protected upstream with the samples and a gateway in front of it, both on
     loopback ports; nothing else is needed on the machine, and nothing is left on it.
@@ -120,10 +120,10 @@ def demo(*, once: bool, port: int) -> None:
 
 @main.command()
 def check() -> None:
-    """Print the settings in effect and say what would fail, before a gateway is started.
+    """Print the settings in effect, and what would fail with them.
 
-    Reads them from the environment (TAR_GATEWAY_..., GUNICORN_CMD_ARGS), as the gateway does,
-    and reaches each upstream once. Exits with 1 if anything would fail.
+    Reads them from the environment (TAR_GATEWAY_..., GUNICORN_CMD_ARGS), as the gateway does, and
+    reaches each upstream once. Exits with 1 if anything would fail.
     """
     try:
         settings = checked_settings(os.environ)
@@ -155,12 +155,13 @@ def check() -> None:
     help="Time for those in front to notice, before this command ends.",
 )
 def drain(pid: int | None, pid_file: Path | None, wait: float) -> None:
-    """Take a gateway out of use: /-/ready turns to 503, while requests are still taken.
+    """Take a gateway out of use: /-/ready answers 503.
 
-    The first of two steps; SIGTERM is the second, and lets running downloads finish.
+    Requests are still taken. The first of two steps; SIGTERM is the second, and lets running
+    downloads finish.
     """
     if (pid is None) == (pid_file is None):
-        raise click.UsageError("give either --pid or --pid-file")
+        raise click.UsageError("Give either --pid or --pid-file.")
     if pid_file is not None:
         text = pid_file.read_text("ascii", "replace").strip()
         if not text.isdigit():
@@ -213,7 +214,7 @@ def sign(
     expires_in: timedelta | None,
     expires: int | None,
 ) -> None:
-    """Print a URL, or a path, signed so that a gateway with the same keys answers it."""
+    """Print a signed URL or path for a gateway with the same keys."""
     if expires is not None and expires_in is not None:
         raise click.UsageError("--expires and --expires-in exclude each other.")
     try:

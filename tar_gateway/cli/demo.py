@@ -139,6 +139,7 @@ def _gateway(upstream: str, port: int) -> Iterator[str]:
             env={k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
             | {
                 f"{PREFIX}UPSTREAM": upstream,
+                f"{PREFIX}TRUSTED_PROXIES": "127.0.0.1",  # so that the log warns of no proxy
                 "WEB_CONCURRENCY": "1",
                 "GUNICORN_CMD_ARGS": "--log-level warning --access-logfile /dev/null",
             },

@@ -71,9 +71,19 @@ def check_base_url(url: object) -> str:
         raise wrong_setting(error, "upstream", url) from error
 
 
+# What pydantic says of these is about its parsing, and not about what would be right.
+_WORDS = {
+    "bool_parsing": "it must be yes or no",
+    "float_parsing": "it must be a number",
+    "int_parsing": "it must be a whole number",
+}
+
+
 def wrong_setting(error: ValidationError, name: str, value: object) -> WrongSetting:
     """Say the first thing that pydantic found wrong with a setting's value."""
-    reason = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+    found = error.errors(include_url=False)[0]
+    said = found["msg"].removeprefix("Value error, ").replace("Input should be", "it must be")
+    reason = _WORDS.get(found["type"], said)
     # A URL may hold a password or a token, and this line goes to a log.
     secret = name in {"upstream", "auth_request"} and re.search("[@?%]", str(value))
     return WrongSetting(name, "wrong" if secret else shown(str(value)), reason)
@@ -113,7 +123,7 @@ def _read_size(value: object) -> int:
     try:
         return int(_BYTES.validate_python(value))
     except ValidationError as error:
-        raise ValueError(error.errors()[0]["msg"]) from error
+        raise ValueError("it must be a number of bytes, such as 65536 or 64KiB") from error
 
 
 def _check_header_name(name: str) -> str:

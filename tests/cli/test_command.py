@@ -383,7 +383,7 @@ def test_a_link_holds_for_an_hour_unless_told_otherwise(keys: Path, options, sec
     [
         ((), "Missing argument 'URL'"),
         (("reports/",), "the URL must begin with a slash, http:// or https://"),
-        (("/a b",), "the URL must be percent-encoded"),
+        (("/a b",), "the URL must be percent-encoded: write %20 for ' '"),
         (("/a?expires=1",), "the URL is signed already"),
         (("/a", "--key-id", "k3"), "'--key-id': the file has no key 'k3'"),
         (("/a", "--expires", "soon"), "'soon' is not a valid integer"),
@@ -418,8 +418,9 @@ def test_a_wrong_file_of_keys_stops_serving_before_it_starts(keys: Path):
     assert (done.returncode, done.stderr) == (1, f"Error: {told}\n")
 
 
-def test_help_lists_the_commands():
+def test_help_lists_the_commands_each_with_a_whole_sentence():
     listed = typed("--help").stdout.partition("Commands:\n")[2]
+    assert "..." not in listed
     assert re.findall(r"^  (\w+) ", listed, re.MULTILINE) == [
         *("check", "demo", "drain", "serve", "sign")
     ]

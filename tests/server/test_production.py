@@ -307,8 +307,8 @@ def test_a_drained_gateway_is_not_ready_in_any_worker_and_still_serves(upstream,
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        ([], "give either --pid or --pid-file"),
-        (["--pid", "1", "--pid-file", __file__], "give either --pid or --pid-file"),
+        ([], "Give either --pid or --pid-file"),
+        (["--pid", "1", "--pid-file", __file__], "Give either --pid or --pid-file"),
         (["--pid", str(os.getpid())], "is not a gateway run by gunicorn"),
         (["--pid", "99999999"], "there is no process 99999999"),
         (["--pid", "0"], "0 is not in the range"),

@@ -339,10 +339,13 @@ def test_the_value_of_an_unknown_name_is_not_shown():
 @pytest.mark.parametrize(
     ("wrong", "line"),
     [
-        ({"max_members": 0}, "max_members is '0': Input should be greater than or equal to 1"),
+        ({"max_members": 0}, "max_members is '0': it must be greater than or equal to 1"),
         ({"upstream": "ftp://x/"}, "upstream is 'ftp://x/': it must be a URL such as http://"),
         ({"upstream": "http://user:hunter2@x/"}, "upstream is wrong: it must not hold a user"),
-        ({"upstream": 5}, "upstream is '5': Input should be a valid string"),
+        ({"strict_names": "perhaps"}, "strict_names is 'perhaps': it must be yes or no"),
+        ({"retries": "1.5"}, "retries is '1.5': it must be a whole number"),
+        ({"max_body": "2MX"}, "max_body is '2MX': it must be a number of bytes, such as 65536"),
+        ({"upstream": 5}, "upstream is '5': it must be a valid string"),
         ({"redirect_hosts": ["/"]}, "redirect_hosts is '['/']': '/' is not a host such as "),
         ({"max_member": 1}, "max_member is not a setting; did you mean max_members?"),
     ],
