@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tar_gateway.access.links import sign_url
-    from tar_gateway.archive.layout import Member
+    from tar_gateway.archive.format import Member
     from tar_gateway.delivery.tarstream import TarStream, tar_size
     from tar_gateway.errors import BrokenOff, SettingsError, TarGatewayError
     from tar_gateway.settings import Settings
@@ -40,7 +40,7 @@ _HOMES = {
     "BundleMiddleware": "web.middleware",
     "Gateway": "web.gateway",
     "Locations": "sources.locations",
-    "Member": "archive.layout",
+    "Member": "archive.format",
     "Metrics": "web.observe.metrics",
     "Replicas": "sources.replicas",
     "Settings": "settings",

@@ -20,7 +20,8 @@ from urllib.parse import urlencode
 from wsgiref.util import setup_testing_defaults
 
 from tar_gateway import Gateway, Replicas, Settings, Upstream
-from tar_gateway.archive.layout import Layout, Literal, Member
+from tar_gateway.archive.format import Literal, Member
+from tar_gateway.archive.layout import Layout
 from tar_gateway.errors import BrokenOff
 from tar_gateway.http.validators import Validator, read_date
 from tar_gateway.sources.wire.response import Response

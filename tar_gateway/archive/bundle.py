@@ -2,15 +2,20 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal, TypeAlias
 
+from tar_gateway.archive.format import Format
 from tar_gateway.archive.short_names import short_and_long
+from tar_gateway.archive.tar import TAR
 from tar_gateway.http.paths import BadName, check_name, device_in, shown, url_path
 
-DEFAULT_FILENAME = "bundle.tar"
+FORMATS: Mapping[str, Format] = {each.name: each for each in (TAR,)}
+"""The formats that an archive can be made in, by name."""
+
+_DEFAULT_NAME = "bundle"
 
 # What an archive's format is known by at the end of its name.
 _ARCHIVE_SUFFIX = re.compile(r"\.(?:tar|zip|tar\.gz|tgz|tar\.zst)\Z", re.IGNORECASE)
@@ -52,7 +57,8 @@ class Bundle:
     """An ordered list of members, and what the archive is called.
 
     ``no_store``: the list may be kept by no cache, nor may the archive be. ``folder`` is what all
-    names begin with: nothing, or a directory with its slash.
+    names begin with: nothing, or a directory with its slash. ``format`` is what the archive is made
+    in.
     """
 
     members: tuple[Entry, ...]
@@ -60,24 +66,25 @@ class Bundle:
     no_store: bool = False
     folder: str = ""
     missing: Missing = "fail"
+    format: Format = TAR
 
 
 # Bytes; no file system takes longer ones, and proxies refuse the header that they make.
 LONGEST_FILENAME = 255
 
 
-def default_filename(directory: str) -> str:
+def default_filename(directory: str, suffix: str = TAR.suffix) -> str:
     """Name an archive after the directory that it is of, given as ``""`` or ``"a/b/"``.
 
     A directory whose name no archive may have counts as the root.
     """
     try:
-        return archive_filename(directory.rstrip("/").rpartition("/")[2])
+        return archive_filename(directory.rstrip("/").rpartition("/")[2], suffix)
     except BadName:
-        return DEFAULT_FILENAME
+        return _DEFAULT_NAME + suffix
 
 
-def archive_filename(name: str, suffix: str = ".tar") -> str:
+def archive_filename(name: str, suffix: str = TAR.suffix) -> str:
     """Return what an archive is called that is to be called ``name``.
 
     Its name ends with its format's ``suffix``, which is put in the place of another format's.

@@ -7,7 +7,14 @@ on the clock, the process or the locale: same arguments, same bytes.
 """
 
 import tarfile
+from collections.abc import Iterator, Sequence
 from functools import cache
+
+from tar_gateway.archive.format import Literal, Member, Segment, bytes_of, written_name
+
+# Part of every ETag. Raise it whenever the same members would give other bytes. Archives whose
+# bytes version 2 left as they were keep the one before, so that their downloads can be resumed.
+LAYOUT_VERSION = 2
 
 BLOCK = 512
 RECORD = 20 * BLOCK
@@ -35,16 +42,6 @@ def header(name: str, size: int, mtime: int) -> bytes:
 def is_in_utf8(name: str) -> bool:
     """Return whether the ustar block holds a name's UTF-8 bytes, for readers that skip pax."""
     return not name.isascii() and _block_in_utf8(written_name(name), 0, 0) is not None
-
-
-def written_name(name: str) -> str:
-    """Return a name as it is written: behind ``./`` where it begins with a letter and a colon.
-
-    bsdtar takes these for a drive and leaves them out, on every system, and so would a program on
-    Windows: ``Q: notes.txt`` would be unpacked as `` notes.txt``.
-    """
-    is_drive = name[1:2] == ":" and name[0].isascii() and name[0].isalpha()
-    return f"./{name}" if is_drive else name
 
 
 def _block_in_utf8(name: str, size: int, mtime: int) -> bytes | None:
@@ -127,3 +124,43 @@ def trailer_size(end: int) -> int:
     Two empty blocks, then as many as fill the last record (pax(1), "ustar Interchange Format").
     """
     return 2 * BLOCK + -(end + 2 * BLOCK) % RECORD
+
+
+class _Tar:
+    """The format: header, data and padding of each member, and two empty blocks at the end."""
+
+    name = "tar"
+    suffix = ".tar"
+    media_type = "application/x-tar"
+    has_checksums = False
+
+    def version(self, members: Sequence[Member]) -> int:
+        is_new = any(is_in_utf8(member.name) for member in members)
+        return LAYOUT_VERSION if is_new else LAYOUT_VERSION - 1
+
+    def size(self, member: Member) -> int:
+        before = header_size(member.name, member.size, member.mtime)
+        return before + member.size + padding_size(member.size)
+
+    def cut(self, index: int, member: Member, start: int, stop: int) -> Iterator[Segment]:
+        body = header_size(member.name, member.size, member.mtime)
+        data_end = body + member.size
+        if start < body:
+            made = header(member.name, member.size, member.mtime)
+            yield Literal(made[start : min(stop, body)])
+        if start < data_end and stop > body:
+            yield bytes_of(index, member, max(start, body) - body, min(stop, data_end) - body)
+        if stop > data_end:
+            end = data_end + padding_size(member.size)
+            yield Literal(bytes(min(stop, end) - max(start, data_end)))
+
+    def end_size(self, members: Sequence[Member], starts: Sequence[int]) -> int:
+        return trailer_size(starts[-1])
+
+    def end(
+        self, members: Sequence[Member], starts: Sequence[int], start: int, stop: int
+    ) -> Iterator[Segment]:
+        yield Literal(bytes(stop - start))
+
+
+TAR = _Tar()

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
-from tar_gateway.archive.layout import Borrowed, Segment
+from tar_gateway.archive.format import Borrowed, Segment
 from tar_gateway.delivery.fetch import Fetch
 from tar_gateway.delivery.threads import FIRST, GROWTH, LATE, PATIENT, FetcherPool, LatencyMeter
 from tar_gateway.errors import Cancelled

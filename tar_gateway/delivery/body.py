@@ -11,8 +11,9 @@ from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from itertools import islice
 
-from tar_gateway.archive.layout import Borrowed, Literal, Segment
+from tar_gateway.archive.format import Borrowed, Checksum, Literal, Segment
 from tar_gateway.delivery.ahead import Prefetch, Slot
+from tar_gateway.delivery.checksums import Checksums
 from tar_gateway.delivery.fetch import Fetch, FetchRules, ReadSize
 from tar_gateway.delivery.plan import Plan, member_fault
 from tar_gateway.delivery.threads import FetcherPool
@@ -55,6 +56,9 @@ class Body:
         self._plan = plan
         self._rules = rules
         self._segments = plan.layout.slice(start, stop)
+        self._checksums: Checksums | None = None
+        if plan.layout.format.has_checksums:
+            self._checksums = Checksums(plan.layout.members)
         self._ahead: Prefetch | None = None
         if fetchers is not None and plan.is_concurrent and rules.ahead:
             self._ahead = Prefetch(self._segments, fetchers, self._fetch_of, rules.ahead)
@@ -166,11 +170,20 @@ class Body:
             if isinstance(segment, Literal):
                 yield segment.data
                 continue
+            if isinstance(segment, Checksum):
+                assert self._checksums is not None
+                yield self._checksums.value(segment)
+                continue
             try:
-                if slot is None:
-                    yield from self._fetched(self._fetch or self._open(segment))
+                blocks = (
+                    self._fetched(self._fetch or self._open(segment))
+                    if slot is None
+                    else self._fetched_ahead(slot)
+                )
+                if self._checksums is None:
+                    yield from blocks
                 else:
-                    yield from self._fetched_ahead(slot)
+                    yield from self._checksums.passing(segment, blocks)
             except SourceError as error:
                 yield None  # what was right up to here is worth having: it can be resumed
                 self._plan.failed()
@@ -190,7 +203,7 @@ class Body:
             for segment in self._segments:
                 yield segment, None
 
-    def _fetched(self, fetch: Fetch) -> Iterator[bytes | None]:
+    def _fetched(self, fetch: Fetch) -> Generator[bytes | None, None, None]:
         """Fetch a member in this thread, each block on its way before the next is read."""
         self._fetch = fetch
         yield None
@@ -204,7 +217,7 @@ class Body:
         fetch.close()
         self._fetch = None
 
-    def _fetched_ahead(self, slot: Slot) -> Iterator[bytes | None]:
+    def _fetched_ahead(self, slot: Slot) -> Generator[bytes | None, None, None]:
         """Return what a thread has fetched of a member, or fetch it here if none is at it."""
         assert self._ahead is not None
         try:

@@ -3,7 +3,7 @@
 import time
 from contextlib import closing
 
-from tar_gateway.archive.bundle import DEFAULT_FILENAME, Bundle, Entry
+from tar_gateway.archive.bundle import Bundle, Entry
 from tar_gateway.delivery.fetch import Fetch, FetchRules
 from tar_gateway.delivery.plan import Plan, member_fault
 from tar_gateway.delivery.planner import Planner
@@ -25,7 +25,7 @@ def read_manifest(
     """
     deadline = time.monotonic() + planner.timeout
     try:
-        plan = planner.plan(Bundle((manifest,), DEFAULT_FILENAME), caller, limit=limit)
+        plan = planner.plan(Bundle((manifest,), ""), caller, limit=limit)
     except ContentTooLarge as error:
         raise ContentTooLarge(
             f"the manifest {shown(manifest.path)} is larger than the {limit} bytes that are allowed"

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from tar_gateway.archive.bundle import Bundle, Entry
-from tar_gateway.archive.layout import Layout, Member
+from tar_gateway.archive.format import Member
+from tar_gateway.archive.layout import Layout
 from tar_gateway.delivery.missing import is_missing
 from tar_gateway.errors import MemberFault, SourceError
 from tar_gateway.sources import Caller, Source, Stat

@@ -40,7 +40,12 @@ class Asked:
         """Decide what to answer. Raise `PreconditionFailed` or `RangeNotSatisfiable`."""
         mtime = self.mtime(layout)
         decision = decide(
-            self.method, self.conditions, etag=layout.etag, mtime=mtime, size=layout.size
+            self.method,
+            self.conditions,
+            etag=layout.etag,
+            mtime=mtime,
+            size=layout.size,
+            takes_ranges=layout.takes_ranges,
         )
         if decision.status == 412 or self.version not in {None, layout.etag.opaque}:
             raise PreconditionFailed("the bundle is not the version that the request is about")

@@ -7,7 +7,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from tar_gateway.archive.bundle import Bundle, Entry, check_apart
-from tar_gateway.archive.layout import Layout, Member
+from tar_gateway.archive.format import Member
+from tar_gateway.archive.layout import Layout
 from tar_gateway.delivery.body import Body
 from tar_gateway.delivery.fetch import FetchRules
 from tar_gateway.delivery.plan import Plan

@@ -35,13 +35,20 @@ class Decision:
 
 
 def decide(
-    method: str, conditions: Conditions, *, etag: Validator, mtime: int, size: int
+    method: str,
+    conditions: Conditions,
+    *,
+    etag: Validator,
+    mtime: int,
+    size: int,
+    takes_ranges: bool = True,
 ) -> Decision:
     """Decide in the RFC's order of precedence (9110 13.2.2).
 
     ``mtime`` is the archive's date in seconds since 1970, 0 where it has none; ``size`` its
-    length in bytes. Of anything but GET and HEAD the whole is given, whatever the headers say:
-    they speak of a representation that such a method does not select.
+    length in bytes. The whole is given of an archive that takes no ranges (RFC 9110 14.2), and of
+    anything but GET and HEAD, whatever the headers say: they speak of a representation that such
+    a method does not select.
     """
     whole = Decision(200, 0, size)
     if method not in {"GET", "HEAD"}:
@@ -63,7 +70,7 @@ def decide(
     if (
         method != "GET"
         or conditions.range is None
-        or not etag.strong
+        or not (etag.strong and takes_ranges)
         or (conditions.if_range is not None and conditions.if_range.strip() != etag.text)
     ):
         return whole

@@ -11,7 +11,7 @@ from email.utils import formatdate
 from http import HTTPStatus
 from wsgiref.types import StartResponse, WSGIEnvironment
 
-from tar_gateway.archive.bundle import DEFAULT_FILENAME, Bundle, Entry, default_filename
+from tar_gateway.archive.bundle import Bundle, Entry, default_filename
 from tar_gateway.delivery.manifest import read_manifest
 from tar_gateway.delivery.planner import Planner
 from tar_gateway.delivery.selection import Asked, Selection, Selector
@@ -124,7 +124,7 @@ class Endpoint:
         try:
             filename = default_filename(_directory_of(environ))
         except BadRequest:  # a path that means something to the application
-            filename = DEFAULT_FILENAME
+            filename = default_filename("")
         cache_control = [value for name, value in headers if name.lower() == "cache-control"]
         names = dict.fromkeys([*self._settings.forward_headers, *passed_names(headers)])
         asked = Asked(
@@ -231,7 +231,7 @@ def _headers(
     kept: Sequence[tuple[str, str]] | None,
 ) -> list[tuple[str, str]]:
     layout, decision = selection.plan.layout, selection.decision
-    ranges = asked.method != "POST" and layout.etag.strong
+    ranges = asked.method != "POST" and layout.takes_ranges
     kept_for = "no-cache, no-store" if selection.plan.no_store else "no-cache"
     headers = [
         ("ETag", layout.etag.text),
@@ -263,7 +263,7 @@ def _headers(
         headers.append(("Cross-Origin-Resource-Policy", "same-origin"))
     return [
         *headers,
-        ("Content-Type", "application/x-tar"),
+        ("Content-Type", layout.format.media_type),
         ("Content-Length", str(decision.stop - decision.start)),
         ("X-Content-Type-Options", "nosniff"),
         # nginx would otherwise keep blocks back, and the rest of a large archive on disk.

@@ -9,8 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from enum import Enum, auto
 from urllib.parse import quote, unquote_to_bytes
 
-from tar_gateway.archive.bundle import Entry, check_apart
-from tar_gateway.archive.layout import ETAG_PREFIX
+from tar_gateway.archive.bundle import FORMATS, Entry, check_apart
 from tar_gateway.errors import ContentTooLarge, UpstreamFailed
 from tar_gateway.http.conditions import Conditions
 from tar_gateway.http.headers import OF_ONE_REQUEST, TOKEN, end_to_end, folded
@@ -26,14 +25,14 @@ _LINE = re.compile(rb"((?:\r?\n)*+)([^\n]+)")
 _FILES = "x-archive-files"
 
 # The formats of which an archive can be made of a list.
-_MADE = frozenset({"tar"})
+_MADE = frozenset(FORMATS)
 
 _DIRECTORY = "@directory"
 _CHECKSUM = re.compile(r"-|[0-9A-Fa-f]{1,8}")
 _SIZE = re.compile(r"-|[0-9]{1,18}")
 
 # Only this is how an archive's tag looks: an application may have others with such a beginning.
-_TAG = re.compile(f'"{ETAG_PREFIX}[0-9a-f]{{40}}"')
+_TAG = re.compile(f'"(?:{"|".join(FORMATS)})-[0-9a-f]{{40}}"')
 
 # What an application answers to conditions and ranges, which are the archive's.
 _PARTLY = frozenset({206, 304, 412, 416})

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tar_gateway.archive import layout as layout_module
-from tar_gateway.archive.layout import LAYOUT_VERSION, Borrowed, Layout, Literal, Member
-from tar_gateway.archive.tar import BLOCK, RECORD
+from tar_gateway.archive import tar as tar_module
+from tar_gateway.archive.format import Borrowed, Literal, Member
+from tar_gateway.archive.layout import Layout
+from tar_gateway.archive.tar import BLOCK, LAYOUT_VERSION, RECORD
 from tar_gateway.http.validators import Validator
 
 GIB = 2**30
@@ -266,7 +267,7 @@ def test_a_tag_is_safe_in_a_url():
 
 def test_a_tag_tells_the_layout_version(monkeypatch):
     before = Layout(VARIED).etag
-    monkeypatch.setattr(layout_module, "LAYOUT_VERSION", LAYOUT_VERSION + 1)
+    monkeypatch.setattr(tar_module, "LAYOUT_VERSION", LAYOUT_VERSION + 1)
     assert Layout(VARIED).etag != before
 
 
@@ -297,7 +298,7 @@ def test_an_archive_whose_bytes_stayed_the_same_keeps_its_tag():
 
 def test_an_archive_whose_bytes_changed_has_another_tag(monkeypatch):
     now = Layout([Member("é", 1)]).etag
-    monkeypatch.setattr(layout_module, "LAYOUT_VERSION", 1)
+    monkeypatch.setattr(tar_module, "LAYOUT_VERSION", 1)
     assert Layout([Member("é", 1)]).etag != now
 
 

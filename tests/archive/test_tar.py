@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tar_gateway.archive.format import written_name
 from tar_gateway.archive.tar import (
     BLOCK,
     FILE_MODE,
@@ -16,7 +17,6 @@ from tar_gateway.archive.tar import (
     is_in_utf8,
     padding_size,
     trailer_size,
-    written_name,
 )
 
 LARGEST_USTAR_NUMBER = 8**11 - 1  # 11 octal digits

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tar_gateway.archive.bundle import Entry
-from tar_gateway.archive.layout import Layout, Member
+from tar_gateway.archive.format import Member
+from tar_gateway.archive.layout import Layout
 from tar_gateway.errors import UpstreamFailed
 from tar_gateway.http.conditions import Conditions
 from tar_gateway.settings import Settings

@@ -14,7 +14,8 @@ from urllib.parse import unquote, urlencode
 
 import pytest
 
-from tar_gateway.archive.layout import Borrowed, Layout, Member
+from tar_gateway.archive.format import Borrowed, Member
+from tar_gateway.archive.layout import Layout
 from tar_gateway.delivery.fetch import LARGEST, ReadSize
 from tests.support.servers import WORKERS, gateway
 

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tar_gateway.archive.layout import Layout, Literal, Member
+from tar_gateway.archive.format import Literal, Member
+from tar_gateway.archive.layout import Layout
 from tests.support.proxies import deployed_site, haproxy_front, nginx_front
 from tests.support.scripted import Fault, File, Scripted, answer, chunked, close
 from tests.support.servers import WORKERS, gateway

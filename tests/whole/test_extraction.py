@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 import pytest
 
 from tar_gateway.archive.bundle import check_apart
-from tar_gateway.archive.tar import written_name
+from tar_gateway.archive.format import written_name
 from tar_gateway.http.paths import BadName
 from tests.support.files_upstream import TEXT, Canned, FilesUpstream, gateway_to
 from tests.support.hostile import KEPT

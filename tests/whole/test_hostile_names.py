@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from webob import Request
 
 from tar_gateway import Gateway, Settings, Upstream
-from tar_gateway.archive.tar import written_name
+from tar_gateway.archive.format import written_name
 from tests.support.hostile import (
     AS_NAME,
     AS_PATH,
