@@ -10,7 +10,7 @@ import pytest
 from webtest import TestApp
 
 import tar_gateway
-from tar_gateway import Gateway, Settings, errors
+from tar_gateway import Gateway, Metrics, Settings, errors
 from tar_gateway.server.startup import checked_settings
 from tar_gateway.settings import locations
 from tar_gateway.sources.locations import file_server
@@ -53,6 +53,14 @@ def test_every_default_is_the_real_one():
     assert {name: told[name] for name in real} == {
         name: shown(default) for name, default in real.items()
     }
+
+
+def test_every_metric_stands_in_the_table_in_order():
+    lines = Metrics().exposition()[1].decode().splitlines()
+    names = [line.split()[2] for line in lines if line.startswith("# TYPE tar_gateway_")]
+    assert [f"tar_gateway_{row[0].strip('`')}" for row in rows("Metrics")] == [
+        name for name in names if not name.endswith("_created")
+    ]
 
 
 def test_every_key_of_a_location_stands_in_the_table_in_order():
