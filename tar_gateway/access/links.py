@@ -40,8 +40,9 @@ _SIGNATURE, _EXPIRES, _KEY_ID, _VERSION = b"signature", b"expires", b"key_id", b
 
 _OF_A_LINK = frozenset({_SIGNATURE, _EXPIRES, _KEY_ID})
 
-# What may be added behind the signature; before it, it is signed like everything else.
-_MAY_BE_ADDED = frozenset({_VERSION})
+# What may be added behind the signature with this value, or any (`None`): it asks for the same
+# members. Before the signature it is signed like everything else.
+_MAY_BE_ADDED = {_VERSION: None, b"plan": b"json"}
 
 # Seconds since 1970: enough for three thousand years, and too few for milliseconds.
 _TIME = re.compile(r"[1-9][0-9]{0,10}")
@@ -144,8 +145,12 @@ def _signed_parts(query: str) -> Iterator[str]:
         name = _name(part)
         if name == _SIGNATURE:
             signed = True
-        elif not (signed and name in _MAY_BE_ADDED):
+        elif not (signed and name in _MAY_BE_ADDED and _is_value(part, _MAY_BE_ADDED[name])):
             yield part
+
+
+def _is_value(part: str, value: bytes | None) -> bool:
+    return value is None or _decoded(part.partition("=")[2]) == value
 
 
 def _spelled_alike(part: str) -> str:

@@ -116,6 +116,9 @@ class Format(Protocol):
     def size(self, member: Member) -> int:
         """Return how many bytes a member takes, with what stands before and behind it."""
 
+    def data_start(self, member: Member) -> int | None:
+        """Return how many bytes stand before a member's data, `None` where it is in no one run."""
+
     def cut(self, index: int, member: Member, start: int, stop: int) -> Iterator[Segment]:
         """Return bytes ``start`` to ``stop`` of what a member takes, as far as there are any."""
 

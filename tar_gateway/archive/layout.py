@@ -77,6 +77,14 @@ class Layout:
         dates = [member.mtime for member in self.members if not member.is_directory]
         return max(dates) if dates and all(dates) else 0
 
+    def place(self, index: int) -> tuple[int, int | None]:
+        """Return the offsets of a member's first header byte and of its first byte of data.
+
+        The latter is `None` where the format does not write the data in one run.
+        """
+        offset, before = self._starts[index], self.format.data_start(self.members[index])
+        return offset, None if before is None else offset + before
+
     def slice(self, start: int, stop: int) -> Iterator[Segment]:
         """Return the segments that make bytes ``start`` to ``stop`` of the archive, in order.
 

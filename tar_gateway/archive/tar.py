@@ -142,6 +142,9 @@ class _Tar:
         before = header_size(member.name, member.size, member.mtime)
         return before + member.size + padding_size(member.size)
 
+    def data_start(self, member: Member) -> int:
+        return header_size(member.name, member.size, member.mtime)
+
     def cut(self, index: int, member: Member, start: int, stop: int) -> Iterator[Segment]:
         body = header_size(member.name, member.size, member.mtime)
         data_end = body + member.size

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tar_gateway.archive.bundle import Bundle
 from tar_gateway.archive.layout import Layout
@@ -12,6 +12,7 @@ from tar_gateway.delivery.planner import Planner
 from tar_gateway.delivery.threads import FetcherPool
 from tar_gateway.errors import MembersChanged, PreconditionFailed, RangeNotSatisfiable
 from tar_gateway.http.conditions import Conditions, Decision, decide
+from tar_gateway.http.validators import Validator
 from tar_gateway.sources import Caller
 
 
@@ -36,6 +37,19 @@ class Asked:
         """
         return layout.mtime if self.bundle.missing == "fail" else 0
 
+    def check_version(self, layout: Layout) -> None:
+        """Raise `PreconditionFailed` unless the bundle is of the version that was asked for."""
+        if self.version not in {None, layout.etag.opaque}:
+            raise _other_version()
+
+    def decide_about(self, etag: Validator) -> Decision:
+        """Decide what to answer with what is not the archive, and taken as a whole only."""
+        conditions = replace(self.conditions, range=None)
+        decision = decide(self.method, conditions, etag=etag, mtime=0, size=0)
+        if decision.status == 412:
+            raise _other_version()
+        return decision
+
     def decide(self, layout: Layout) -> Decision:
         """Decide what to answer. Raise `PreconditionFailed` or `RangeNotSatisfiable`."""
         mtime = self.mtime(layout)
@@ -47,11 +61,16 @@ class Asked:
             size=layout.size,
             takes_ranges=layout.takes_ranges,
         )
-        if decision.status == 412 or self.version not in {None, layout.etag.opaque}:
-            raise PreconditionFailed("the bundle is not the version that the request is about")
+        self.check_version(layout)
+        if decision.status == 412:
+            raise _other_version()
         if decision.status == 416:
             raise RangeNotSatisfiable(layout.size)
         return decision
+
+
+def _other_version() -> PreconditionFailed:
+    return PreconditionFailed("the bundle is not the version that the request is about")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +102,16 @@ class Selector:
         except MembersChanged:
             # Nothing was said yet, so the plan can be made anew.
             return self._planned(asked, on_planned, anew=True)
+
+    def plan(self, asked: Asked, on_planned: Callable[[], None]) -> Plan:
+        """Plan, for a response that has no bytes of members. Raise `Refusal` or `Cancelled`."""
+        plan = self._planner.plan(asked.bundle, asked.caller)
+        with ExitStack() as held:
+            held.callback(plan.close)
+            on_planned()
+            asked.check_version(plan.layout)
+            held.pop_all()  # the caller closes the plan
+        return plan
 
     def _planned(
         self, asked: Asked, on_planned: Callable[[], None], *, anew: bool = False

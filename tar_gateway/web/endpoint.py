@@ -45,6 +45,7 @@ from tar_gateway.web.client import Delivery
 from tar_gateway.web.file_list import kept_headers, passed_names, read_list
 from tar_gateway.web.json_list import json_bundle
 from tar_gateway.web.observe.download import Download
+from tar_gateway.web.plan_json import answer_plan
 from tar_gateway.web.query import (
     Query,
     is_bundle,
@@ -100,6 +101,10 @@ class Endpoint:
         listed = read_query(query_of(environ), self._settings)
         bundle = self._bundle(environ, method, listed, directory, caller)
         asked = Asked(bundle, caller, method, conditions_of(environ), listed.version)
+        if listed.is_plan:
+            download.members = len(bundle.members)
+            plan = self._selector.plan(asked, download.planned)
+            return answer_plan(download, asked, plan, start_response, self._settings)
         return self._answer(download, asked, start_response, self._settings.forward_headers)
 
     def answer_list(
@@ -193,7 +198,7 @@ class Endpoint:
         settings = self._settings
         if method == "POST":
             plainly = is_plain_bundle(environ.get("QUERY_STRING", ""), settings.parameter)
-            if listed != Query(()) or not plainly:
+            if replace(listed, is_plan=False) != Query(()) or not plainly:
                 raise BadRequest(
                     f"a POST says everything in its body: use ?{settings.parameter} alone"
                 )

@@ -58,13 +58,14 @@ class Query:
     """What a query or a form gives, decoded and, but for the manifest, not yet checked.
 
     ``manifest`` is the path of a file that holds the list, ``version`` the opaque text of the
-    entity tag that the archive must have.
+    entity tag that the archive must have. ``is_plan``: the plan is wanted in place of the archive.
     """
 
     members: tuple[str, ...]
     options: Options = Options()
     manifest: str | None = None
     version: str | None = None
+    is_plan: bool = False
 
 
 def is_bundle(query: str, parameter: str) -> bool:
@@ -101,6 +102,7 @@ def read_query(query: str, settings: Settings) -> Query:
         _options(pairs),
         manifest,
         _only(pairs, "v"),
+        _is_plan(_only(pairs, "plan")),
     )
 
 
@@ -113,6 +115,17 @@ def read_form(body: bytes, settings: Settings) -> Query:
     pairs = _pairs(text, settings)
     raw = _values(pairs, settings.parameter)
     return Query(_decoded_members(raw, settings), _options(pairs))
+
+
+def _is_plan(value: str | None) -> bool:
+    if value not in {None, "", "json"}:
+        raise BadRequest(f"plan={shown(value or '')[1:-1]} is not known: a plan is plan=json")
+    return value == "json"
+
+
+def archive_query(query: str) -> str:
+    """Return the query of the archive that the plan of this query is about."""
+    return "&".join(part for part in query.split("&") if not is_plain_bundle(part, "plan"))
 
 
 def pinned_query(query: str, version: str) -> str:
