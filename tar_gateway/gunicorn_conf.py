@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from tar_gateway.errors import SettingsError
 from tar_gateway.server import metrics_directory
-from tar_gateway.server.startup import Reloader, checked_settings
+from tar_gateway.server.startup import SPARE_THREADS, WAITING, Reloader, checked_settings
 from tar_gateway.web.observe import draining
 
 if TYPE_CHECKING:
@@ -35,13 +35,11 @@ wsgi_app = "tar_gateway.wsgi:application"
 # thread. "gevent" is possible too, once it is installed; `deploy/README.md` tells them apart.
 worker_class = "tar_gateway.server.worker.GatewayWorker"
 
-# A thread a download, for a blocked one costs a stack and nothing else; and a few more, so that
-# refusals and pages always find one.
-threads = _settings.max_downloads + 32
+# A thread a download, for a blocked one costs a stack and nothing else.
+threads = _settings.max_downloads + SPARE_THREADS
 
-# Besides those in threads, connections that are waited for: new ones, kept-alive ones, ones to
-# be closed. All together stay below the 1,024 descriptors that a process usually may have.
-worker_connections = threads + 512
+# All together stay below the 1,024 descriptors that a process usually may have.
+worker_connections = threads + WAITING
 
 # A process a core: Python runs one thread at a time.
 workers = int(os.environ.get("WEB_CONCURRENCY") or len(os.sched_getaffinity(0)))

@@ -119,7 +119,6 @@ _IGNORABLE = re.compile(
     "\U000e0000-\U000e0fff]+"
 )
 
-
 # Unicode's Stream-Safe Text Format (UAX 15, 13): no language needs more marks on one letter.
 # Marks are put in order when a name is folded, which takes the square of their number.
 _MOST_MARKS = 30

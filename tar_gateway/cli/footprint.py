@@ -7,6 +7,7 @@ limit that is lower ends the process under load, with all of its downloads.
 from dataclasses import dataclass
 
 from tar_gateway.delivery.fetch import LARGEST
+from tar_gateway.server.startup import SPARE_THREADS, WAITING
 from tar_gateway.settings import Settings
 
 _KIB, _MIB = 1024, 1024 * 1024
@@ -23,11 +24,6 @@ _MEMBER = _KIB
 
 # Bytes of all requests that are not whole yet: what `worker` allows.
 INCOMING = 64 * _MIB
-
-# Threads, and connections that are waited for, besides those of downloads: as `gunicorn_conf` has
-# them, for refusals and pages.
-SPARE_THREADS = 32
-WAITING = 512
 
 # Threads of a process's own, and descriptors: the listening sockets, logs, and what watches.
 _OWN_THREADS = 16

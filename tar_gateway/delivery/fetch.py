@@ -64,7 +64,7 @@ class Fetch:
     def read(self, limit: int) -> bytes:
         """Return what is there, at least 1 byte and at most ``limit``; ``b""`` at the end.
 
-        Raise `SourceError` when the bytes can't be had, or are not as many as was promised.
+        Raise `SourceError` when the bytes don't come, or are not as many as was promised.
         """
         while True:
             self._break_off_if_slow()
@@ -141,7 +141,6 @@ LARGEST = 512 * 1024
 
 # Seconds that sending a block takes where the client keeps up, and where it does not.
 _QUICK = 0.02
-
 _SLOW = 0.1
 
 # Bytes. The sockets between us and a slow client swallow some MiB at any speed, so it takes so

@@ -21,7 +21,7 @@ GROWTH = 4
 QUICK = 0.001
 LATE = 0.002
 
-# Seconds between two looks of who waits while no more threads can be had.
+# Seconds between two looks of who waits while there are no more threads.
 PATIENT = 0.1
 
 

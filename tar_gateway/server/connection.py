@@ -22,10 +22,10 @@ class Connection(TConn):
     lingers = False
     """Whether it has had its last response."""
     is_given_up = False
-    """Whether it was closed because no thread was to be had for it."""
+    """Whether it was closed because there was no thread for it."""
 
     def wait_for_data(self, _timeout: float | None) -> bool:
-        """Not wait: a thread gets it when there is something to read."""
+        """Return at once: a thread is given it only when there is something to read."""
         return True
 
     def init(self) -> None:

@@ -46,7 +46,7 @@ class JsonLogger(Logger):
         """Open the logs, and let the package's own messages go to them."""
         super().setup(cfg)
         handler = self._get_gunicorn_handler(self.error_log)  # type: ignore[attr-defined] # not in the stubs
-        # An operator's own configuration may be in its place; and at a terminal somebody reads.
+        # An operator's own configuration may be in its place; at a terminal a person reads.
         if handler is not None and not handler.stream.isatty():
             handler.setFormatter(JsonFormatter())
         downloads = logging.getLogger(LOGGER)

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from gunicorn.workers.base import Worker
 
 
+# Threads besides those of downloads, so that refusals and pages always find one; and connections
+# that are waited for: new ones, kept-alive ones, ones to be closed.
+SPARE_THREADS = 32
+WAITING = 512
+
+
 def checked_settings(environ: Mapping[str, str]) -> Settings:
     """Read a gateway's settings, certificates and locations included. Raise `SettingsError`."""
     settings = Settings.from_environment(environ)

@@ -107,7 +107,7 @@ class BundleMiddleware:
         return ()  # a response to HEAD has no body
 
     def _from_new_list(self, request: "_Request") -> Iterable[bytes] | None:
-        """Ask the application by a plain GET; `None` if what it answers is no list."""
+        """Ask the application by a plain GET; `None` if its response is not a list."""
         try:
             environ = plain_get(request.environ)
             with closing(AppResponse(self._app, environ, self._spool.file())) as answer:

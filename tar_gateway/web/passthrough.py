@@ -45,7 +45,7 @@ class PassThrough:
     """Answers GET and HEAD with what the upstream answers to them.
 
     A response that is a list of files becomes the archive that it lists. Raise `Refusal`,
-    before anything was said, where the upstream's response can't be had.
+    before anything was said, where there is no response of the upstream's.
     """
 
     def __init__(

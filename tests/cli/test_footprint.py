@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from tar_gateway import Settings
-from tar_gateway.cli.footprint import INCOMING, SPARE_THREADS, WAITING, footprint
+from tar_gateway.cli.footprint import INCOMING, footprint
 from tar_gateway.server import worker
+from tar_gateway.server.startup import SPARE_THREADS, WAITING
 from tar_gateway.settings import PREFIX
 from tests.deploy.test_deploy import COMPOSE, CONTAINER, DEPLOY, MAPPED, POD, SERVICE, gunicorn_says
 

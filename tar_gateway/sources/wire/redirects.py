@@ -1,4 +1,4 @@
-"""Redirects of the upstream, followed to hosts on a list and with nobody's credentials.
+"""Redirects of the upstream, followed to hosts on a list and without credentials.
 
 Object stores hand files out so: whoever may have one is sent to a URL that is signed for it.
 """

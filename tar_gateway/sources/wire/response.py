@@ -165,7 +165,7 @@ _STORES = re.compile(
 
 
 def fault_of(response: Response, path: str = "") -> SourceError:
-    """Make an error of a response whose status says that the member can't be had.
+    """Make an error of a response whose status says that the member can't be retrieved.
 
     ``path`` is the reference that was asked for.
     """
