@@ -138,7 +138,7 @@ class Upstream(Blocking):
 
     def _ask(self, method: str, path: str, headers: Headers, caller: Caller) -> Steps[Response]:
         steps = self._request(method, path, [*headers, *caller.headers], caller)
-        response = yield from self._throttles.held_back(steps, hash(caller.headers))
+        response = yield from self._throttles.held_back(steps, caller.key)
         url = self.url + path
         return (yield from self._redirects.follow(response, method, url, headers, caller))
 

@@ -18,6 +18,7 @@ from tar_gateway.errors import Cancelled, SettingsError, SourceError
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Stat, UnknownSize
 from tar_gateway.sources.upstream import Upstream
+from tar_gateway.sources.wire.asking import Ask, Pause, run
 from tar_gateway.sources.wire.response import Content
 from tests.support.fakes import STRONG, forwarded
 from tests.support.scripted import (
@@ -824,3 +825,12 @@ def test_a_url_that_cannot_be_used_is_an_error_of_the_settings(url: str, line: s
     assert str(refused.value).startswith(line)
     assert "\n" not in str(refused.value)
     assert "hunter2" not in "".join(traceback.format_exception(refused.value))
+
+
+def test_a_caller_whose_requests_are_too_many_slows_no_other_caller():
+    refusal = answer(b"", "Retry-After: 3", status="429 Too Many Requests")
+    with serving(refusal, File(DATA)) as (_, upstream):
+        refused = run(upstream._ask("HEAD", "a", (), ELSEWHERE), ELSEWHERE.cancellation)
+        refused.content.close()
+        assert isinstance(next(upstream._ask("HEAD", "a", (), ELSEWHERE)), Pause)
+        assert isinstance(next(upstream._ask("HEAD", "a", (), NOBODY)), Ask)
