@@ -26,7 +26,7 @@ pytestmark = pytest.mark.needs("tar", "bsdtar", "7z", "busybox")
 
 # Beside the corpus: what file systems, shells and the formats' own limits make of names.
 MORE = [
-    *("COM1.txt", "lpt9", "CONIN$", "a.lnk", "desktop.ini", ".bashrc", ".git", "..;", "ab::$DATA"),
+    *("COM1.txt", "lpt9", "CONIN$", "a.lnk", "desktop.ini", ".bashrc", ".git", ".;", "ab::$DATA"),
     *(" . ", "a\u00a0", "trailing space /in/a directory ", "trailing dot./x", "a...", "-", "--"),
     *("n" * 99, "n" * 155, "n" * 157, "p" * 155 + "/" + "n" * 100, "p" * 156 + "/" + "n" * 100),
     *("p" * 155 + "/" + "n" * 101, "q" * 90 + "/" + "n" * 90, "é" * 127, "é" * 50 + "/" + "é" * 50),
