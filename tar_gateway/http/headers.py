@@ -54,12 +54,12 @@ _OF_LISTS = "x-archive-"
 # them; and ``Proxy``, which a CGI program takes for its own configuration (HTTP_PROXY).
 _OVERRIDES = frozenset(
     {
-        *("path-info", "proxy", "script-name", "x-invoke-path", "x-matched-path"),
-        *("x-forwarded-method", "x-forwarded-path", "x-forwarded-uri"),
+        *("path-info", "proxy", "script-name", "x-matched-path", "x-request-uri"),
+        *("x-forwarded-method", "x-forwarded-path", "x-forwarded-uri", "x-waws-unencoded-url"),
     }
 )
 _OVERRIDE_FAMILIES = (
-    *("x-envoy-original-", "x-http-method", "x-http-path", "x-method-override"),
+    *("x-envoy-original-", "x-http-method", "x-http-path", "x-invoke-", "x-method-override"),
     *("x-original-", "x-override-", "x-rewrite-"),
 )
 
@@ -74,11 +74,13 @@ IDENTITY = frozenset(
     }
 )
 IDENTITY_FAMILIES = (
-    *("cf-access-", "cf-connecting-", "remote-", "ssl-client-", "tailscale-user-", "wl-proxy-"),
-    *("x-amzn-oidc-", "x-appengine-", "x-auth-request-", "x-authenticated-", "x-authentik-"),
-    *("x-client-", "x-envoy-", "x-forwarded-", "x-goog-authenticated-", "x-goog-iap-"),
-    *("x-middleware-", "x-ms-client-principal", "x-pomerium-", "x-real-", "x-remote-", "x-ssl-"),
-    *("x-vouch-", "x-webauth-"),
+    *("ajp-", "authenticated-user", "cf-access-", "cf-connecting-", "cloudfront-viewer-", "iv-"),
+    *("mellon-", "oam-", "oidc-", "remote-", "shib-", "sm-user", "ssl-client-", "tailscale-user-"),
+    *("wl-proxy-", "x-amzn-mtls-", "x-amzn-oidc-", "x-appengine-", "x-arr-", "x-auth-request-"),
+    *("x-auth-user", "x-authenticated-", "x-authentik-", "x-azure-", "x-client-", "x-consumer-"),
+    *("x-envoy-", "x-forwarded-", "x-goog-authenticated-", "x-goog-iap-", "x-middleware-"),
+    *("x-ms-client-principal", "x-pomerium-", "x-real-", "x-remote-", "x-shib-", "x-ssl-"),
+    *("x-tls-client-", "x-verified-", "x-vouch-", "x-webauth-"),
 )
 
 # What a request's ``Connection`` may not name, besides all X-* and those above: others rely on it.

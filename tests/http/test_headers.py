@@ -184,12 +184,15 @@ OVERRIDES = [
     *("Proxy", "X-Original-URL", "X-Original-URI", "X-Rewrite-URL", "X-HTTP-Method"),
     *("X-HTTP-Method-Override", "X-Method-Override", "X-Forwarded-Uri", "X-Forwarded-Method"),
     *("Script-Name", "Path-Info", "X-Override-URL", "X-Envoy-Original-Path"),
+    *("X-Request-URI", "X-WAWS-Unencoded-URL", "X-Invoke-Query"),
 ]
 SAID_BY_FRONTS = [
     *("Forwarded", "Remote-User", "Remote-Groups", "X-Remote-User", "X-Forwarded-For"),
     *("X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Prefix", "X-SSL-Client-DN"),
     *("X-Middleware-Subrequest", "X-Real-IP", "X-Auth-Request-User", "True-Client-IP"),
     *("Client-Cert", "CF-Connecting-IP", "X-Client-Cert", "X-Script-Name"),
+    *("OIDC-Claim-Sub", "SM-User", "SM-UserDN", "iv-user", "Shib-Session-ID", "AJP-Remote-User"),
+    *("X-ARR-ClientCert", "X-Amzn-Mtls-Clientcert", "X-Tls-Client-Cert", "X-Consumer-Username"),
 ]
 PLAIN = [("Accept", "*/*"), ("Authorization", "Basic eA=="), ("X-Request-ID", "1"), ("X-User", "7")]
 
