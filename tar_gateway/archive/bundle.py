@@ -52,6 +52,10 @@ Missing: TypeAlias = Literal["fail", "skip", "report"]
 """What becomes of members that are missing: an error, nothing, or a report in the archive."""
 
 
+Duplicates: TypeAlias = Literal["fail", "rename"]
+"""What becomes of a second member of the same name: an error, or it is called ``name (2)``."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bundle:
     """An ordered list of members, and what the archive is called.
@@ -66,6 +70,7 @@ class Bundle:
     no_store: bool = False
     folder: str = ""
     missing: Missing = "fail"
+    duplicates: Duplicates = "fail"
     format: Format = TAR
 
 
@@ -184,6 +189,34 @@ def numbered(name: str, number: int) -> str:
     match = _NUMBERED.fullmatch(name)
     stem, suffix, slash = match.groups("") if match else (name, "", "")
     return f"{stem} ({number}){suffix}{slash}"
+
+
+def renamed(names: Sequence[str], *, strict: bool = False) -> list[str]:
+    """Return the names, of those that are the same all but the first with a number.
+
+    It counts on until no name that was asked for, or was made before, is the same, nor a
+    directory of one. Names are the same as for `check_apart`; raise `BadName` as it does.
+    """
+    fold = _portable if strict else str
+    folded = [fold(name).rstrip("/") for name in names]
+    taken = set(folded)
+    if len(taken) == len(folded):
+        return list(names)
+    for path in folded:
+        taken.update(path[: slash.start()] for slash in re.finditer("/", path))
+    last: dict[str, int] = {}  # the number that each was given last
+    result = []
+    for name, path in zip(names, folded, strict=True):
+        number, new = last.get(path, 0), name
+        while number:
+            number += 1
+            new = numbered(name, number)
+            if (made := fold(new).rstrip("/")) not in taken:
+                taken.add(made)
+                break
+        last[path] = number or 1
+        result.append(new)
+    return result
 
 
 def free_name(name: str, names: Iterable[str]) -> str:

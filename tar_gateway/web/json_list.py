@@ -33,6 +33,7 @@ class _Manifest(BaseModel):
     filename: str | None = None
     folder: str | None = None
     missing: str | None = None
+    duplicates: str | None = None
 
 
 _MANIFEST = TypeAdapter(_Manifest)
@@ -65,7 +66,7 @@ def json_bundle(
         else (entry.path, entry.path if entry.name is None else entry.name)
         for entry in manifest.members
     ]
-    said = Options(manifest.filename, manifest.folder, manifest.missing)
+    said = Options(manifest.filename, manifest.folder, manifest.missing, manifest.duplicates)
     return make_bundle(members, options.over(said), directory, settings)
 
 

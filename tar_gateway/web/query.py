@@ -15,11 +15,13 @@ from typing import Self, TypeVar, get_args
 
 from tar_gateway.archive.bundle import (
     Bundle,
+    Duplicates,
     Entry,
     Missing,
     archive_filename,
     check_apart,
     default_filename,
+    renamed,
 )
 from tar_gateway.errors import BadRequest, ContentTooLarge
 from tar_gateway.http.paths import BadName, check_name, decode_form_value, shown
@@ -46,6 +48,7 @@ class Options:
     filename: str | None = None
     folder: str | None = None
     missing: str | None = None
+    duplicates: str | None = None
 
     def over(self, other: Self) -> Self:
         """Return what is said here, and where nothing is, what ``other`` says."""
@@ -153,12 +156,16 @@ def make_bundle(members: Pairs, options: Options, directory: str, settings: Sett
             _check("member", text, settings)
     folder = _folder(options.folder, settings)
     names = [folder + name for _, name in members]
-    for name in names if folder else ():
-        _check("member", name, settings)
+    duplicates: Duplicates = _choice("duplicates", options.duplicates, get_args(Duplicates))
     try:
+        if duplicates == "rename":
+            names = renamed(names, strict=settings.strict_names)
         check_apart(names, strict=settings.strict_names)
     except BadName as error:
         raise BadRequest(str(error)) from error
+    for name, (_, given) in zip(names, members, strict=True):
+        if name != given:
+            _check("member", name, settings)
     paths = (directory + path for path, _ in members)
     entries = tuple(Entry(path, name) for path, name in zip(paths, names, strict=True))
     return Bundle(
@@ -166,6 +173,7 @@ def make_bundle(members: Pairs, options: Options, directory: str, settings: Sett
         _filename(options.filename, directory, settings),
         folder=folder,
         missing=_choice("missing", options.missing, get_args(Missing)),
+        duplicates=duplicates,
     )
 
 
@@ -253,6 +261,7 @@ def _options(pairs: Pairs) -> Options:
         filename=_only(pairs, "filename") or None,
         folder=_only(pairs, "folder") or None,
         missing=_only(pairs, "missing") or None,
+        duplicates=_only(pairs, "duplicates") or None,
     )
 
 

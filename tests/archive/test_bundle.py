@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tar_gateway.archive.bundle import check_apart, free_name, numbered
+from tar_gateway.archive.bundle import check_apart, free_name, numbered, renamed
 from tar_gateway.http.paths import (
     BadName,
     shown,
@@ -318,3 +318,52 @@ def test_a_number_stands_before_the_suffix(name, second):
 def test_a_free_name_is_no_files_and_no_directorys_on_any_system(names, free):
     assert free_name("A.txt", names) == free
     check_apart([*names, free])
+
+
+@pytest.mark.parametrize(
+    ("names", "made"),
+    [
+        (["a", "b"], ["a", "b"]),
+        (["a", "a", "a"], ["a", "a (2)", "a (3)"]),
+        (["a.txt", "b", "a.txt"], ["a.txt", "b", "a (2).txt"]),
+        (["a", "a", "a (2)"], ["a", "a (3)", "a (2)"]),
+        (["a (2)", "a", "a", "a (2)"], ["a (2)", "a", "a (3)", "a (2) (2)"]),
+        (["a", "a", "a (2)/x"], ["a", "a (3)", "a (2)/x"]),
+        (["a/x", "a/x"], ["a/x", "a/x (2)"]),
+        (["a/", "a/"], ["a/", "a (2)/"]),
+        (["a", "A"], ["a", "A"]),
+    ],
+)
+def test_all_but_the_first_of_a_name_are_numbered(names, made):
+    assert renamed(names) == made
+    check_apart(made)
+
+
+@pytest.mark.parametrize(
+    ("names", "made"),
+    [
+        (["a.txt", "A.TXT"], ["a.txt", "A (2).TXT"]),
+        (["\u00e4", "a\u0308"], ["\u00e4", "a\u0308 (2)"]),
+        (["a", "a.", "A", "A (2)"], ["a", "a. (2)", "A (3)", "A (2)"]),
+    ],
+)
+def test_where_fewer_names_are_told_apart_more_are_numbered(names, made):
+    assert renamed(names, strict=True) == made
+    check_apart(made, strict=True)
+
+
+@given(st.lists(st.text("aA (2)./", min_size=1, max_size=6), max_size=8), st.booleans())
+def test_after_renaming_no_name_occurs_twice(names, strict):
+    try:
+        made = renamed(names, strict=strict)
+    except BadName:
+        return
+    folded = [name.rstrip("/").lower() if strict else name.rstrip("/") for name in made]
+    assert len(set(folded)) == len(folded)
+
+
+def test_a_hundred_thousand_of_one_name_are_numbered_in_no_time():
+    began = time.process_time()
+    made = renamed(["a.txt"] * 100_000)
+    assert made[-1] == "a (100000).txt"
+    assert time.process_time() - began < 5

@@ -66,7 +66,40 @@ def test_a_folder_that_no_member_may_be_in_is_refused(app, folder, text):
     assert response.json["detail"].startswith("the folder ")
 
 
-@pytest.mark.parametrize("option", ["folder=mine"])
+def listed(*names: str, **options: str) -> dict:
+    return {"members": [{"path": "a.txt", "name": name} for name in names], **options}
+
+
+def test_a_name_twice_is_an_error_unless_the_second_may_be_renamed(app):
+    for duplicates in ({}, {"duplicates": "fail"}):
+        error = app.post_json("/?bundle", listed("x", "x", **duplicates), status=400)
+        assert error.json["detail"] == "the member 'x' is named twice"
+    assert names(app.post_json("/?bundle", listed("x", "x", duplicates="rename"))) == ["x", "x (2)"]
+
+
+def test_renamed_members_are_the_files_that_were_asked_for(app):
+    response = app.get("/?bundle=a.txt,sub/b.txt,a.txt&duplicates=rename&folder=f")
+    assert names(response) == ["f/a.txt", "f/sub/b.txt", "f/a (2).txt"]
+    form = {"bundle": "a.txt", "duplicates": "rename"}
+    assert names(app.post("/?bundle", [*form.items(), ("bundle", "a.txt")])) == [
+        "a.txt",
+        "a (2).txt",
+    ]
+
+
+def test_a_name_that_becomes_too_long_by_its_number_is_refused():
+    with FilesUpstream(dict(FILES)) as upstream, gateway_to(upstream, max_name=8) as app:
+        assert len(names(app.get("/?bundle=a.txt&folder=b"))) == 1
+        detail = app.get("/?bundle=a.txt,a.txt&duplicates=rename", status=400).json["detail"]
+    assert detail == "the member 'a (2).txt' is longer than 8 bytes"
+
+
+def test_an_unknown_word_for_duplicates_is_refused(app):
+    detail = app.get("/?bundle=a.txt&duplicates=drop", status=400).json["detail"]
+    assert detail == "duplicates=drop is not one of fail, rename"
+
+
+@pytest.mark.parametrize("option", ["folder=mine", "duplicates=rename", "missing=skip"])
 def test_a_signature_covers_the_options(tmp_path, option):
     keys = tmp_path / "keys"
     keys.write_text("k1:" + "s" * 43 + "\n")
