@@ -11,7 +11,7 @@ from tar_gateway.settings import Settings
 from tar_gateway.settings.locations import read_locations
 from tar_gateway.sources import Caller, Limits, Stat, UnknownSize
 from tar_gateway.sources.replicas import Replicas, reach_any
-from tar_gateway.sources.stepwise import Blocking, FileServer
+from tar_gateway.sources.stepwise import FileServer, Remote
 from tar_gateway.sources.upstream import Upstream
 from tar_gateway.sources.wire.asking import Steps
 from tar_gateway.sources.wire.response import Content, Headers, Response
@@ -26,7 +26,7 @@ class _Route:
     limits: Limits
 
 
-class Locations(Blocking):
+class Locations(Remote):
     """A file server made of others, each with the paths below a prefix of its own.
 
     ``servers`` are by prefix, such as ``/reports/``; the longest that a path begins with
@@ -48,10 +48,6 @@ class Locations(Blocking):
     def is_concurrent(self, caller: Caller) -> bool:
         """Return whether all of them may be asked by several threads at once."""
         return all(route.server.is_concurrent(caller) for route in self._routes)
-
-    def cache_key(self, caller: Caller) -> tuple[tuple[str, str], ...]:
-        """Return the headers that go along: no server is sent anything else of the caller."""
-        return caller.headers
 
     def stat_steps(self, path: str, caller: Caller) -> Steps[Stat | UnknownSize]:
         """Ask the server that the member belongs to. Raise `SourceError`."""

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from tar_gateway.errors import MemberChanged, SourceError
 from tar_gateway.sources import Caller, Stat, UnknownSize
-from tar_gateway.sources.stepwise import Blocking, FileServer
+from tar_gateway.sources.stepwise import FileServer, Remote
 from tar_gateway.sources.upstream import Upstream
 from tar_gateway.sources.wire.asking import Steps
 from tar_gateway.sources.wire.health import HealthContent
@@ -24,7 +24,7 @@ T = TypeVar("T")
 _ITS_OWN = frozenset({502, 504})
 
 
-class Replicas(Blocking):
+class Replicas(Remote):
     """A file server made of equivalent ones: the same files under the same paths.
 
     Each path has its own order of servers, the same in every process: that spreads load, while
@@ -38,14 +38,6 @@ class Replicas(Blocking):
 
     def __repr__(self) -> str:
         return f"Replicas({list(self._servers)!r})"
-
-    def is_concurrent(self, caller: Caller) -> bool:
-        """Say yes: connections are enough for everybody."""
-        return True
-
-    def cache_key(self, caller: Caller) -> tuple[tuple[str, str], ...]:
-        """Return the headers that go along: nothing else of the caller is sent."""
-        return caller.headers
 
     def stat_steps(self, path: str, caller: Caller) -> Steps[Stat | UnknownSize]:
         """Learn a member's size, date and validator. Raise `SourceError`.

@@ -63,3 +63,15 @@ class Blocking:
     ) -> Content:
         """Open a slice of the version that ``stat`` describes. Raise `SourceError`."""
         return run(self.open_steps(path, start, stop, stat, caller), caller.cancellation)
+
+
+class Remote(Blocking):
+    """The face of sources that are asked over connections, and sent a caller's headers alone."""
+
+    def is_concurrent(self, caller: Caller) -> bool:
+        """Say yes: each thread has a connection of its own."""
+        return True
+
+    def cache_key(self, caller: Caller) -> tuple[tuple[str, str], ...]:
+        """Return the headers that go along: nothing else of the caller is sent."""
+        return caller.headers

@@ -11,7 +11,7 @@ from tar_gateway.settings.line_files import read_service_headers
 from tar_gateway.settings.types import check_base_url
 from tar_gateway.sources import Caller, Stat, UnknownSize
 from tar_gateway.sources.members import HttpMembers
-from tar_gateway.sources.stepwise import Blocking
+from tar_gateway.sources.stepwise import Remote
 from tar_gateway.sources.wire.asking import Ask, Steps, counted, run
 from tar_gateway.sources.wire.health import Health
 from tar_gateway.sources.wire.pool import PORTS, REACH, Origin
@@ -23,7 +23,7 @@ from tar_gateway.sources.wire.tls import client_tls
 T = TypeVar("T")
 
 
-class Upstream(Blocking):
+class Upstream(Remote):
     """A protected HTTP server; members are files below its base URL.
 
     ``url`` is the base, such as ``http://files.internal:8080/base/``. Timeouts and TLS come
@@ -51,14 +51,6 @@ class Upstream(Blocking):
 
     def __repr__(self) -> str:
         return f"Upstream({self.url!r})"
-
-    def is_concurrent(self, caller: Caller) -> bool:
-        """Say yes: connections are enough for everybody."""
-        return True
-
-    def cache_key(self, caller: Caller) -> tuple[tuple[str, str], ...]:
-        """Return the headers that go along: nothing else of the caller is sent."""
-        return caller.headers
 
     def stat_steps(self, path: str, caller: Caller) -> Steps[Stat | UnknownSize]:
         """Learn a member's size, date and validator. Raise `SourceError`."""
