@@ -344,10 +344,8 @@ class BrokenOff(TarGatewayError):
     def __init__(
         self, fault: str | SourceError, member: str | None = None, *, called: str = "member"
     ) -> None:
-        reason, self.cause = (
-            (fault, None) if isinstance(fault, str) else (fault.reason, fault.cause)
-        )
-        text = fault if isinstance(fault, str) else fault.for_operator
+        error = SourceError(fault) if isinstance(fault, str) else fault
+        text = error.for_operator
         super().__init__(text if member is None else f"the {called} {member!r} failed: {text}")
         self.member = member
-        self.reason = reason
+        self.reason, self.cause = error.reason, error.cause
