@@ -74,7 +74,7 @@ def check_base_url(url: object) -> str:
 # What pydantic says of these is about its parsing, and not about what would be right.
 _WORDS = {
     "bool_parsing": "it must be yes or no",
-    "float_parsing": "it must be a number",
+    "float_parsing": "it must be a number of seconds",
     "int_parsing": "it must be a whole number",
 }
 
