@@ -9,6 +9,7 @@ import pytest
 from webtest import TestApp
 
 from tests.support.files_upstream import Canned, FilesUpstream, gateway_to
+from tests.support.wrapped import Page, Probes, wrapped
 
 GONE, DENIED, LOGIN, BROKEN = Canned(410), Canned(403), Canned(401), Canned(500)
 FILES = {"a.txt": b"alpha", "b.txt": b"beta", "secret.txt": DENIED, "gone.txt": GONE}
@@ -150,12 +151,15 @@ def test_any_number_of_members_may_be_missing_and_all_are_asked_about(app):
     assert response.headers["Bundle-Missing"] == "150"
 
 
-def test_members_of_unknown_size_are_right_when_others_before_them_are_missing(app, upstream):
-    upstream.files["long"] = Canned(
-        200, (("Transfer-Encoding", "chunked"),), b"4\r\nlong\r\n0\r\n\r\n"
-    )
-    response = app.get("/?bundle=none.txt,a.txt,long&missing=skip")
-    assert contents(response) == {"a.txt": "alpha", "long": "long"}
+def test_members_of_unknown_size_are_right_when_others_before_them_are_missing():
+    pages = Probes({"/a": Page(b"alpha"), "/long": Page(b"of no length", sized=False)})
+    with wrapped(pages) as app:
+        response = app.get("/?bundle=none,a,long&missing=report")
+    assert contents(response) == {
+        "a": "alpha",
+        "long": "of no length",
+        "MISSING.txt": "none: it does not exist\n",
+    }
 
 
 def test_a_member_that_vanishes_before_its_bytes_come_is_left_out(app, upstream):

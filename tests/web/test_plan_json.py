@@ -1,8 +1,10 @@
 """The plan of an archive as JSON: what it says, of which version, and to whom."""
 
 import json
+import socket
 import tracemalloc
 from collections.abc import Iterator
+from http.client import HTTPResponse
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from tar_gateway.sources import Caller, Stat
 from tar_gateway.sources.data import DataMembers
 from tar_gateway.web.plan_json import PlanDocument
 from tests.support.files_upstream import MTIME, File, FilesUpstream, gateway_to
+from tests.support.servers import gateway
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs/plan.schema.json").read_text("utf-8"))
 FILES = {
@@ -214,3 +217,22 @@ def test_a_plan_in_pieces_is_whole_and_one_that_is_cut_off_is_no_json(count):
     for end in range(len(pieces)):
         with pytest.raises(ValueError, match=r"."):
             json.loads(b"".join(pieces[:end]))
+
+
+# --- for real -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_under_gunicorn_a_plan_is_whole_in_every_version_of_http(upstream, tmp_path, version):
+    with (
+        gateway(upstream.url, tmp_path) as running,
+        socket.create_connection((running.host, running.port), timeout=10) as client,
+    ):
+        lines = (f"GET {ALL}&plan=json HTTP/{version}", "Host: x", "Connection: close", "", "")
+        client.sendall("\r\n".join(lines).encode())
+        response = HTTPResponse(client)
+        response.begin()
+        plan = json.loads(response.read())
+    Draft202012Validator(SCHEMA).validate(plan)
+    assert response.getheader("Content-Length") is None
+    assert [each["name"] for each in plan["members"]] == ["a.txt", "übung.txt"]
