@@ -154,12 +154,15 @@ def test_any_number_of_members_may_be_missing_and_all_are_asked_about(app):
 def test_members_of_unknown_size_are_right_when_others_before_them_are_missing():
     pages = Probes({"/a": Page(b"alpha"), "/long": Page(b"of no length", sized=False)})
     with wrapped(pages) as app:
+        app.get("/?bundle=a,long")
+        once = pages.asked.count("/long")
         response = app.get("/?bundle=none,a,long&missing=report")
     assert contents(response) == {
         "a": "alpha",
         "long": "of no length",
         "MISSING.txt": "none: it does not exist\n",
     }
+    assert pages.asked.count("/long") == 2 * once  # what was set aside is what is sent
 
 
 def test_a_member_that_vanishes_before_its_bytes_come_is_left_out(app, upstream):
