@@ -181,17 +181,15 @@ MOST_FAULTS = 100
 
 
 class MembersFailed(Refusal):
-    """Some members could not be retrieved.
-
-    ``count`` says how many failed; ``faults`` are at most `MOST_FAULTS` of these, the one that
-    decides the status among them.
-    """
+    """Of ``total`` members ``count`` failed; ``faults`` are at most `MOST_FAULTS` of these."""
 
     # What the client can do something about comes first: once it has logged in, it may find that
     # a member is missing after all.
     precedence = (401, 403, 502, 504, 404)
 
-    def __init__(self, faults: Sequence[MemberFault], *, status: int | None = None) -> None:
+    def __init__(
+        self, faults: Sequence[MemberFault], *, total: int = 1, status: int | None = None
+    ) -> None:
         self.count = len(faults)
         if self.count > MOST_FAULTS:
             faults = sorted(faults, key=self._rank)[:MOST_FAULTS]
@@ -201,9 +199,11 @@ class MembersFailed(Refusal):
         # One challenge is enough, although each member may have come with another nonce.
         challenges = (fault.challenge for fault in faults if fault.status == 401)
         challenge = next(filter(None, challenges), None) if status == 401 else None
-        count = "1 member" if self.count == 1 else f"{self.count} members"
+        # After a 401, or so many faults, nothing more was asked.
+        decided = self.count < total and (status == 401 or self.count >= MOST_FAULTS)
+        some = f"{'at least ' if decided else ''}{self.count} of {total} files"
         super().__init__(
-            f"{count} of the bundle could not be retrieved",
+            f"{'the file' if total == 1 else some} could not be retrieved",
             headers=[("WWW-Authenticate", challenge)] if challenge else (),
         )
         self.status = HTTPStatus(status)

@@ -80,8 +80,10 @@ def test_of_mixed_faults_the_first_by_precedence_is_the_status(count):
 def test_faults_are_kept_in_order_and_counted():
     faults = [fault(404), fault(401)]
     assert MembersFailed(faults).faults == tuple(faults)
-    assert MembersFailed(faults).detail == "2 members of the bundle could not be retrieved"
-    assert MembersFailed(faults[:1]).detail == "1 member of the bundle could not be retrieved"
+    assert MembersFailed([fault(404)] * 2, total=3).detail == "2 of 3 files could not be retrieved"
+    assert MembersFailed(faults[:1]).detail == "the file could not be retrieved"
+    login = MembersFailed([fault(401)], total=9)  # after which nothing more is asked
+    assert login.detail == "at least 1 of 9 files could not be retrieved"
 
 
 def test_of_many_faults_a_hundred_are_kept_the_decisive_one_among_them_and_all_are_counted():

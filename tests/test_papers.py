@@ -202,3 +202,12 @@ def test_no_row_stands_outside_its_table():
     second = [rule for text in PAPERS.values() for rule in re.findall(r"(?<=\n\n)\|.*\n(.*)", text)]
     assert len(second) > 5
     assert all(set(rule) <= set("|-: ") for rule in second)
+
+
+def test_every_file_that_the_architecture_names_is_there():
+    package = Path(tar_gateway.__file__).parent
+    named = set(re.findall(r"`([a-z_]+(?:/[a-z_]+)+)`", PAPERS["docs/architecture.md"]))
+    assert len(named) > 10
+    assert {
+        name for name in named if not is_there(name, package) | is_there(f"{name}.py", package)
+    } == set()

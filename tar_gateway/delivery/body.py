@@ -89,11 +89,12 @@ class Body:
             self._open(first).open()
         except SourceError as error:
             self.close()
-            faults = [member_fault(self._plan.bundle.members[first.index], error)]
+            members = self._plan.bundle.members
+            faults, total = [member_fault(members[first.index], error)], len(members)
             gone = self._plan.bundle.missing != "fail" and faults[0].is_missing
             if gone or isinstance(error, MemberChanged):
-                raise MembersChanged(faults) from error
-            raise MembersFailed(faults) from error
+                raise MembersChanged(faults, total=total) from error
+            raise MembersFailed(faults, total=total) from error
         except Cancelled:
             self.close()
             raise

@@ -176,9 +176,9 @@ class Survey:
                     late = SourceError("its size was not told in time", status=504)
                     faults.append(member_fault(member, late))
         if faults:
-            raise MembersFailed(faults)
+            raise MembersFailed(faults, total=len(self._members))
         if not members:
-            raise MembersFailed(missing, status=404)
+            raise MembersFailed(missing, total=len(self._members), status=404)
         return members, stats, missing
 
     def _is_left_out(self, fault: MemberFault) -> bool:

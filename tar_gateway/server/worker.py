@@ -172,7 +172,7 @@ class GatewayWorker(ThreadWorker):
                     conn.sock.send(_CONTINUE)
 
     def _answer(self, conn: Connection) -> None:
-        """Return a connection to a thread."""
+        """Hand a connection to a thread."""
         self._wait_no_more(conn)
         conn.deadline = time.monotonic() + self.settings.client_header_timeout
         self.enqueue_req(conn)
@@ -227,7 +227,7 @@ class GatewayWorker(ThreadWorker):
     # --- in a thread and back ----------------------------------------------------------------
 
     def enqueue_req(self, conn: TConn) -> None:
-        """Return a connection to a thread, and take no more when that was the last."""
+        """Hand a connection to a thread, and take no more when that was the last."""
         self._busy += 1
         if self._busy >= self.cfg.threads:
             self.set_accept_enabled(False)

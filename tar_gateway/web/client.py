@@ -122,7 +122,7 @@ class Delivery:
             self._on_its_way = 0
 
     def close(self) -> None:
-        """Return everything back. May be called again."""
+        """Release everything. May be called again."""
         if not self._closed:
             self._closed = True
             with ExitStack() as steps:  # each step is made, even if another one raises

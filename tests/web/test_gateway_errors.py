@@ -88,7 +88,7 @@ def test_an_error_is_a_problem_document(app):
         "type": "about:blank",
         "title": "Not Found",
         "status": 404,
-        "detail": "1 member of the bundle could not be retrieved",
+        "detail": "1 of 2 files could not be retrieved",
         "count": 1,
         "members": [{"path": "reports/none", "status": 404, "reason": "it does not exist"}],
     }

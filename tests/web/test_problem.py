@@ -203,11 +203,11 @@ def test_json_names_the_members_at_fault_in_order():
         MemberFault("d/b.txt", 404, "it does not exist"),
         MemberFault("d/é.txt", 403, "it is not for you", "never shown"),
     ]
-    assert document(MembersFailed(faults)) == {
+    assert document(MembersFailed(faults, total=3)) == {
         "type": "about:blank",
         "title": "Forbidden",
         "status": 403,
-        "detail": "2 members of the bundle could not be retrieved",
+        "detail": "2 of 3 files could not be retrieved",
         "count": 2,
         "members": [
             {"path": "d/b.txt", "status": 404, "reason": "it does not exist"},
@@ -224,7 +224,7 @@ def test_a_page_names_the_members_at_fault():
     refusal = MembersFailed([MemberFault("d/é.txt", 404, "it does not exist")])
     body = answer(refusal, BROWSER)[2].decode()
     assert "<li><code>d/é.txt</code>: it does not exist</li>" in body
-    assert "<p>1 member of the bundle could not be retrieved.</p>" in body
+    assert "<p>The file could not be retrieved.</p>" in body
 
 
 @pytest.mark.parametrize("accept", [None, BROWSER])
