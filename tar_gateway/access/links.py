@@ -44,6 +44,12 @@ _OF_A_LINK = frozenset({_SIGNATURE, _EXPIRES, _KEY_ID})
 # members. Before the signature it is signed like everything else.
 _MAY_BE_ADDED = {_VERSION: None, b"plan": b"json"}
 
+# A signature in a link that was escaped once too often, or copied out of a page's source.
+_MANGLED = re.compile(
+    r"((?:\A|[&;?]|%(?:25)*(?:26|3B|3F))signature(?:[+ ]|%20)*(?:=|%(?:25)*3D))[^&]*",
+    re.IGNORECASE,
+)
+
 # Seconds since 1970: enough for three thousand years, and too few for milliseconds.
 _TIME = re.compile(r"[1-9][0-9]{0,10}")
 
@@ -105,10 +111,14 @@ def without_signature(query: str) -> str:
     return "&".join(part for part in _signed_parts(query) if _name(part) not in _OF_A_LINK)
 
 
-def hide_signature(query: str) -> str:
-    """Return a raw query string for others to read: a signature opens what it signs."""
-    parts = query.split("&")
-    return "&".join("signature=..." if _name(part) == _SIGNATURE else part for part in parts)
+def hide_signature(text: str) -> str:
+    """Return a raw query string, or a path, for others to read: a signature opens what it signs.
+
+    So it is hidden as well where the link was mangled on its way (``&amp;signature=``).
+    """
+    parts = text.split("&")
+    shown = ("signature=..." if _name(part) == _SIGNATURE else part for part in parts)
+    return _MANGLED.sub(r"\1...", "&".join(shown))
 
 
 def _path_of(url: str, base: str) -> str:

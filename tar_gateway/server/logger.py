@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gunicorn.glogging import Logger
 
-from tar_gateway.access.links import logged_query, referer_of
+from tar_gateway.access.links import hide_signature, logged_query, referer_of
 from tar_gateway.http.environ import logged_path
 from tar_gateway.web.observe.download import LOGGER
 from tar_gateway.web.observe.log_line import log_line
@@ -75,7 +75,7 @@ class JsonLogger(Logger):
             "client": environ.get("REMOTE_ADDR"),
             "forwarded_for": environ.get("HTTP_X_FORWARDED_FOR"),
             "method": environ.get("REQUEST_METHOD"),
-            "path": logged_path(environ),
+            "path": hide_signature(logged_path(environ)),
             "query": logged_query(environ) or None,
             "protocol": environ.get("SERVER_PROTOCOL"),
             "status": int(status) if status.isdigit() else None,

@@ -341,6 +341,12 @@ def test_what_is_left_of_a_query_is_what_was_signed(query, left):
         (f"a=b&&signature={SIGNATURE}&v=1", "a=b&&signature=...&v=1"),
         (f"%73ign%61ture={SIGNATURE}&signature", "signature=...&signature=..."),
         ("signatures=1&x=signature=1", "signatures=1&x=signature=1"),
+        # Copied out of a page's source, escaped twice, or put into the path.
+        (f"a=b&amp;signature={SIGNATURE}&v=1", "a=b&amp;signature=...&v=1"),
+        (f"a=b&signature%3D{SIGNATURE}", "a=b&signature%3D..."),
+        (f"a=b%26signature%253d{SIGNATURE}", "a=b%26signature%253d..."),
+        (f"a=b;Signature+={SIGNATURE}", "a=b;Signature+=..."),
+        (f"/a?key_id=k1&signature={SIGNATURE}", "/a?key_id=k1&signature=..."),
         ("", ""),
     ],
 )

@@ -11,7 +11,7 @@ from wsgiref.types import WSGIEnvironment
 
 from tar_gateway.access.credentials import Hop, caller_of
 from tar_gateway.access.limits import Downloads, Room
-from tar_gateway.access.links import logged_query
+from tar_gateway.access.links import hide_signature, logged_query
 from tar_gateway.errors import BrokenOff, Refusal
 from tar_gateway.http.environ import logged_path
 from tar_gateway.sources import Caller
@@ -137,7 +137,7 @@ class Download:
             "outcome": outcome,
             "status": self.status,
             "method": environ["REQUEST_METHOD"],
-            "path": logged_path(environ),
+            "path": hide_signature(logged_path(environ)),
             "query": logged_query(environ),
             "members": self.members,
             "range": self.range,
