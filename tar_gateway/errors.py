@@ -202,8 +202,9 @@ class MembersFailed(Refusal):
         # After a 401, or so many faults, nothing more was asked.
         decided = self.count < total and (status == 401 or self.count >= MOST_FAULTS)
         some = f"{'at least ' if decided else ''}{self.count} of {total} files"
+        one = "file" if first.path.rstrip("/") == first.path != "" else "directory"
         super().__init__(
-            f"{'the file' if total == 1 else some} could not be retrieved",
+            f"{f'the {one}' if total == 1 else some} could not be retrieved",
             headers=[("WWW-Authenticate", challenge)] if challenge else (),
         )
         self.status = HTTPStatus(status)

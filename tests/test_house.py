@@ -21,7 +21,7 @@ TESTS = Path(__file__).parent
 ORDER = [
     ["errors"],
     ["http"],
-    ["archive", "settings"],
+    ["archive", "settings", "sources.listing"],
     ["sources.wire"],
     ["sources"],
     ["access", "delivery"],

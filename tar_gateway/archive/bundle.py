@@ -36,6 +36,11 @@ class Entry:
     query: str = ""
     size: int | None = None
     literal: bytes | None = field(default=None, repr=False)
+    is_tree: bool = False
+    """Whether it stands for everything below a directory, whose path and name end with a slash.
+
+    Both are empty for the base itself, and the name for what is not put into a directory.
+    """
 
     @property
     def is_directory(self) -> bool:
@@ -72,6 +77,10 @@ class Bundle:
     missing: Missing = "fail"
     duplicates: Duplicates = "fail"
     format: Format = TAR
+    include: tuple[str, ...] = ()
+    """Of directories only what one of these globs matches is taken; all without any."""
+    exclude: tuple[str, ...] = ()
+    """What is left out of directories."""
 
 
 # Bytes; no file system takes longer ones, and proxies refuse the header that they make.

@@ -93,7 +93,7 @@ def layout_of(bundle: Bundle, stats: list[Stat]) -> Layout:
                 requested.name,
                 stat.size,
                 stat.mtime,
-                validator=stat.validator,
+                validator=stat.version or stat.validator,
                 checksum=None if requested.literal is None else crc32(requested.literal),
                 literal=requested.literal,
             )

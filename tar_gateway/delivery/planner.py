@@ -5,11 +5,13 @@ is wrong is found before anything is said to the client.
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 
 from tar_gateway.archive.bundle import Bundle, Entry
+from tar_gateway.delivery.expand import Expansion
 from tar_gateway.delivery.fetch import FetchRules
 from tar_gateway.delivery.plan import Plan
 from tar_gateway.delivery.survey import Hold, Survey, SurveyResult, too_large
@@ -52,6 +54,7 @@ class Planner:
         self.rules = FetchRules.from_settings(settings)
         """How members are asked for, and fetched by these plans."""
         self._most = Limits.from_settings(settings)
+        self._expansion = Expansion(source, settings, self.rules.retry, permit)
         # The largest bundle fits, so that any can be read range by range.
         self._remembered = ExpiringCache[SurveyResult](settings.plan_memory, settings.max_members)
         self._flights = SingleFlight[SurveyResult]()
@@ -66,13 +69,9 @@ class Planner:
         archive's limit. Raise `MembersFailed` for those that failed until that was decided,
         `ContentTooLarge`, or `Cancelled`.
         """
-        limits = self._limits(bundle)
-        if len(bundle.members) > limits.members:
-            raise ContentTooLarge(f"there are more than the {limits.members} members allowed")
+        most = self._checked(bundle, limit)
         caller = replace(caller, cancellation=caller.cancellation.child())
         key = self._key(bundle, caller)
-        # A layout's offsets have 64 bits.
-        largest = int(min(limits.size, _LARGEST)) if limit is None else limit
         deadline = time.monotonic() + self.timeout
 
         def make(flight: Flight[SurveyResult]) -> SurveyResult:
@@ -84,12 +83,24 @@ class Planner:
             if key is not None:
                 self._remembered.forget(key)  # it counts no more, whatever the answers will be
             asker = replace(caller, cancellation=flight.cancellation)
+            fetchers = self._fetchers if self._source.is_concurrent(caller) else None
+            expanded = self._expansion.expand(bundle, asker, deadline, fetchers, exact=not anew)
+            members, largest = expanded.bundle, most
+            if members is not bundle:
+                largest = self._checked(members, limit)
+                caller.tally.expect(self._questions(members), refuse=False)
             file = self.spool.file()
             survey = Survey(
-                self._ask, bundle, asker, largest, deadline=deadline, flight=flight, spool_file=file
+                partial(self._ask, expanded.told),
+                members,
+                asker,
+                largest,
+                deadline=deadline,
+                flight=flight,
+                spool_file=file,
             )
             try:
-                survey.run(self._fetchers if self._source.is_concurrent(caller) else None)
+                survey.run(fetchers)
                 result = survey.result()
                 if limit is None and result.layout.size > largest:
                     raise too_large(largest)
@@ -102,7 +113,7 @@ class Planner:
 
         found, own = None, True
         if key is not None and not anew:
-            equal = (key, largest, limit is None)
+            equal = (key, most, limit is None)
             found, own = self._flights.find(equal, caller.cancellation, deadline, make)
         if found is None or (found.spooled and not own):
             found, own = make(Flight(caller.cancellation)), True
@@ -112,6 +123,20 @@ class Planner:
             plan.close()
             raise Cancelled
         return plan
+
+    def _checked(self, bundle: Bundle, limit: int | None) -> int:
+        """Return how many bytes a bundle may have. Raise `ContentTooLarge` for its members."""
+        limits = self._limits(bundle)
+        if len(bundle.members) > limits.members:
+            raise ContentTooLarge(f"there are more than the {limits.members} members allowed")
+        # A layout's offsets have 64 bits.
+        return int(min(limits.size, _LARGEST)) if limit is None else limit
+
+    def _failed(self, key: bytes | None) -> None:
+        """Hear that a member was not as planned."""
+        self._expansion.doubt()
+        if key is not None:
+            self._remembered.forget(key)
 
     def _limits(self, bundle: Bundle) -> Limits:
         if not isinstance(self._source, LimitingSource):
@@ -152,14 +177,14 @@ class Planner:
         return Plan(
             self._source,
             caller,
-            replace(bundle, members=result.members),
+            replace(bundle, members=result.members, no_store=bundle.no_store or result.no_store),
             result.stats,
             result.spooled,
             spool_file=result.spool_file,
             layout=result.layout,
             is_shared=is_shared,
             missing=result.missing,
-            forget=None if key is None else partial(self._remembered.forget, key),
+            forget=partial(self._failed, key),
         )
 
     def _key(self, bundle: Bundle, caller: Caller) -> bytes | None:
@@ -171,14 +196,31 @@ class Planner:
         decisive = self._source.cache_key(caller) if self._remembers else None
         if decisive is None:
             return None
-        members = [(each.path, each.query, each.name, each.size) for each in bundle.members]
-        listed = (bundle.folder, bundle.missing, members)
+        members = [
+            (each.path, each.query, each.name, each.size, each.is_tree) for each in bundle.members
+        ]
+        listed = (
+            bundle.folder,
+            bundle.missing,
+            bundle.duplicates,
+            bundle.include,
+            bundle.exclude,
+            members,
+        )
         return sha256(repr((decisive, listed)).encode("utf-8")).digest()
 
     def _ask(
-        self, member: Entry, caller: Caller, deadline: float, hold: Hold
+        self,
+        told: Mapping[str, Stat | None],
+        member: Entry,
+        caller: Caller,
+        deadline: float,
+        hold: Hold,
     ) -> Steps[tuple[Stat, SpooledMember | None]]:
-        """Ask about one member; ``hold`` sets it aside where that is the only way to its size."""
+        """Ask about one member; ``hold`` sets it aside where that is the only way to its size.
+
+        ``told`` has the names of those that listings have named, and what they said of them.
+        """
         permit, cancellation = self._permit, caller.cancellation
         if permit is not None and not member.is_directory:  # of which nothing is fetched
             yield from self.rules.retry.call(
@@ -186,6 +228,8 @@ class Planner:
             )
         if member.size is not None:
             return Stat(member.size, 0, None), None
+        if (stat := told.get(member.name)) is not None:
+            return stat, None
 
         def ask() -> Steps[tuple[Stat, SpooledMember | None]]:
             stat = yield from self._stat_steps(member.reference, caller)
@@ -202,4 +246,7 @@ class Planner:
             deadline=deadline,
             is_there=lambda: caller.tally.is_answered,
         )
-        return (yield from steps)
+        stat, spooled = yield from steps
+        if member.name in told:  # the archive's tag is the same as if its listing had told all
+            stat = replace(stat, version=stat.dated or stat.validator)
+        return stat, spooled

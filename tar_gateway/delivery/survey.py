@@ -30,6 +30,7 @@ class SurveyResult:
     """What one survey has found out; without what was set aside it is good for several plans."""
 
     members: tuple[Entry, ...]
+    no_store: bool
     stats: list[Stat]
     layout: Layout
     missing: tuple[MemberFault, ...] = ()
@@ -155,8 +156,11 @@ class Survey:
                 report, stat = report_of(missing, self._bundle.folder, names)
                 members, stats = [*members, report], [*stats, stat]
         kept = tuple(members) if missing else self._members
-        layout = layout_of(replace(self._bundle, members=kept), stats)
-        return SurveyResult(kept, stats, layout, tuple(missing), spooled, self.spool_file)
+        bundle = replace(self._bundle, members=kept)
+        layout = layout_of(bundle, stats)
+        return SurveyResult(
+            kept, bundle.no_store, stats, layout, tuple(missing), spooled, self.spool_file
+        )
 
     def _outcome(self) -> tuple[list[Entry], list[Stat], list[MemberFault]]:
         """Return the members that are there, their stats, and what the bundle does without."""

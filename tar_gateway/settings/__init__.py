@@ -7,7 +7,7 @@ keyword arguments of `Settings`. Values are checked alike, by pydantic, either w
 from collections.abc import Iterable, Mapping
 from dataclasses import field, fields
 from difflib import get_close_matches
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import (
     ConfigDict,
@@ -147,6 +147,19 @@ class Settings:
     """Whether names that differ only in case or Unicode form are refused, for the users whose
     file systems unpack only one of them (macOS, Windows); files on Linux may be called so."""
 
+    listings: Literal["auto", "no"] | None = None
+    """Whether directories are listed: ``auto`` by the GET that the caller could send, ``no`` not at
+    all. Without it ``auto``, but ``no`` without ``pass_through``: that GET is refused there."""
+
+    max_depth: Annotated[int, Field(ge=1, le=1000)] = 32
+    """Levels of directories below one that is asked for: links can make a tree endless."""
+
+    max_listing: Annotated[Size, Field(ge=1)] = 16 * 1024 * 1024
+    """Bytes of one directory's listing, which is read into memory: a hundred thousand names fit."""
+
+    max_listings: Annotated[int, Field(ge=1)] = 2000
+    """Directories that one bundle lists, each by a request to the upstream."""
+
     max_bytes: Annotated[Size, Field(ge=1)] | None = None
     """Bytes of one archive; no limit without it, for nothing here grows with an archive."""
 
@@ -226,6 +239,12 @@ class Settings:
                 raise _unknown(name, names) from error
             values = given.kwargs if isinstance(given, ArgsKwargs) else given
             raise wrong_setting(error, name, (values or {})[name]) from error
+
+    @property
+    def listing_limit(self) -> int | None:
+        """Bytes of one listing, `None` where directories are not listed."""
+        listed = self.pass_through if self.listings is None else self.listings == "auto"
+        return self.max_listing if listed else None
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Settings":

@@ -26,6 +26,7 @@ _SETTINGS: Final = {
     "read_timeout": "read_timeout",
     "max_members": "max_members",
     "max_bytes": "max_bytes",
+    "listings": "listings",
 }
 KEYS: Final = ("prefix", "upstream", *_SETTINGS)
 

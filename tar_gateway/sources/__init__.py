@@ -6,7 +6,7 @@ time, from many threads at once.
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, Self, runtime_checkable
 
 from tar_gateway.http.validators import Validator
@@ -32,6 +32,39 @@ class Stat:
     mtime: int
     validator: Validator | None
     no_store: bool = False
+    dated: Validator | None = field(default=None, compare=False)
+    """The Last-Modified date, where ``validator`` is an entity tag."""
+    version: Validator | None = None
+    """What an archive's tag is made of in place of ``validator``, which proves what is fetched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One name of a directory; ``stat`` is there where its listing tells all that a HEAD would."""
+
+    name: str
+    is_directory: bool
+    stat: Stat | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What lies directly below a directory. ``no_store``: no cache may keep what is made of it."""
+
+    entries: tuple[Listed, ...]
+    no_store: bool = False
+
+
+@runtime_checkable
+class ListingSource(Protocol):
+    """A source that lists directories."""
+
+    def list_steps(self, path: str, caller: Caller) -> Steps[Listing]:
+        """Return the steps of a listing. Raise `SourceError` for one that is not whole.
+
+        ``path`` is the directory's reference with a slash at its end; ``""`` is the base.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,9 @@ def told_by_range(response: Response, path: str) -> int | None:
 
 def stat_of(response: Response, size: int) -> Stat:
     """Return what a response says of the member that it is of."""
-    return Stat(size, response.mtime(), response.validator(), response.no_store())
+    validator = response.validator()
+    dated = response.dated() if validator is not None and validator.is_etag else None
+    return Stat(size, response.mtime(), validator, response.no_store(), dated)
 
 
 def size_by_get(response: Response, path: str) -> Steps[int | None]:

@@ -9,7 +9,7 @@ from tar_gateway.errors import SourceError
 from tar_gateway.http.paths import below, url_path
 from tar_gateway.settings import Settings
 from tar_gateway.settings.locations import read_locations
-from tar_gateway.sources import Caller, Limits, Stat, UnknownSize
+from tar_gateway.sources import Caller, Limits, Listing, Stat, UnknownSize
 from tar_gateway.sources.replicas import Replicas, reach_any
 from tar_gateway.sources.stepwise import FileServer, Remote
 from tar_gateway.sources.upstream import Upstream
@@ -60,6 +60,11 @@ class Locations(Remote):
         """Open a slice at the server that the member belongs to. Raise `SourceError`."""
         route, rest = self._route(path)
         return (yield from route.server.open_steps(rest, start, stop, stat, caller))
+
+    def list_steps(self, path: str, caller: Caller) -> Steps[Listing]:
+        """List a directory of the server that it belongs to. Raise `SourceError`."""
+        route, rest = self._route(path)
+        return route.server.list_steps(rest, caller)
 
     def forward_steps(
         self, method: str, path: str, headers: Headers, caller: Caller

@@ -10,7 +10,8 @@ from typing import Protocol
 
 from tar_gateway.errors import SourceError
 from tar_gateway.http.headers import is_replaced
-from tar_gateway.sources import Caller, Stat, UnknownSize
+from tar_gateway.http.validators import read_date
+from tar_gateway.sources import Caller, Listed, Listing, Stat, UnknownSize
 from tar_gateway.sources.cache import ExpiringCache
 from tar_gateway.sources.judgement import (
     WHOLE,
@@ -23,7 +24,10 @@ from tar_gateway.sources.judgement import (
     stat_of,
     told_by_range,
 )
-from tar_gateway.sources.wire.asking import Steps, counted, discard, drain
+from tar_gateway.sources.listing.documents import read_json
+from tar_gateway.sources.listing.found import BadListing, checked
+from tar_gateway.sources.listing.pages import read_page
+from tar_gateway.sources.wire.asking import Read, Steps, counted, discard, drain
 from tar_gateway.sources.wire.response import PASSING, Content, Headers, Response, fault_of
 from tar_gateway.sources.wire.tally import Tally
 
@@ -51,8 +55,11 @@ class Exchange(Protocol):
 class HttpMembers:
     """What is asked for members over an `Exchange`, and how the responses are judged."""
 
-    def __init__(self, exchange: Exchange, *, memory: float = 0) -> None:
+    def __init__(
+        self, exchange: Exchange, *, memory: float = 0, max_listing: int | None = None
+    ) -> None:
         self._exchange = exchange
+        self._max_listing = max_listing  # bytes; nothing is listed without it
         self._head = _HeadRefusals()
         # Paths of which GET did not keep what HEAD said: for ``memory`` seconds GET is asked alone.
         self._doubted = ExpiringCache[bool](memory, _MOST_DOUBTED)
@@ -160,8 +167,63 @@ class HttpMembers:
         on_fault = partial(self._doubt, path)
         return ExactContent(response.content, stop - start, ends=ends, on_fault=on_fault)
 
+    def list(self, path: str, at: str, caller: Caller) -> Steps[Listing]:
+        """Ask for a directory as a client would, and read its listing.
+
+        ``path`` is its reference, ``at`` its URL's path as its server shows it. Raise `SourceError`
+        for anything that is not a whole listing of a known kind.
+        """
+        if self._max_listing is None:
+            raise SourceError("directories are not listed here: name the files in it", status=404)
+        accepted = ("Accept", "application/json, text/html;q=0.5")
+        response = yield from self.ask("GET", path, _headers(accepted), caller)
+        with closing(response.content):
+            if response.status != 200 or response.redirected:
+                yield from discard(response)
+                raise fault_of(response, path)
+            if response.coding(path):
+                raise SourceError("its listing is sent encoded, though the plain one was asked for")
+            body = yield from _read(response, self._max_listing)
+        media_type = (response.get("content-type") or "").partition(";")[0].strip().lower()
+        try:
+            return read_listing(response, media_type, body, at)
+        except BadListing as error:
+            raise SourceError(f"this directory cannot be listed: {error}") from error
+
     def _doubt(self, path: str) -> None:
         self._doubted.keep(path.encode(), True, 1)
+
+
+def _read(response: Response, limit: int) -> Steps[bytes]:
+    """Read all of a content, of ``limit`` bytes at most. Raise `SourceError` for more or less."""
+    length, body = response.length(), bytearray()
+    while block := (yield Read(response.content, 64 * 1024)):
+        body += block
+        if len(body) > limit:
+            raise SourceError(f"its listing is longer than MAX_LISTING, {limit} bytes")
+    if length is not None and len(body) != length:
+        raise SourceError("its listing ended too early", transient=True)
+    return bytes(body)
+
+
+def read_listing(response: Response, media_type: str, body: bytes, at: str) -> Listing:
+    """Read what a response lists by its type. Raise `BadListing`."""
+    match media_type:
+        case "application/json":
+            found = checked(read_json(body, at))
+        case "text/html":
+            found = checked(read_page(body, at))
+        case _:
+            raise BadListing("the response is neither JSON nor HTML")
+    entries = []
+    for each in found:
+        validator = response.dated(each.modified) if each.modified else None
+        stat = None
+        # A date that is not strong yet may be of two versions: the file itself is asked.
+        if each.size is not None and validator is not None and validator.strong:
+            stat = Stat(each.size, read_date(each.modified) or 0, validator, version=validator)
+        entries.append(Listed(each.name, each.is_directory, stat))
+    return Listing(tuple(entries), response.no_store())
 
 
 class _HeadRefusals:

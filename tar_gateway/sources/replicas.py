@@ -11,7 +11,7 @@ from hashlib import blake2b
 from typing import TypeVar
 
 from tar_gateway.errors import MemberChanged, SourceError
-from tar_gateway.sources import Caller, Stat, UnknownSize
+from tar_gateway.sources import Caller, Listing, Stat, UnknownSize
 from tar_gateway.sources.stepwise import FileServer, Remote
 from tar_gateway.sources.upstream import Upstream
 from tar_gateway.sources.wire.asking import Steps
@@ -63,6 +63,10 @@ class Replicas(Remote):
 
         content = yield from self._first(path, open_at, of_one_version=True)
         return self._tracked(content, path)
+
+    def list_steps(self, path: str, caller: Caller) -> Steps[Listing]:
+        """List a directory at the first server that is able to. Raise `SourceError`."""
+        return self._first(path, lambda server: server.list_steps(path, caller))
 
     def forward_steps(
         self, method: str, path: str, headers: Headers, caller: Caller

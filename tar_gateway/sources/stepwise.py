@@ -2,7 +2,7 @@
 
 from typing import Protocol, runtime_checkable
 
-from tar_gateway.sources import Caller, Source, Stat, UnknownSize
+from tar_gateway.sources import Caller, ListingSource, Source, Stat, UnknownSize
 from tar_gateway.sources.wire.asking import Steps, run
 from tar_gateway.sources.wire.response import Content, Headers, Response
 
@@ -22,8 +22,11 @@ class StepwiseSource(Source, Protocol):
         ...
 
 
-class FileServer(StepwiseSource, Protocol):
-    """A `Source` that takes plain requests as well: a server of files, or several as one."""
+class FileServer(StepwiseSource, ListingSource, Protocol):
+    """A `Source` that lists directories and takes plain requests as well.
+
+    A server of files, or several as one.
+    """
 
     def forward_steps(
         self, method: str, path: str, headers: Headers, caller: Caller

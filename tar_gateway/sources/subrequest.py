@@ -18,7 +18,7 @@ from wsgiref.types import WSGIApplication, WSGIEnvironment
 from tar_gateway.errors import SourceError
 from tar_gateway.http.environ import CLIENT_SOCKET, mount_of
 from tar_gateway.http.headers import is_override
-from tar_gateway.sources import Caller, Stat, UnknownSize
+from tar_gateway.sources import Caller, Listing, Stat, UnknownSize
 from tar_gateway.sources.judgement import ExactContent, size_by_get, stat_of
 from tar_gateway.sources.members import HttpMembers
 from tar_gateway.sources.spool import Spool, SpoolFile
@@ -65,10 +65,12 @@ class Subrequests(Blocking):
     What it writes, rather than yields, is set aside in ``spool``.
     """
 
-    def __init__(self, app: WSGIApplication, spool: Spool) -> None:
+    def __init__(
+        self, app: WSGIApplication, spool: Spool, *, max_listing: int | None = None
+    ) -> None:
         self._app = app
         self._spool = spool
-        self._members = HttpMembers(self._ask)
+        self._members = HttpMembers(self._ask, max_listing=max_listing)
 
     def is_concurrent(self, caller: Caller) -> bool:
         """Tell what the server told the application of itself."""
@@ -104,6 +106,10 @@ class Subrequests(Blocking):
     ) -> Steps[Content]:
         """Ask for the member again, and check that it is the same. Raise `SourceError`."""
         return self._members.open(path, start, stop, stat, caller)
+
+    def list_steps(self, path: str, caller: Caller) -> Steps[Listing]:
+        """Read the application's own listing of a directory. Raise `SourceError`."""
+        return self._members.list(path, f"{mount_of(caller.environ)}/{path}", caller)
 
     def _ask(self, method: str, path: str, headers: Headers, caller: Caller) -> Steps[Response]:
         return calling(lambda: self._call(method, path, headers, caller))

@@ -9,7 +9,7 @@ from tar_gateway.http.headers import folded
 from tar_gateway.settings import Settings
 from tar_gateway.settings.line_files import read_service_headers
 from tar_gateway.settings.types import check_base_url
-from tar_gateway.sources import Caller, Stat, UnknownSize
+from tar_gateway.sources import Caller, Listing, Stat, UnknownSize
 from tar_gateway.sources.members import HttpMembers
 from tar_gateway.sources.stepwise import Remote
 from tar_gateway.sources.wire.asking import Ask, Steps, counted, run
@@ -47,7 +47,9 @@ class Upstream(Remote):
         self.health = Health(self.url, settings)
         self._throttles = Throttles(settings)
         self._base = parts.path
-        self._members = HttpMembers(self._ask, memory=settings.plan_memory)
+        self._members = HttpMembers(
+            self._ask, memory=settings.plan_memory, max_listing=settings.listing_limit
+        )
 
     def __repr__(self) -> str:
         return f"Upstream({self.url!r})"
@@ -67,6 +69,11 @@ class Upstream(Remote):
         steps = self._refused(self._members.open(path, start, stop, stat, caller))
         content = yield from self.health.track(steps, path, caller)
         return self.health.tracked(content, path, caller)
+
+    def list_steps(self, path: str, caller: Caller) -> Steps[Listing]:
+        """List a directory. Raise `SourceError`."""
+        steps = self._members.list(path, self._base + path, caller)
+        return self.health.track(steps, path, caller)
 
     def forward_steps(
         self, method: str, path: str, headers: Headers, caller: Caller

@@ -155,6 +155,7 @@ class Endpoint:
         """
         download.members = len(asked.bundle.members)
         selection = self._selector.select(asked, download.planned)
+        download.members = len(selection.plan.bundle.members)  # what directories have become
         body, decision = selection.body, selection.decision
         try:
             headers = _headers(download, asked, selection, vary, kept)

@@ -34,6 +34,8 @@ class _Manifest(BaseModel):
     folder: str | None = None
     missing: str | None = None
     duplicates: str | None = None
+    include: list[str] | None = None
+    exclude: list[str] | None = None
 
 
 _MANIFEST = TypeAdapter(_Manifest)
@@ -52,7 +54,7 @@ def json_bundle(
     ``{"members": ["a.pdf", {"path": "x/b.pdf", "name": "b.pdf"}], "filename": "mine.tar"}``,
     its members relative to ``directory``. What ``options`` say comes before what the list says.
     """
-    if _commas_exceed(body, 2 * settings.max_members + OTHER_PARAMETERS):
+    if _commas_exceed(body, 2 * settings.max_members + 3 * OTHER_PARAMETERS):
         raise too_many(settings.max_members)  # or it holds what no list holds
     try:
         manifest = _MANIFEST.validate_json(body.removeprefix(BOM_UTF8))
@@ -66,7 +68,10 @@ def json_bundle(
         else (entry.path, entry.path if entry.name is None else entry.name)
         for entry in manifest.members
     ]
-    said = Options(manifest.filename, manifest.folder, manifest.missing, manifest.duplicates)
+    globs = (None if each is None else tuple(each) for each in (manifest.include, manifest.exclude))
+    said = Options(
+        manifest.filename, manifest.folder, manifest.missing, manifest.duplicates, *globs
+    )
     return make_bundle(members, options.over(said), directory, settings)
 
 

@@ -23,12 +23,17 @@ from tar_gateway.archive.bundle import (
     default_filename,
     renamed,
 )
+from tar_gateway.archive.globs import Glob
 from tar_gateway.errors import BadRequest, ContentTooLarge
 from tar_gateway.http.paths import BadName, check_name, decode_form_value, shown
 from tar_gateway.settings import Settings
 
 # What a form or a query may hold beside its members; each costs a microsecond to look at.
 OTHER_PARAMETERS = 100
+
+# Globs of one kind in a request, and bytes of one: each is looked at for each name.
+_MOST_GLOBS = 100
+_LONGEST_GLOB = 1024
 
 # Of an index that some clients write between brackets.
 _INDEX_DIGITS = 6
@@ -49,6 +54,8 @@ class Options:
     folder: str | None = None
     missing: str | None = None
     duplicates: str | None = None
+    include: tuple[str, ...] | None = None
+    exclude: tuple[str, ...] | None = None
 
     def over(self, other: Self) -> Self:
         """Return what is said here, and where nothing is, what ``other`` says."""
@@ -151,29 +158,33 @@ def make_bundle(members: Pairs, options: Options, directory: str, settings: Sett
     """Make a bundle of pairs of a path, relative to ``directory``, and a name in the archive."""
     if not members:
         raise BadRequest("no member is named: ask for at least one file")
-    for path, name in members:
-        for text in dict.fromkeys((path, name)):
-            _check("member", text, settings)
     folder = _folder(options.folder, settings)
-    names = [folder + name for _, name in members]
     duplicates: Duplicates = _choice("duplicates", options.duplicates, get_args(Duplicates))
+    entries = tuple(_entry(path, name, directory, folder, settings) for path, name in members)
+    has_trees = any(entry.is_tree for entry in entries)
+    names = [entry.name for entry in entries]
     try:
-        if duplicates == "rename":
+        if duplicates == "rename" and not has_trees:  # otherwise once all names are known
             names = renamed(names, strict=settings.strict_names)
-        check_apart(names, strict=settings.strict_names)
+            entries = tuple(map(Entry, (entry.path for entry in entries), names))
+        if duplicates == "fail" or not has_trees:
+            check_apart([*filter(None, names)], strict=settings.strict_names)
     except BadName as error:
         raise BadRequest(str(error)) from error
     for name, (_, given) in zip(names, members, strict=True):
-        if name != given:
-            _check("member", name, settings)
-    paths = (directory + path for path, _ in members)
-    entries = tuple(Entry(path, name) for path, name in zip(paths, names, strict=True))
+        if name != given and name:
+            _check("member", name.removesuffix("/") if has_trees else name, settings)
+    include, exclude = _globs("include", options.include), _globs("exclude", options.exclude)
+    if (include or exclude) and not has_trees:
+        raise BadRequest("include and exclude choose from directories, and none is named")
     return Bundle(
         entries,
         _filename(options.filename, directory, settings),
         folder=folder,
         missing=_choice("missing", options.missing, get_args(Missing)),
         duplicates=duplicates,
+        include=include,
+        exclude=exclude,
     )
 
 
@@ -204,6 +215,35 @@ def _filename(filename: str | None, directory: str, settings: Settings) -> str:
         return archive_filename(filename)
     except BadName as error:
         raise BadRequest(f"the filename {shown(filename)} {error}") from error
+
+
+def _entry(path: str, name: str, directory: str, folder: str, settings: Settings) -> Entry:
+    """Make an entry of a path and a name; a slash at their end stands for a directory."""
+    is_tree = path.endswith("/")
+    if is_tree != name.endswith("/"):
+        both = f"{shown(path)} is called {shown(name)}"
+        raise BadRequest(f"{both}: a directory's path and name both end with a slash")
+    if is_tree:
+        path, name = ("" if text == "./" else text for text in (path, name))
+    for text in dict.fromkeys((path, name)):
+        if text or not is_tree:
+            _check("member", text.removesuffix("/") if is_tree else text, settings)
+    return Entry(directory + path, folder + name, is_tree=is_tree)
+
+
+def _globs(what: str, globs: Sequence[str] | None) -> tuple[str, ...]:
+    """Check globs. Raise `BadRequest` for one that can match nothing."""
+    globs = tuple(globs or ())
+    if len(globs) > _MOST_GLOBS:
+        raise BadRequest(f"{what} is given {len(globs)} times: {_MOST_GLOBS} at most")
+    for text in globs:
+        try:
+            if len(text.encode("utf-8", "surrogatepass")) > _LONGEST_GLOB:
+                raise BadName(f"is longer than {_LONGEST_GLOB} bytes")
+            Glob(text)
+        except BadName as error:
+            raise BadRequest(f"the {what} {shown(text)} {error}") from error
+    return globs
 
 
 @cache
@@ -262,7 +302,14 @@ def _options(pairs: Pairs) -> Options:
         folder=_only(pairs, "folder") or None,
         missing=_only(pairs, "missing") or None,
         duplicates=_only(pairs, "duplicates") or None,
+        include=_all(pairs, "include"),
+        exclude=_all(pairs, "exclude"),
     )
+
+
+def _all(pairs: Pairs, name: str) -> tuple[str, ...] | None:
+    """Return the values of a parameter that may be repeated, without empty ones."""
+    return tuple(_decoded(value, name) for key, value in pairs if key == name and value) or None
 
 
 def _only(pairs: Pairs, name: str) -> str | None:

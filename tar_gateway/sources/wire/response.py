@@ -121,6 +121,13 @@ class Response:
             date = formatdate(self.arrived - _CLOCKS_DIFFER, usegmt=True)
         return read_validator(self.get("etag"), self.get("last-modified"), date)
 
+    def dated(self, modified: str | None = None) -> Validator | None:
+        """Return ``modified``, or Last-Modified, as a validator told when this was made."""
+        date = self.get("date")
+        if "date" not in self.names:
+            date = formatdate(self.arrived - _CLOCKS_DIFFER, usegmt=True)
+        return read_validator(None, modified or self.get("last-modified"), date)
+
     def mtime(self) -> int:
         """Return the date of ``Last-Modified`` in seconds since 1970, 0 without one."""
         return read_date(self.get("last-modified")) or 0
@@ -192,7 +199,9 @@ def _redirect_fault(response: Response, path: str) -> SourceError:
     except ValueError:
         place, host = urlsplit(""), None
     if path and unquote(place.path).endswith(unquote(asked) + "/"):
-        return SourceError("it is a directory: name the files in it instead", status=404)
+        return SourceError(
+            "it is a directory: with a slash at its end it stands for all files in it", status=404
+        )
     if host and (_SIGNED.search(place.query) or _STORES.search("." + host)):
         return SourceError(
             "it is redirected to an object store, whose host is not in REDIRECT_HOSTS",

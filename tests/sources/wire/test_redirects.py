@@ -64,7 +64,10 @@ def test_the_index_page_of_a_directory_is_never_taken_for_a_file(upstream, locat
     upstream.files["dir a/"] = b"<h1>Index</h1>"
     with gateway_to(upstream, redirect_hosts=[upstream.host]) as app:
         (fault,) = app.get("/?bundle=dir%20a", status=404).json["members"]
-    assert fault["reason"] == "it is a directory: name the files in it instead"
+    assert (
+        fault["reason"]
+        == "it is a directory: with a slash at its end it stands for all files in it"
+    )
 
 
 def test_a_part_of_an_archive_is_a_part_of_what_is_redirected_to(upstream, store):

@@ -1,0 +1,300 @@
+"""A bundle's directories become members: listed before any member is asked about.
+
+Several listings are under way at once, as far as one download's share of threads goes. What is
+wrong with one directory is an error of the bundle, never a smaller archive.
+"""
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from hashlib import sha256
+
+from tar_gateway.archive.bundle import Bundle, Entry, check_apart, renamed
+from tar_gateway.archive.globs import Filter, Place
+from tar_gateway.delivery.plan import member_fault
+from tar_gateway.delivery.threads import PATIENT, FetcherPool
+from tar_gateway.errors import BadRequest, ContentTooLarge, MembersFailed, NotFound, SourceError
+from tar_gateway.http.paths import BadName, shown, url_path
+from tar_gateway.settings import Settings
+from tar_gateway.sources import (
+    Caller,
+    Listed,
+    Listing,
+    ListingSource,
+    Permit,
+    Source,
+    Stat,
+    UnknownSize,
+)
+from tar_gateway.sources.stepwise import StepwiseSource
+from tar_gateway.sources.wire.asking import Steps, run
+from tar_gateway.sources.wire.retry import Retry
+
+# Seconds in which listings count as names only, after a member was not as it was planned.
+_DOUBT = 600
+
+# Entries seen, taken or not, for each member that a bundle may have.
+_SEEN = 10
+
+# A listing met so often on one way down is a link that leads back up.
+_LOOP = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Expanded:
+    """A bundle without directories, and what listings told of members by their names."""
+
+    bundle: Bundle
+    told: dict[str, Stat | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Directory:
+    """A directory to list: its path, where the globs are, and the listings that led to it."""
+
+    path: str
+    place: Place
+    above: tuple[bytes, ...] = ()
+
+
+class Expansion:
+    """Makes members of the directories in a bundle, by what ``source`` lists."""
+
+    def __init__(
+        self, source: Source, settings: Settings, retry: Retry, permit: Permit | None
+    ) -> None:
+        self._source = source
+        self._settings = settings
+        self._retry = retry
+        self._permit = permit
+        self._doubted_until = -math.inf
+
+    def doubt(self) -> None:
+        """Hear that a member was not as planned: for a while listings count as names only."""
+        self._doubted_until = time.monotonic() + _DOUBT
+
+    def expand(
+        self,
+        bundle: Bundle,
+        caller: Caller,
+        deadline: float,
+        fetchers: FetcherPool | None,
+        *,
+        exact: bool,
+    ) -> Expanded:
+        """List what is to be listed until ``deadline``, a `time.monotonic` moment.
+
+        Sizes and dates are only used where they are ``exact``. Raise `MembersFailed` for
+        directories, or another `Refusal`.
+        """
+        trees = [entry for entry in bundle.members if entry.is_tree]
+        if not trees:
+            return Expanded(bundle)
+        # What is to be left out if it is missing is asked for itself.
+        exact = exact and bundle.missing == "fail" and time.monotonic() >= self._doubted_until
+        taken = Filter(bundle.include, bundle.exclude)
+        ask = partial(self._list, caller=caller, deadline=deadline)
+        walk = _Walk(ask, taken, caller, self._settings)
+        walk.run(trees, deadline, fetchers)
+        found: dict[Entry, Stat | None] = {}  # each once, in order
+        for entry in bundle.members:
+            if entry.is_tree:
+                below = sorted(walk.below(entry), key=lambda pair: pair[0].name.encode("utf-8"))
+                found.update((member, stat) for member, stat in below if member not in found)
+            else:
+                found.setdefault(entry, None)
+        named = {entry for entry in bundle.members if not entry.is_tree}
+        members = self._apart(tuple(found), bundle)
+        told = {
+            member.name: stat if exact else None
+            for member, (entry, stat) in zip(members, found.items(), strict=True)
+            if entry not in named and not entry.is_directory
+        }
+        no_store = bundle.no_store or walk.no_store
+        return Expanded(replace(bundle, members=members, no_store=no_store), told)
+
+    def _apart(self, members: tuple[Entry, ...], bundle: Bundle) -> tuple[Entry, ...]:
+        """Return the members with names that can lie side by side. Raise `Refusal`."""
+        if not members:
+            raise NotFound("there is nothing in the bundle: no file in its directories is taken")
+        names, strict = [each.name for each in members], self._settings.strict_names
+        try:
+            if bundle.duplicates == "rename":
+                names = renamed(names, strict=strict)
+            check_apart(names, strict=strict)
+        except BadName as error:
+            raise BadRequest(str(error)) from error
+        limit = self._settings.max_name
+        for name, each in zip(names, members, strict=True):
+            if max(len(name.encode("utf-8")), len(each.path.encode("utf-8"))) > limit:
+                raise ContentTooLarge(f"the member {shown(name)} is longer than {limit} bytes")
+        return tuple(replace(e, name=n) for n, e in zip(names, members, strict=True))
+
+    def _list(self, directory: _Directory, *, caller: Caller, deadline: float) -> Steps[Listing]:
+        source, permit, path = self._source, self._permit, url_path(directory.path)
+        if not isinstance(source, ListingSource):
+            raise SourceError("directories are not listed here: name the files in it", status=404)
+
+        def ask() -> Steps[Listing]:
+            if permit is not None:
+                yield from permit(path, caller)
+            return (yield from source.list_steps(path, caller))
+
+        try:
+            return (
+                yield from self._retry.call(
+                    ask, caller.cancellation, tally=caller.tally, deadline=deadline
+                )
+            )
+        except SourceError as error:
+            if error.status == 404 and not directory.above and path:
+                yield from self._check_no_file(path.removesuffix("/"), caller)
+            raise
+
+    def _check_no_file(self, path: str, caller: Caller) -> Steps[None]:
+        """Raise `SourceError` where a file was asked for as a directory."""
+        if not isinstance(self._source, StepwiseSource):
+            return
+        try:
+            if self._permit is not None:
+                yield from self._permit(path, caller)
+            stat = yield from self._source.stat_steps(path, caller)
+        except SourceError:
+            return
+        if isinstance(stat, UnknownSize):
+            stat.content.close()
+        raise SourceError("it is a file: ask for it without the slash at its end", status=404)
+
+
+class _Walk:
+    """One bundle's listings, worked off by threads a few at a time."""
+
+    def __init__(
+        self,
+        ask: Callable[[_Directory], Steps[Listing]],
+        taken: Filter,
+        caller: Caller,
+        settings: Settings,
+    ) -> None:
+        self._ask = ask
+        self._filter = taken
+        self._caller = caller
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._waiting: deque[_Directory] = deque()
+        self._under_way = 0
+        self._workers = 0
+        self._count = 0
+        self._seen = 0
+        self._done = threading.Event()
+        self._error: BaseException | None = None
+        self._found: dict[str, tuple[Listed, ...]] = {}
+        self.no_store = False
+
+    def run(self, trees: list[Entry], deadline: float, fetchers: FetcherPool | None) -> None:
+        """List all, in this thread without ``fetchers``. Raise what is wrong with one of them."""
+        for tree in trees:
+            self._add(_Directory(tree.path, self._filter.start))
+        while not self._done.is_set():
+            self._caller.cancellation.check()
+            if time.monotonic() > deadline:
+                late = SourceError("its directories were not listed in time", status=504)
+                self._end(MembersFailed([member_fault(trees[0], late)]))
+            elif fetchers is None:
+                self._step()
+            else:
+                self._set_to_work(fetchers)
+                self._done.wait(PATIENT)
+        if self._error is not None:
+            raise self._error
+
+    def below(self, tree: Entry) -> Iterator[tuple[Entry, Stat | None]]:
+        """Return the members that a directory has become, in no order."""
+        stack = [(tree.path, tree.name, self._filter.start)]
+        while stack:
+            path, name, place = stack.pop()
+            if not self._found[path] and name and self._filter.takes(place):
+                yield Entry(path, name, size=0), None
+            for each in self._found[path]:
+                at = self._filter.step(place, each.name)
+                if not each.is_directory:
+                    if self._filter.takes(at):
+                        yield Entry(path + each.name, name + each.name), each.stat
+                elif self._filter.looks_below(at):
+                    stack.append((f"{path}{each.name}/", f"{name}{each.name}/", at))
+
+    def _set_to_work(self, fetchers: FetcherPool) -> None:
+        """Let as many threads work as there are directories, and as one download may have."""
+        with self._lock:
+            idle = self._workers - self._under_way
+            more = max(0, min(fetchers.share - self._workers, len(self._waiting) - idle))
+            self._workers += more
+        for _ in range(more):
+            fetchers.work(partial(self._step, fetchers))
+
+    def _step(self, fetchers: FetcherPool | None = None) -> bool:
+        """List the next directory; tells whether there was any."""
+        with self._lock:
+            if self._done.is_set() or not self._waiting:
+                self._workers -= 1
+                return False
+            directory = self._waiting.popleft()
+            self._under_way += 1
+        try:
+            self._take(directory, run(self._ask(directory), self._caller.cancellation))
+        except SourceError as error:
+            self._end(MembersFailed([member_fault(Entry(directory.path, ""), error)]))
+        except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
+            self._end(error)
+        with self._lock:
+            self._under_way -= 1
+            if not (self._under_way or self._waiting):
+                self._done.set()
+        if fetchers is not None:
+            with suppress(RuntimeError):  # the process is ending; those at work list the rest
+                self._set_to_work(fetchers)
+        return True
+
+    def _take(self, directory: _Directory, listing: Listing) -> None:
+        """Keep what a listing names, and list what is to be listed of it. Raise `SourceError`."""
+        limit = self._settings
+        named = sorted((e.name, e.is_directory, e.stat and e.stat.size) for e in listing.entries)
+        digest = sha256(repr(named).encode("utf-8")).digest()
+        above = directory.above
+        with self._lock:
+            self.no_store = self.no_store or listing.no_store
+            self._seen += len(listing.entries)
+            if self._seen > _SEEN * limit.max_members:
+                raise ContentTooLarge(
+                    f"the directories hold more than {_SEEN * limit.max_members} names"
+                )
+            # The first listing counts where two entries lead to one directory.
+            entries = self._found.setdefault(directory.path, listing.entries)
+        for each in entries:
+            place = self._filter.step(directory.place, each.name) if each.is_directory else None
+            if place is None or not self._filter.looks_below(place):
+                continue
+            if above.count(digest) >= _LOOP - 1:
+                raise SourceError("it is a loop: it lists what directories above it list")
+            if len(above) >= limit.max_depth:
+                raise SourceError(f"it lies at MAX_DEPTH, {limit.max_depth}, and holds directories")
+            self._add(_Directory(f"{directory.path}{each.name}/", place, (*above, digest)))
+
+    def _add(self, directory: _Directory) -> None:
+        with self._lock:
+            self._count += 1
+            if self._count > self._settings.max_listings:
+                limit = self._settings.max_listings
+                raise ContentTooLarge(f"there are more than the {limit} directories allowed")
+            self._waiting.append(directory)
+
+    def _end(self, error: BaseException) -> None:
+        with self._lock:
+            self._error = self._error or error
+            self._waiting.clear()
+        self._done.set()

@@ -1,0 +1,1 @@
+"""How servers list directories: bytes in, names out. Pure, and every name is hostile input."""
