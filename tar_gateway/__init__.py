@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tar_gateway.access.links import sign_url
     from tar_gateway.archive.format import Member
-    from tar_gateway.delivery.tarstream import TarStream, tar_size
+    from tar_gateway.delivery.tarstream import TarStream, ZipStream, tar_size, zip_size
     from tar_gateway.errors import BrokenOff, SettingsError, TarGatewayError
     from tar_gateway.settings import Settings
     from tar_gateway.sources.locations import Locations
@@ -29,8 +29,10 @@ __all__ = [
     "TarGatewayError",
     "TarStream",
     "Upstream",
+    "ZipStream",
     "sign_url",
     "tar_size",
+    "zip_size",
 ]
 
 # Imported when they are asked for: gunicorn's master reads its settings from this package, and
@@ -48,8 +50,10 @@ _HOMES = {
     "TarGatewayError": "errors",
     "TarStream": "delivery.tarstream",
     "Upstream": "sources.upstream",
+    "ZipStream": "delivery.tarstream",
     "sign_url": "access.links",
     "tar_size": "delivery.tarstream",
+    "zip_size": "delivery.tarstream",
 }
 
 

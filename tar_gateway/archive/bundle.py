@@ -10,9 +10,10 @@ from typing import Literal, TypeAlias
 from tar_gateway.archive.format import Format
 from tar_gateway.archive.short_names import short_and_long
 from tar_gateway.archive.tar import TAR
+from tar_gateway.archive.zip import ZIP
 from tar_gateway.http.paths import BadName, check_name, device_in, shown, url_path
 
-FORMATS: Mapping[str, Format] = {each.name: each for each in (TAR,)}
+FORMATS: Mapping[str, Format] = {each.name: each for each in (TAR, ZIP)}
 """The formats that an archive can be made in, by name."""
 
 _DEFAULT_NAME = "bundle"
@@ -27,7 +28,8 @@ class Entry:
 
     ``path`` is where it is below the source's base, with ``query`` behind it where there is
     one; ``name`` what it is called in the archive. ``size`` in bytes is there when whoever
-    named the member gave it, so that nobody has to be asked. ``literal`` is the whole of a member
+    named the member gave it, so that nobody has to be asked; ``checksum`` is the CRC-32 that
+    they told of it. ``literal`` is the whole of a member
     that is the archive's own, and not fetched.
     """
 
@@ -35,6 +37,7 @@ class Entry:
     name: str
     query: str = ""
     size: int | None = None
+    checksum: int | None = None
     literal: bytes | None = field(default=None, repr=False)
     is_tree: bool = False
     """Whether it stands for everything below a directory, whose path and name end with a slash.

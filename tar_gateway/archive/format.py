@@ -41,8 +41,11 @@ class Blocks(Protocol):
     def between(self, start: int, stop: int) -> int:
         """Return how many bytes it writes between the member's bytes ``start`` and ``stop``."""
 
-    def written(self, start: int, data: bytes) -> bytes:
-        """Return the member's bytes from ``start`` on with what is written before and in them."""
+    def written(self, start: int, data: bytes, *, is_begun: bool) -> bytes:
+        """Return the member's bytes from ``start`` on with what is written before and in them.
+
+        Where ``is_begun``, what stands before the byte ``start`` is written already.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ def bytes_of(
     if member.literal is None:
         return Borrowed(index, start, stop, blocks)
     data = member.literal[start:stop]
-    return Literal(data if blocks is None else blocks.written(start, data))
+    return Literal(data if blocks is None else blocks.written(start, data, is_begun=True))
 
 
 class Format(Protocol):

@@ -47,8 +47,10 @@ class Checksums:
                     continue
                 computed = crc32(block, computed)
                 start, position = position, position + len(block)
-                yield block if segment.blocks is None else segment.blocks.written(start, block)
-                block = None  # noqa: PLW2901 - not held while the next one is read
+                is_begun = start == segment.start
+                blocks_of = segment.blocks
+                yield blocks_of.written(start, block, is_begun=is_begun) if blocks_of else block
+                del block  # not held while the next one is read
         member = self._members[segment.index]
         if segment.start > 0 or segment.stop < member.size:
             return

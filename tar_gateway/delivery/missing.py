@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
+from zlib import crc32
 
 from tar_gateway.archive.bundle import Entry, free_name
 from tar_gateway.errors import MemberFault, SourceError
@@ -30,5 +31,6 @@ def report_of(
     """
     lines = "".join(f"{fault.name}: {fault.reason}\n" for fault in missing)
     text = lines.encode("utf-8")
-    entry = Entry("", free_name(folder + _REPORT, names), size=len(text), literal=text)
+    name = free_name(folder + _REPORT, names)
+    entry = Entry("", name, size=len(text), checksum=crc32(text), literal=text)
     return entry, Stat(len(text), 0, Validator.etag(sha256(text).hexdigest(), strong=True))

@@ -1,7 +1,6 @@
 """What is known of a bundle before its first byte: every member's stat, and the layout."""
 
 from collections.abc import Callable
-from zlib import crc32
 
 from tar_gateway.archive.bundle import Bundle, Entry
 from tar_gateway.archive.format import Member
@@ -94,11 +93,12 @@ def layout_of(bundle: Bundle, stats: list[Stat]) -> Layout:
                 stat.size,
                 stat.mtime,
                 validator=stat.version or stat.validator,
-                checksum=None if requested.literal is None else crc32(requested.literal),
+                checksum=requested.checksum,
                 literal=requested.literal,
             )
             for requested, stat in zip(bundle.members, stats, strict=True)
-        ]
+        ],
+        bundle.format,
     )
 
 

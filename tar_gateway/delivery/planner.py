@@ -197,9 +197,11 @@ class Planner:
         if decisive is None:
             return None
         members = [
-            (each.path, each.query, each.name, each.size, each.is_tree) for each in bundle.members
+            (each.path, each.query, each.name, each.size, each.checksum, each.is_tree)
+            for each in bundle.members
         ]
         listed = (
+            bundle.format.name,
             bundle.folder,
             bundle.missing,
             bundle.duplicates,

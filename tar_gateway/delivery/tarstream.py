@@ -5,10 +5,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import ClassVar, TypeAlias
 
 from tar_gateway.archive.bundle import Bundle, Entry, check_apart
-from tar_gateway.archive.format import Member
+from tar_gateway.archive.format import Format, Member
 from tar_gateway.archive.layout import Layout
+from tar_gateway.archive.tar import TAR
+from tar_gateway.archive.zip import ZIP
 from tar_gateway.delivery.body import Body
 from tar_gateway.delivery.fetch import FetchRules
 from tar_gateway.delivery.plan import Plan
@@ -22,19 +25,10 @@ from tar_gateway.sources.data import DataMembers
 _RULES = FetchRules.from_settings(Settings(min_read_rate=0, retries=0))
 
 
-class TarStream:
-    """An archive as an iterable of bytes: a WSGI body, or what a framework streams.
+class _Stream:
+    """An archive as an iterable of bytes, in the format of a subclass."""
 
-    ``members`` are `Member` objects in order, or tuples of name, size, date (seconds since 1970
-    or a `datetime`) and data. Of a date only whole seconds are kept, and one before 1970 is
-    written as 1970. A member's data is bytes, an iterable of bytes, a binary file, or a callable
-    that is given an offset and returns one of those from there on; it is closed with the stream.
-    ``start`` and ``stop`` choose a slice of the archive in bytes, for a response to a range.
-
-    Raise `ValueError` for a name that no archive may hold, a name twice, and a slice outside
-    the archive. While iterated, raises `BrokenOff` when a member's data is longer or shorter
-    than its size, or fails: a server then cuts the connection.
-    """
+    _format: ClassVar[Format]
 
     def __init__(
         self,
@@ -45,7 +39,8 @@ class TarStream:
     ) -> None:
         given = (each if isinstance(each, Member) else _member(*each) for each in members)
         listed = _checked(given)
-        bundle = Bundle(tuple(Entry(member.name, member.name) for member in listed), "")
+        entries = (Entry(each.name, each.name, checksum=each.checksum) for each in listed)
+        bundle = Bundle(tuple(entries), "", format=self._format)
         nobody = Caller()
         stats = [Stat(member.size, member.mtime, member.validator) for member in listed]
         references = (requested.reference for requested in bundle.members)
@@ -55,6 +50,8 @@ class TarStream:
         stop = plan.layout.size if stop is None else stop
         if not 0 <= start <= stop <= plan.layout.size:
             raise ValueError(f"{start}-{stop} is outside an archive of {plan.layout.size} bytes")
+        if stop - start < plan.layout.size and not plan.layout.is_told:
+            raise ValueError("a slice of a zip needs the checksum of every member")
         self.size = stop - start
         """How many bytes the stream gives: its exact Content-Length."""
         self._body = Body(plan, start, stop, _RULES)
@@ -88,21 +85,61 @@ class TarStream:
             raise BrokenOff(error, requested.path) from error
 
 
+class TarStream(_Stream):
+    """An archive as an iterable of bytes: a WSGI body, or what a framework streams.
+
+    ``members`` are `Member` objects in order, or tuples of name, size, date (seconds since 1970
+    or a `datetime`) and data. Of a date only whole seconds are kept, and one before 1970 is
+    written as 1970. A member's data is bytes, an iterable of bytes, a binary file, or a callable
+    that is given an offset and returns one of those from there on; it is closed with the stream.
+    ``start`` and ``stop`` choose a slice of the archive in bytes, for a response to a range.
+
+    Raise `ValueError` for a name that no archive may hold, a name twice, and a slice outside
+    the archive. While iterated, raises `BrokenOff` when a member's data is longer or shorter
+    than its size, or fails: a server then cuts the connection.
+    """
+
+    _format = TAR
+
+
+class ZipStream(_Stream):
+    """A zip as an iterable of bytes; all else is as for a `TarStream`.
+
+    A slice needs the ``checksum``, a CRC-32, of every `Member` that has bytes. While iterated,
+    raises `BrokenOff` when a member's data contradicts its checksum.
+    """
+
+    _format = ZIP
+
+
 def _member(name: str, size: int, date: float | datetime, data: object) -> Member:
     return Member(name, size, _seconds(name, date), data)
 
 
-def tar_size(
-    members: Sequence[tuple[str, int] | tuple[str, int, float | datetime]],
-) -> int:
+_Sizes: TypeAlias = Sequence[tuple[str, int] | tuple[str, int, float | datetime]]
+
+
+def tar_size(members: _Sizes) -> int:
     """Predict the length in bytes of an archive of (name, size) or (name, size, date).
 
     Raise `ValueError` for members that a `TarStream` would not take.
     """
+    return _size(members, TAR)
+
+
+def zip_size(members: _Sizes) -> int:
+    """Predict the length in bytes of a zip of (name, size) or (name, size, date).
+
+    Raise `ValueError` for members that a `ZipStream` would not take.
+    """
+    return _size(members, ZIP)
+
+
+def _size(members: _Sizes, format: Format) -> int:
     named = (
         _member(*each, None) if len(each) == 3 else _member(*each, 0, None) for each in members
     )
-    return Layout(_checked(named)).size
+    return Layout(_checked(named), format).size
 
 
 def _checked(members: Iterable[Member]) -> list[Member]:

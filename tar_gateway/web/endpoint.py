@@ -42,7 +42,7 @@ from tar_gateway.sources.spool import Spool
 from tar_gateway.sources.wire.cancellation import Cancellation
 from tar_gateway.sources.wire.tally import Listener
 from tar_gateway.web.client import Delivery
-from tar_gateway.web.file_list import kept_headers, passed_names, read_list
+from tar_gateway.web.file_list import format_of, kept_headers, passed_names, read_list
 from tar_gateway.web.json_list import json_bundle
 from tar_gateway.web.observe.download import Download
 from tar_gateway.web.plan_json import answer_plan
@@ -125,15 +125,16 @@ class Endpoint:
             raise ContentTooLarge(
                 f"the list of files is larger than {self._settings.max_body} bytes"
             )
+        format = format_of(headers, self._settings.archive_files)
         members = read_list(body, mount_of(environ), self._settings)
         try:
-            filename = default_filename(_directory_of(environ))
+            filename = default_filename(_directory_of(environ), format.suffix)
         except BadRequest:  # a path that means something to the application
-            filename = default_filename("")
+            filename = default_filename("", format.suffix)
         cache_control = [value for name, value in headers if name.lower() == "cache-control"]
         names = dict.fromkeys([*self._settings.forward_headers, *passed_names(headers)])
         asked = Asked(
-            Bundle(members, filename, no_store=forbids_storing(cache_control)),
+            Bundle(members, filename, no_store=forbids_storing(cache_control), format=format),
             download.caller(names),
             environ["REQUEST_METHOD"],
             conditions_of(environ),

@@ -1,6 +1,7 @@
 """Lists of files that an application answers with, in the format that nginx's mod_zip reads.
 
-A response with ``X-Archive-Files: tar`` is no response to the client but a list, a line a file:
+A response with ``X-Archive-Files: tar`` or ``zip`` is no response to the client but a list, a
+line a file:
 ``crc32-or-dash size /location[?args] name``. Pure: headers and bytes in, members out.
 """
 
@@ -10,6 +11,7 @@ from enum import Enum, auto
 from urllib.parse import quote, unquote_to_bytes
 
 from tar_gateway.archive.bundle import FORMATS, Entry, check_apart
+from tar_gateway.archive.format import Format
 from tar_gateway.errors import ContentTooLarge, UpstreamFailed
 from tar_gateway.http.conditions import Conditions
 from tar_gateway.http.headers import OF_ONE_REQUEST, TOKEN, end_to_end, folded
@@ -98,8 +100,17 @@ def next_step(
 
 
 def _is_list(headers: Headers, formats: Collection[str]) -> bool:
-    asked = {value.strip().lower() for name, value in headers if name.lower() == _FILES}
-    return not asked.isdisjoint(_MADE.intersection(formats))
+    return not _asked(headers).isdisjoint(_MADE.intersection(formats))
+
+
+def format_of(headers: Headers, formats: Collection[str]) -> Format:
+    """Return the format of the archive that a list, as `next_step` has it, is for."""
+    asked = _asked(headers).intersection(formats)
+    return next(made for name, made in FORMATS.items() if name in asked)
+
+
+def _asked(headers: Headers) -> set[str]:
+    return {value.strip().lower() for name, value in headers if name.lower() == _FILES}
 
 
 def lists_files(headers: Headers) -> bool:
@@ -207,7 +218,10 @@ def _read_line(line: str, mount: str, max_name: int) -> Entry:
         _check("location", path.removesuffix("/"), max_name)
     if not re.fullmatch(r"[!-~]*", query):
         raise BadName(f"the location {shown(location)} is not percent-encoded")
-    return Entry(path, name, query, None if size == "-" else int(size))
+    told = None if checksum == "-" else int(checksum, 16)
+    if size == "0" and told:
+        raise BadName(f"the checksum {shown(checksum)} is not that of an empty file: write 0")
+    return Entry(path, name, query, None if size == "-" else int(size), told)
 
 
 def _check(what: str, name: str, max_name: int) -> None:

@@ -32,6 +32,7 @@ class _Manifest(BaseModel):
     ]
     filename: str | None = None
     folder: str | None = None
+    format: str | None = None
     missing: str | None = None
     duplicates: str | None = None
     include: list[str] | None = None
@@ -68,9 +69,17 @@ def json_bundle(
         else (entry.path, entry.path if entry.name is None else entry.name)
         for entry in manifest.members
     ]
-    globs = (None if each is None else tuple(each) for each in (manifest.include, manifest.exclude))
+    include, exclude = (
+        None if each is None else tuple(each) for each in (manifest.include, manifest.exclude)
+    )
     said = Options(
-        manifest.filename, manifest.folder, manifest.missing, manifest.duplicates, *globs
+        filename=manifest.filename,
+        folder=manifest.folder,
+        format=manifest.format,
+        missing=manifest.missing,
+        duplicates=manifest.duplicates,
+        include=include,
+        exclude=exclude,
     )
     return make_bundle(members, options.over(said), directory, settings)
 

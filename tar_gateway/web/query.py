@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Self, TypeVar, get_args
 
 from tar_gateway.archive.bundle import (
+    FORMATS,
     Bundle,
     Duplicates,
     Entry,
@@ -23,6 +24,7 @@ from tar_gateway.archive.bundle import (
     default_filename,
     renamed,
 )
+from tar_gateway.archive.format import Format
 from tar_gateway.archive.globs import Glob
 from tar_gateway.errors import BadRequest, ContentTooLarge
 from tar_gateway.http.paths import BadName, check_name, decode_form_value, shown
@@ -52,6 +54,7 @@ class Options:
 
     filename: str | None = None
     folder: str | None = None
+    format: str | None = None
     missing: str | None = None
     duplicates: str | None = None
     include: tuple[str, ...] | None = None
@@ -159,6 +162,7 @@ def make_bundle(members: Pairs, options: Options, directory: str, settings: Sett
     if not members:
         raise BadRequest("no member is named: ask for at least one file")
     folder = _folder(options.folder, settings)
+    format = _format(options.format)
     duplicates: Duplicates = _choice("duplicates", options.duplicates, get_args(Duplicates))
     entries = tuple(_entry(path, name, directory, folder, settings) for path, name in members)
     has_trees = any(entry.is_tree for entry in entries)
@@ -179,8 +183,9 @@ def make_bundle(members: Pairs, options: Options, directory: str, settings: Sett
         raise BadRequest("include and exclude choose from directories, and none is named")
     return Bundle(
         entries,
-        _filename(options.filename, directory, settings),
+        _filename(options.filename, directory, format, settings),
         folder=folder,
+        format=format,
         missing=_choice("missing", options.missing, get_args(Missing)),
         duplicates=duplicates,
         include=include,
@@ -198,6 +203,14 @@ def _choice(name: str, value: str | None, choices: Sequence[T]) -> T:
     raise BadRequest(f"{name}={shown(value)[1:-1]} is not one of {', '.join(map(str, choices))}")
 
 
+def _format(name: str | None) -> Format:
+    if name is None:
+        return FORMATS["tar"]
+    if name not in FORMATS:
+        raise BadRequest(f"the format {shown(name)} is none of {', '.join(FORMATS)}")
+    return FORMATS[name]
+
+
 def _folder(folder: str | None, settings: Settings) -> str:
     """Return what stands before every name: nothing, or a directory with its slash."""
     if folder is None:
@@ -207,12 +220,12 @@ def _folder(folder: str | None, settings: Settings) -> str:
     return folder + "/"
 
 
-def _filename(filename: str | None, directory: str, settings: Settings) -> str:
+def _filename(filename: str | None, directory: str, format: Format, settings: Settings) -> str:
     if filename is None:
-        return default_filename(directory)
+        return default_filename(directory, format.suffix)
     _check("filename", filename, settings)
     try:
-        return archive_filename(filename)
+        return archive_filename(filename, format.suffix)
     except BadName as error:
         raise BadRequest(f"the filename {shown(filename)} {error}") from error
 
@@ -300,6 +313,7 @@ def _options(pairs: Pairs) -> Options:
     return Options(
         filename=_only(pairs, "filename") or None,
         folder=_only(pairs, "folder") or None,
+        format=_only(pairs, "format") or None,
         missing=_only(pairs, "missing") or None,
         duplicates=_only(pairs, "duplicates") or None,
         include=_all(pairs, "include"),

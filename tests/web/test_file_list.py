@@ -27,7 +27,8 @@ TAG = Layout([Member("a", 1)]).etag.text
         ([("X-Archive-Files", "tar")], True),
         ([("x-archive-files", " TAR ")], True),
         ([("Content-Type", "text/plain"), ("X-ARCHIVE-FILES", "tar")], True),
-        ([("X-Archive-Files", "zip")], False),
+        ([("X-Archive-Files", "zip")], True),
+        ([("X-Archive-Files", "rar")], False),
         ([("X-Archive-Files", "")], False),
         ([("X-Archive-Files", "tar, zip")], False),
         ([("X-Archive", "tar")], False),
@@ -164,8 +165,11 @@ def test_the_headers_to_be_passed_are_named_and_none_that_would_spoil_a_request(
 
 GOOD = [
     ("- 5 /a.txt a.txt", Entry("a.txt", "a.txt", size=5)),
-    ("1034ab38 428 /foo.txt My Document1.txt", Entry("foo.txt", "My Document1.txt", size=428)),
-    ("0 0 /a b", Entry("a", "b", size=0)),
+    (
+        "1034ab38 428 /foo.txt My Document1.txt",
+        Entry("foo.txt", "My Document1.txt", size=428, checksum=0x1034AB38),
+    ),
+    ("0 0 /a b", Entry("a", "b", size=0, checksum=0)),
     ("- - /a b", Entry("a", "b", size=None)),
     ("- 007 /a b", Entry("a", "b", size=7)),
     ("- 999999999999999999 /a b", Entry("a", "b", size=10**18 - 1)),

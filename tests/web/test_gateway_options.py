@@ -2,13 +2,15 @@
 
 import io
 import tarfile
+import zipfile
+import zlib
 from collections.abc import Iterator
 from urllib.parse import urlencode
 
 import pytest
 from webtest import TestApp
 
-from tar_gateway import sign_url
+from tar_gateway import BrokenOff, BundleMiddleware, sign_url
 from tests.support.files_upstream import FilesUpstream, gateway_to
 
 FILES = {"a.txt": b"alpha", "sub/b.txt": b"beta", "list.json": b'{"members": ["a.txt"]}'}
@@ -114,3 +116,65 @@ def test_a_signature_covers_the_options(tmp_path, option):
         app.get(
             sign_url(f"/?bundle=a.txt&{option}", "s" * 43, expires=2**32, key_id="k1"), status=200
         )
+
+
+def zipped(response) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(response.body)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def test_a_zip_is_asked_for_in_a_query_a_form_and_json(app):
+    query = app.get("/?bundle=a.txt&format=zip&filename=mine.tar")
+    form = app.post("/?bundle", {"bundle": "a.txt", "format": "zip"})
+    json = app.post_json("/?bundle", {"members": ["a.txt"], "format": "zip"})
+    assert zipped(query) == zipped(form) == zipped(json) == {"a.txt": b"alpha"}
+    assert query.content_type == "application/zip"
+    assert query.headers["Content-Disposition"] == 'attachment; filename="mine.zip"'
+
+
+def test_a_zip_whose_checksums_are_not_told_takes_no_ranges(app):
+    response = app.get("/?bundle=a.txt&format=zip", headers={"Range": "bytes=5-"})
+    assert response.status_code == 200
+    assert response.headers["Accept-Ranges"] == "none"
+    assert response.headers["ETag"].startswith('"zip-')
+    assert app.head("/?bundle=a.txt&format=zip").headers["Accept-Ranges"] == "none"
+
+
+def test_a_format_that_is_not_made_is_refused(app):
+    response = app.get("/?bundle=a.txt&format=rar", status=400)
+    assert response.json["detail"] == "the format 'rar' is none of tar, zip"
+
+
+def listing(checksum):
+    """Wrap an application that lists its file for a zip, with this checksum of it."""
+
+    def application(environ, start_response):
+        if environ["PATH_INFO"] == "/a.txt":
+            headers = [("Content-Length", "5"), ("ETag", '"1"')]
+            start_response("200 OK", headers)
+            return [b"alpha"] if environ["REQUEST_METHOD"] == "GET" else []
+        start_response("200 OK", [("X-Archive-Files", "zip")])
+        return [b"%s - /a.txt a.txt\n" % checksum]
+
+    return TestApp(BundleMiddleware(application))
+
+
+def test_a_list_whose_checksums_are_told_makes_a_zip_that_takes_ranges():
+    app = listing(b"%08x" % zlib.crc32(b"alpha"))
+    whole = app.get("/list")
+    assert zipped(whole) == {"a.txt": b"alpha"}
+    assert whole.headers["Accept-Ranges"] == "bytes"
+    asked = {"Range": "bytes=7-", "If-Range": whole.headers["ETag"]}
+    part = app.get("/list", headers=asked, status=206)
+    assert part.body == whole.body[7:]
+
+
+def test_a_list_without_checksums_makes_a_zip_that_takes_none():
+    whole = listing(b"-").get("/list")
+    assert zipped(whole) == {"a.txt": b"alpha"}
+    assert whole.headers["Accept-Ranges"] == "none"
+
+
+def test_a_checksum_of_a_list_that_the_bytes_contradict_breaks_the_zip():
+    with pytest.raises(BrokenOff, match="CRC-32"):
+        listing(b"12345678").get("/list")
