@@ -2,7 +2,9 @@
 
 import errno
 import math
+import socket
 import time
+from contextlib import suppress
 
 from gunicorn.http.parser import Parser
 from gunicorn.http.unreader import SocketUnreader
@@ -11,6 +13,8 @@ from gunicorn.workers.gthread import TConn
 from tar_gateway.http.framing import IncomingRequest
 
 _BLOCK = 64 * 1024
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Connection(TConn):
@@ -36,6 +40,11 @@ class Connection(TConn):
             begun = parser.unreader.take_buffered()
             parser.unreader = _Unreader(self)
             parser.unreader.unread(begun)
+
+    def tell_to_continue(self) -> None:
+        """Ask for the body of a client that waits for that, unless it takes nothing."""
+        with suppress(OSError):  # it has left, or takes nothing: which shows soon
+            self.sock.send(_CONTINUE, socket.MSG_DONTWAIT)
 
     def take_left(self) -> bytes:
         """Return what has arrived behind a request that was answered."""

@@ -48,8 +48,6 @@ _INTERVAL = 0.5
 
 _BLOCK = 64 * 1024
 
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
 
 class GatewayWorker(ThreadWorker):
     """The worker class, ``tar_gateway.server.worker.GatewayWorker``.
@@ -168,8 +166,7 @@ class GatewayWorker(ThreadWorker):
         elif progress is not before:
             conn.deadline = time.monotonic() + self.settings.client_body_timeout
             if incoming.wants_continue:
-                with suppress(OSError):  # then the client has left, which shows soon
-                    conn.sock.send(_CONTINUE)
+                conn.tell_to_continue()
 
     def _answer(self, conn: Connection) -> None:
         """Hand a connection to a thread."""
@@ -257,11 +254,13 @@ class GatewayWorker(ThreadWorker):
         assert isinstance(conn, Connection)
         conn.deadline = time.monotonic() + self.settings.client_body_timeout
         req.body.on_wire = conn.incoming.on_wire  # type: ignore[union-attr] # for `read_body`
-        if conn.incoming.wants_continue:  # it was told to
+        if self._reads_ahead:  # gunicorn would wait until the client takes it
+            if req._expected_100_continue and not conn.incoming.wants_continue:  # type: ignore[attr-defined]
+                conn.tell_to_continue()
             req._expected_100_continue = False  # type: ignore[attr-defined] # not in the stubs
         try:
             return super().handle_request(req, conn)
-        except TimeoutError:
+        except (TimeoutError, BlockingIOError):
             self.log.info("Cut off %s %s: the client took too little", req.method, req.path)
             return False
 

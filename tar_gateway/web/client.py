@@ -10,9 +10,8 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Protocol
 from wsgiref.types import WSGIEnvironment
 
 from tar_gateway.errors import BrokenOff, Cancelled, InternalError
@@ -29,19 +28,10 @@ _ESTABLISHED = 1
 _TCP_NOTSENT_LOWAT = 25
 _UNSENT = 128 * 1024
 
+# Bytes of one write, all of which a client has to take within its time.
+_LARGEST = 512 * 1024
+
 log = logging.getLogger(__name__)
-
-
-class Blocks(Protocol):
-    """What is sent: blocks of bytes."""
-
-    def __next__(self) -> bytes:
-        """Return the next block, or raise `BrokenOff` or `Cancelled` when there can be no more."""
-        ...
-
-    def close(self) -> None:
-        """Release everything that is held."""
-        ...
 
 
 @contextmanager
@@ -59,78 +49,81 @@ def until_departure(environ: WSGIEnvironment, on_departure: Callable[[], None]) 
 
 
 class Delivery:
-    """A WSGI iterable that passes blocks on while the client is there; closes them once.
+    """A WSGI iterable that every response of ours is sent by, whatever it says.
 
-    It ends ``download`` with what became of it. ``measured`` says that the client was told the
-    length, and so sees a short response as one; where it wasn't, a break is made unmistakable by
-    a reset of the connection.
+    Each write takes at most ``write_timeout`` seconds. With 0, only what the kernel takes at once
+    is sent, and a connection that has no room for the rest ends. ``held`` is closed with it.
     """
 
     def __init__(
-        self, blocks: Blocks, download: Download, write_timeout: float, *, measured: bool
+        self,
+        blocks: Iterable[bytes],
+        environ: WSGIEnvironment,
+        write_timeout: float,
+        held: ExitStack,
     ) -> None:
-        self._blocks = blocks
-        self._download = download
-        self._client: socket.socket | None = download.environ.get(CLIENT_SOCKET)
-        self._measured = measured
-        self._on_its_way = 0
-        self._closed = False
-        download.delivered = True
-        if self._client is not None:
-            self._timeout_before = self._client.gettimeout()
-            self._client.settimeout(write_timeout)
+        self._blocks = iter(blocks)
+        self._rest = b""
+        self._held = held
+        client: socket.socket | None = environ.get(CLIENT_SOCKET)
+        if client is not None:
+            held.callback(_set_timeout, client, client.gettimeout())
+            _set_timeout(client, write_timeout)
             # A write is done when the kernel has the block; what it may hold unsent is bounded,
             # or a slow client would have to take MiBs of it within one write's time.
             with suppress(OSError):  # no TCP, or another system
-                self._client.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, _UNSENT)
+                client.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, _UNSENT)
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        # The server asks for another block once it has sent the one before.
-        self._count_sent()
-        before = time.monotonic()
-        try:
-            block = next(self._blocks)
-        except StopIteration:
-            self._download.end("complete")
-            raise
-        except (BrokenOff, Cancelled) as error:
-            self._download.waited(time.monotonic() - before)
-            has_left = self._client is not None and not _is_there(self._client)
-            if has_left or isinstance(error, Cancelled):
-                self._download.end("client left")
-                # It is the client's doing, and servers make no noise about that.
-                raise ConnectionResetError(errno.ECONNRESET, "the client has left") from error
-            self._download.end("upstream failed", error)
-            if self._client is None:
-                raise
-            if not self._measured:
-                _reset(self._client)
-            raise
-        except Exception:
-            self._download.end("failed", InternalError())
-            raise
-        self._download.waited(time.monotonic() - before)
-        self._on_its_way = len(block)
-        return block
-
-    def _count_sent(self) -> None:
-        if self._on_its_way:
-            self._download.sent(self._on_its_way)
-            self._on_its_way = 0
+        block = self._rest or next(self._blocks)
+        self._rest = block[_LARGEST:]
+        return block[:_LARGEST]
 
     def close(self) -> None:
-        """Release everything. May be called again."""
-        if not self._closed:
-            self._closed = True
-            with ExitStack() as steps:  # each step is made, even if another one raises
-                steps.callback(self._download.end, "client left")
-                steps.callback(self._blocks.close)
-                if self._client is not None:
-                    with suppress(OSError):  # it may be closed; the next request has its own time
-                        self._client.settimeout(self._timeout_before)
+        """Release everything that is held. May be called again."""
+        self._held.close()
+
+
+def _set_timeout(client: socket.socket, seconds: float | None) -> None:
+    with suppress(OSError):  # it is closed, which the next write shows
+        client.settimeout(seconds)
+
+
+def told(blocks: Iterable[bytes], download: Download) -> Iterator[bytes]:
+    """Pass on blocks while the client is there, and tell ``download`` what becomes of them.
+
+    A break is made unmistakable by a reset where the client was not told the length.
+    """
+    client: socket.socket | None = download.environ.get(CLIENT_SOCKET)
+    source = iter(blocks)
+    while True:
+        before = time.monotonic()
+        try:
+            block = next(source)
+        except StopIteration:
+            download.became("complete")
+            return
+        except (BrokenOff, Cancelled) as error:
+            download.waited(time.monotonic() - before)
+            has_left = client is not None and not _is_there(client)
+            if has_left or isinstance(error, Cancelled):
+                download.became("client left")
+                # It is the client's doing, and servers make no noise about that.
+                raise ConnectionResetError(errno.ECONNRESET, "the client has left") from error
+            download.became("upstream failed", error)
+            if client is not None and not download.is_measured:
+                _reset(client)
+            raise
+        except Exception:
+            download.became("failed", InternalError())
+            raise
+        download.waited(time.monotonic() - before)
+        yield block
+        # The server asks for another block once it has sent the one before.
+        download.sent(len(block))
 
 
 class _Departures:

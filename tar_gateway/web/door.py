@@ -3,6 +3,7 @@
 import errno
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from tar_gateway.access.credentials import Hop
@@ -12,7 +13,7 @@ from tar_gateway.errors import Cancelled, InternalError, Refusal
 from tar_gateway.http.environ import check_query
 from tar_gateway.settings import Settings
 from tar_gateway.sources.wire.tally import Listener, Tally
-from tar_gateway.web.client import until_departure
+from tar_gateway.web.client import Delivery, told, until_departure
 from tar_gateway.web.observe.download import Download
 from tar_gateway.web.problem import refuse
 
@@ -49,44 +50,70 @@ class Door:
         """Answer a request (PEP 3333) by ``handler``, or say why not.
 
         ``check`` is off for a request that an application of its own has let in: neither its
-        query nor its link is ours.
+        query nor its link is ours. The download's room is held until the response was closed.
         """
         quota = ClientQuota.of(self._questions, environ, self._settings.trusted_proxies)
         tally = Tally(self._listener, quota)
         download = Download(self.downloads, environ, tally, self._hop)
         start_response = _noted(download, start_response)
-        refusal: Refusal
+        held = ExitStack()
+        held.callback(download.end)
+        try:
+            blocks = self._blocks(download, start_response, handler, held, check=check)
+        except BaseException:
+            held.close()
+            raise
+        # Who was given no room gets a few bytes, and no thread waits until these are taken.
+        seconds = self._settings.write_timeout if download.has_room else 0
+        return Delivery(blocks, environ, seconds, held)
+
+    def _blocks(
+        self,
+        download: Download,
+        start_response: StartResponse,
+        handler: Handler,
+        held: ExitStack,
+        *,
+        check: bool,
+    ) -> Iterable[bytes]:
+        """Return what is sent, whose own `close` is in ``held``."""
+        environ = download.environ
         try:
             download.begin()
-            download.scope.callback(tally.settle)
+            download.scope.callback(download.tally.settle)
             download.scope.enter_context(until_departure(environ, download.cancellation.cancel))
             self._hop.check(environ)
             if check:
                 check_query(environ, self._settings.max_query)
                 if self.links is not None:
                     self.links.check(environ)
-            iterable = handler(download, start_response)
-            if not download.delivered:
-                download.end("no body")
-            return iterable
+            blocks = handler(download, start_response)
         except Refusal as error:
-            refusal = error
+            return self._refuse(error, download, start_response)
         except Cancelled as error:
-            download.end("client left")
+            download.became("client left")
             # Servers end a connection on this without a word, and nobody would hear one.
             raise ConnectionResetError(errno.ECONNRESET, "the client has left") from error
         except Exception:
             # A defect of ours. An OSError that left here would give the client silence.
             log.exception("a defect in answering %r", environ.get("PATH_INFO"))
-            refusal = InternalError()
+            return self._refuse(InternalError(), download, start_response)
         except BaseException:  # a server ends its thread or greenlet, and nothing can be said
-            download.end("failed")
+            download.became("failed")
             raise
+        if not blocks:
+            download.became("no body")
+            return ()
+        if hasattr(blocks, "close"):
+            held.callback(blocks.close)
+        return told(blocks, download)
+
+    def _refuse(
+        self, refusal: Refusal, download: Download, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        download.refused(refusal)
         vary = self._settings.forward_headers
-        try:
-            return refuse(refusal, environ, start_response, vary=vary)
-        finally:
-            download.refuse(refusal)
+        return refuse(refusal, download.environ, start_response, vary=vary)
 
 
 def _noted(download: Download, start_response: StartResponse) -> StartResponse:
@@ -95,7 +122,8 @@ def _noted(download: Download, start_response: StartResponse) -> StartResponse:
     def start(
         status: str, headers: list[tuple[str, str]], *exc_info: object
     ) -> Callable[[bytes], object]:
-        download.answered(int(status[:3]))
+        measured = any(name.lower() == "content-length" for name, _ in headers)
+        download.answered(int(status[:3]), measured=measured)
         given = [*headers, ("X-Request-ID", download.id)]
         return start_response(status, given, *exc_info)  # type: ignore[arg-type]
 

@@ -41,7 +41,6 @@ from tar_gateway.sources import Caller, Permit, Source
 from tar_gateway.sources.spool import Spool
 from tar_gateway.sources.wire.cancellation import Cancellation
 from tar_gateway.sources.wire.tally import Listener
-from tar_gateway.web.client import Delivery
 from tar_gateway.web.file_list import format_of, kept_headers, passed_names, read_list
 from tar_gateway.web.json_list import json_bundle
 from tar_gateway.web.observe.download import Download
@@ -164,7 +163,7 @@ class Endpoint:
             if body is None:
                 return ()
             download.promised = decision.stop - decision.start
-            return Delivery(body, download, self._settings.write_timeout, measured=True)
+            return body
         except BaseException:
             if body is not None:
                 body.close()

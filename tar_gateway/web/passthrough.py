@@ -31,7 +31,6 @@ from tar_gateway.sources.wire.asking import Steps, run
 from tar_gateway.sources.wire.cancellation import Cancellation
 from tar_gateway.sources.wire.response import Content, Response
 from tar_gateway.sources.wire.retry import Retry
-from tar_gateway.web.client import Delivery
 from tar_gateway.web.endpoint import Endpoint
 from tar_gateway.web.file_list import Step, lists_files, next_step
 from tar_gateway.web.observe.download import Download
@@ -155,8 +154,7 @@ class PassThrough:
         headers.append(("Server-Timing", download.timing()))
         start_response(f"{response.status} {_phrase(response.status)}", headers)
         download.promised = length or 0
-        timeout = self._settings.write_timeout
-        return Delivery(passed, download, timeout, measured=length is not None)
+        return passed
 
     def _archive(
         self,

@@ -17,7 +17,6 @@ from tar_gateway.errors import MemberFault
 from tar_gateway.http.environ import query_of
 from tar_gateway.http.validators import Validator
 from tar_gateway.settings import Settings
-from tar_gateway.web.client import Delivery
 from tar_gateway.web.observe.download import Download
 from tar_gateway.web.query import archive_query, is_plain_bundle, pinned_query
 
@@ -159,7 +158,7 @@ def answer_plan(
         if status == 304 or asked.method == "HEAD":
             plan.close()
             return ()
-        return Delivery(document, download, settings.write_timeout, measured=False)
+        return document
     except BaseException:
         plan.close()
         raise

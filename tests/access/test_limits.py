@@ -85,8 +85,8 @@ def test_a_download_that_has_ended_makes_room_once():
     downloads = Downloads(Settings(max_downloads=2))
     begin(downloads)
     ended = begin(downloads)
-    ended.end("complete")
-    ended.end("complete")
+    ended.end()
+    ended.end()
     begin(downloads)
     assert downloads.is_full
 
@@ -97,7 +97,7 @@ def test_a_refused_download_gives_no_room_back():
     refused = Download(downloads, {"REQUEST_METHOD": "GET"}, Tally(), HOP)
     with pytest.raises(Busy):
         refused.begin()
-    refused.end("refused")
+    refused.end()
     assert downloads.is_full
 
 
@@ -106,7 +106,7 @@ def begin_bundle(downloads: Downloads, **environ: str):
     try:
         download.become_bundle()
     except TooManyRequests:
-        download.end("refused")
+        download.end()
         raise
     return download
 
@@ -121,7 +121,7 @@ def test_one_client_has_a_share_of_its_own():
     for refused in (begin, begin_bundle):
         with pytest.raises(TooManyRequests):
             refused(downloads, **ONE)
-    first.end("complete")
+    first.end()
     begin_bundle(downloads, **ONE)
 
 
@@ -132,9 +132,9 @@ def test_plain_files_count_four_to_one():
     for refused in (begin, begin_bundle):
         with pytest.raises(TooManyRequests):
             refused(downloads, **ONE)
-    files.pop().end("complete")
+    files.pop().end()
     begin(downloads, **ONE)
-    bundle.end("complete")
+    bundle.end()
     begin_bundle(downloads, **ONE)
 
 
@@ -143,11 +143,11 @@ def test_a_file_that_turns_out_to_be_a_bundle_needs_the_room_of_one():
     listed, other = begin(downloads, **ONE), begin(downloads, **ONE)
     with pytest.raises(TooManyRequests):
         listed.become_bundle()
-    other.end("complete")
+    other.end()
     listed.become_bundle()
     with pytest.raises(TooManyRequests):
         begin(downloads, **ONE)
-    listed.end("complete")
+    listed.end()
     begin_bundle(downloads, **ONE)
 
 

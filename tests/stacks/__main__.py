@@ -12,6 +12,7 @@ from tests.stacks.checks import (
     is_bundled,
     is_seen_as_broken,
     is_sliced,
+    seconds_until_cut_off,
     seconds_until_noticed,
     seconds_until_noticed_in_silence,
     stack,
@@ -19,12 +20,14 @@ from tests.stacks.checks import (
 from tests.stacks.servers import SERVERS, Server
 
 PATIENCE = 5  # seconds
+LONG = 65  # seconds: some servers let a client read nothing for a minute
 HEADINGS = (
     "server",
     "a bundle, and a part of it",
     "a broken member is seen as a failure",
     "a client that leaves is noticed",
     "also while an upstream is silent",
+    "a client that reads nothing is cut off",
 )
 
 
@@ -36,8 +39,13 @@ def row(server: Server, place: Path) -> Iterator[str]:
         yield said(all(is_seen_as_broken(running, target) for target in BROKEN.values()))
         seconds = max(seconds_until_noticed(running, name) for name in LEFT.values())
         yield f"within {ceil(seconds)} s"
+        cut = seconds_until_cut_off(running, LONG)
     silent = seconds_until_noticed_in_silence(server, place / "silent", PATIENCE)
     yield "no" if silent is None else f"within {ceil(silent)} s"
+    if server.name.startswith("gunicorn"):
+        yield "no" if cut is None else "after `WRITE_TIMEOUT`"
+    else:
+        yield "no" if cut is None else f"after {round(cut)} s"
 
 
 def said(promised: bool) -> str:

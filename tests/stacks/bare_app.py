@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from wsgiref.types import StartResponse, WSGIEnvironment
 
-from tar_gateway import BundleMiddleware
+from tar_gateway import BundleMiddleware, Settings
 from tests.stacks import files
 
 
@@ -40,4 +40,4 @@ def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[byt
     return [b"There is nothing here."]
 
 
-application = BundleMiddleware(app)
+application = BundleMiddleware(app, settings=Settings(write_timeout=2))

@@ -142,9 +142,13 @@ class Stack:
         return self._session
 
     @contextmanager
-    def asking(self, target: str) -> Iterator[socket.socket]:
+    def asking(self, target: str, window: int | None = None) -> Iterator[socket.socket]:
         """Ask for a target, and give the connection."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT) as client:
+        with socket.socket() as client:
+            if window is not None:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+            client.settimeout(TIMEOUT)
+            client.connect(("127.0.0.1", self.port))
             lines = f"GET {self.framework.mount}{target} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
             client.sendall(lines.encode())
             yield client
@@ -219,6 +223,19 @@ def seconds_until_noticed(stack: Stack, name: str) -> float:
         receive(client, 5_000)
         wait_until(lambda: stack.notes.held(name) == 1, "the download's start")
     return seconds_until(lambda: stack.notes.held(name) == 0, f"the end of {name}")
+
+
+def seconds_until_cut_off(stack: Stack, patience: float) -> float | None:
+    """Read nothing of a download; tell how long it was held, `None` for ``patience`` seconds."""
+    name = "large.bin"
+    with stack.asking(bundle_of("small.txt", name), window=4096):
+        wait_until(lambda: stack.notes.held(name) == 1, "the download's start")
+        start = time.monotonic()
+        while stack.notes.held(name):
+            if time.monotonic() - start > patience:
+                return None
+            time.sleep(0.01)
+        return time.monotonic() - start
 
 
 SILENT = 100_000  # bytes that an upstream gives before it falls silent

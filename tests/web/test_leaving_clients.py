@@ -16,7 +16,8 @@ from typing import TypeVar
 
 import pytest
 
-from tar_gateway.web.client import until_departure
+from tar_gateway.http.environ import CLIENT_SOCKET
+from tar_gateway.web.client import Delivery, until_departure
 from tests.support.scripted import File, Script, Scripted, Wire, answer
 from tests.support.servers import WORKERS, Running, gateway, wait_until
 
@@ -165,7 +166,7 @@ class Asked:
 
 @contextmanager
 def serving(place: Path, *options: str, **settings: str) -> Iterator[Site]:
-    settings |= {"write_timeout": str(WRITE_TIMEOUT)}
+    settings = {"write_timeout": str(WRITE_TIMEOUT)} | settings
     with ExitStack() as stack:
         files = Files(stack)
         running = stack.enter_context(gateway(files.server.url, place, *options, **settings))
@@ -280,6 +281,64 @@ def test_a_client_that_is_cut_off_is_one_line_in_the_log(tmp_path: Path):
         wait_until(asked.is_over, "the cut")
         wait_until(lambda: b"Cut off GET /:" in asked.log.read_bytes(), "the line")
         assert b"Traceback" not in asked.log.read_bytes()
+
+
+# A refusal of 120 KB, asked for so often that the kernel does not take all of them.
+NAMES = "&".join(f"bundle={number:03}" + "'" * 1000 for number in range(101))
+REFUSED = (
+    "POST /?bundle HTTP/1.1\r\nHost: localhost\r\nAccept: text/html\r\n"
+    "Content-Type: application/x-www-form-urlencoded\r\n"
+    f"Content-Length: {len(NAMES)}\r\n\r\n{NAMES}"
+).encode() * 8
+
+
+def ask_without_reading(stack: ExitStack, site: Site, clients: int, requests: bytes) -> None:
+    for _ in range(clients):
+        client = stack.enter_context(socket.socket())
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        client.connect(("127.0.0.1", site.running.port))
+        client.setblocking(False)
+        with suppress(BlockingIOError):
+            client.send(requests)
+
+
+def test_a_client_that_takes_nothing_of_its_refusals_is_cut_off(tmp_path: Path):
+    with serving(tmp_path, *WORKERS["threads"]) as site, ExitStack() as stack:
+        ask_without_reading(stack, site, 3, REFUSED)
+        log = site.running.log
+        wait_until(lambda: log.read_bytes().count(b"Cut off POST /:") == 3, "the cuts")
+
+
+@pytest.mark.parametrize("clients", [12, 48])
+def test_health_is_told_at_once_whatever_clients_do_not_take(clients: int, tmp_path: Path):
+    rooms = {"max_downloads": "8", "write_timeout": "60"}
+    with serving(tmp_path, *WORKERS["threads"], **rooms) as site, ExitStack() as stack:
+        ask_without_reading(stack, site, clients, REFUSED)
+        wait_until(lambda: b'"status": 503' in site.running.log.read_bytes(), "no room")
+        seconds = [asked_for(site, page) for _ in range(30) for page in ("healthy", "ready")]
+        assert sorted(seconds)[-6] < 0.1, seconds
+        assert site.running.memory() < 256 * 1024 * 1024
+
+
+def asked_for(site: Site, page: str) -> float:
+    begun = time.monotonic()
+    with closing(HTTPConnection("127.0.0.1", site.running.port, timeout=30)) as connection:
+        connection.request("GET", f"/-/{page}")
+        assert connection.getresponse().status in ({200} if page == "healthy" else {200, 503})
+    return time.monotonic() - begun
+
+
+@pytest.mark.parametrize(("seconds", "error"), [(0, BlockingIOError), (0.1, TimeoutError)])
+def test_a_write_waits_as_long_as_it_may_and_the_next_request_has_its_own_time(seconds, error):
+    ours, theirs = socket.socketpair()
+    with ours, theirs, ExitStack() as held:
+        delivery = Delivery([bytes(2**21)], {CLIENT_SOCKET: ours}, seconds, held)
+        blocks = list(delivery)
+        assert [len(block) for block in blocks] == [2**19] * 4
+        with pytest.raises(error):
+            ours.sendall(b"".join(blocks))
+        delivery.close()
+        assert ours.gettimeout() is None
 
 
 def leave_in_the_midst(site: Site, clients: int) -> None:

@@ -26,6 +26,7 @@ from tests.stacks.checks import (
     is_posted,
     is_seen_as_broken,
     is_sliced,
+    seconds_until_cut_off,
     seconds_until_noticed,
     seconds_until_noticed_in_silence,
     stack,
@@ -158,6 +159,12 @@ def test_a_client_that_leaves_is_noticed_and_the_stream_is_closed_once(name: str
 def test_a_client_that_leaves_in_an_upstreams_silence_is_noticed_under_gunicorn(worker, tmp_path):
     server = SERVERS[f"gunicorn {worker}"]
     assert seconds_until_noticed_in_silence(server, tmp_path, NOTICED) is not None
+
+
+@pytest.mark.parametrize("worker", ["sync", "gthread", "gevent"])
+def test_a_client_that_reads_nothing_is_cut_off_under_gunicorn(worker, tmp_path):
+    with stack(FRAMEWORKS["bare"], SERVERS[f"gunicorn {worker}"], tmp_path) as running:
+        assert seconds_until_cut_off(running, NOTICED) is not None
 
 
 @pytest.fixture(scope="module", params=["gunicorn sync", "gunicorn gthread"])

@@ -32,7 +32,7 @@ class Download:
     """One request's answer, from the request to the last byte: its room, and what is logged.
 
     ``id`` is the client's own where it sent one. What is learned on the way is set on it;
-    `end` is called once, with the outcome.
+    The first outcome that is noted counts; `end` is called when the response was closed.
     """
 
     def __init__(
@@ -54,8 +54,8 @@ class Download:
         """Bytes that the response is to have."""
         self.range: str | None = None
         """The part of the archive that was asked for, as ``Content-Range`` writes it."""
-        self.delivered = False
-        """Whether something will be iterated, and ends this download itself."""
+        self.is_measured = False
+        """Whether the client was told the response's length, and so notices if it is cut off."""
         self._downloads = downloads
         self._room: Room | None = None
         self._started = time.monotonic()
@@ -64,7 +64,14 @@ class Download:
         self._first_byte: float | None = None
         self._waited = 0.0
         self._sent = 0
+        self._outcome: Outcome | None = None
+        self._told: dict[str, str | None] = {}
         self._ended = False
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it is counted among those that run."""
+        return self._room is not None
 
     def begin(self) -> None:
         """Take room among the others. Raise `Busy` or `TooManyRequests`."""
@@ -82,9 +89,10 @@ class Download:
         caller = caller_of(self.environ, forwarded, self.hop)
         return replace(caller, tally=self.tally, cancellation=self.cancellation)
 
-    def answered(self, status: int) -> None:
+    def answered(self, status: int, *, measured: bool) -> None:
         """Take note of the response's status: what went before was spent on the upstream."""
         self.status = status
+        self.is_measured = measured
         self._answered = time.monotonic() - self._started
 
     def planned(self) -> None:
@@ -114,23 +122,33 @@ class Download:
         opened = now - self._planned
         return f"plan;dur={self._planned * 1000:.1f}, open;dur={opened * 1000:.1f}"
 
-    def refuse(self, refusal: Refusal) -> None:
-        """End with a refusal."""
-        self.end("failed" if refusal.status == 500 else "refused", refusal)
+    def refused(self, refusal: Refusal) -> None:
+        """Take note of a refusal."""
+        self.became("failed" if refusal.status == 500 else "refused", refusal)
 
-    def end(self, outcome: Outcome, fault: Refusal | BrokenOff | None = None) -> None:
+    def became(self, outcome: Outcome, fault: Refusal | BrokenOff | None = None) -> None:
+        """Take note of what became of it. The first note counts."""
+        if self._outcome is None:
+            self._outcome = outcome
+            # Of a fault its words alone: it would keep the frames that it has passed through.
+            names = ("member", "reason", "cause")
+            self._told = {name: getattr(fault, name, None) for name in names}
+
+    def end(self) -> None:
         """Release the room and log what became of it. Does nothing a second time."""
         if self._ended:
             return
         self._ended = True
+        self.became("client left")  # unless something else did
         self.scope.close()
-        self.tally.listener.ended(self.kind, outcome, self.members)
+        assert self._outcome is not None
+        self.tally.listener.ended(self.kind, self._outcome, self.members)
         # A line a bundle; of plain files, which may be many, only of what went wrong.
-        went_wrong = outcome in {"upstream failed", "failed"} or self.status in {502, 504}
+        went_wrong = self._outcome in {"upstream failed", "failed"} or self.status in {502, 504}
         if self.kind == "bundle" or went_wrong:
-            log.info("%s", log_line(self.kind, self._line(outcome, fault)))
+            log.info("%s", log_line(self.kind, self._line(self._outcome)))
 
-    def _line(self, outcome: Outcome, fault: Refusal | BrokenOff | None) -> dict[str, object]:
+    def _line(self, outcome: Outcome) -> dict[str, object]:
         environ = self.environ
         return {
             "id": self.id,
@@ -150,9 +168,7 @@ class Download:
             "requests": {str(key or "none"): n for key, n in self.tally.requests.items()},
             "retries": self.tally.retries,
             "resumes": self.tally.resumes,
-            "member": fault and fault.member,
-            "reason": fault and fault.reason,
-            "cause": fault and fault.cause,
+            **self._told,
         }
 
 

@@ -245,10 +245,21 @@ def test_a_member_that_breaks_is_named_with_its_reason(application, upstream, li
 
 
 def test_a_refusal_names_the_first_member_at_fault(application, lines):
-    call(application, "/?bundle=a&bundle=none")
+    call(application, "/?bundle=a&bundle=none")[2].close()
     (line,) = lines()
     told = (line["outcome"], line["status"], line["member"], line["reason"])
     assert told == ("refused", 404, "none", "it does not exist")
+
+
+def test_a_refusal_holds_its_room_until_it_was_sent(upstream):
+    gateway = Gateway(Upstream(upstream.url), Settings(max_downloads=1))
+    _, _, refusal = call(gateway, "/?bundle=none")
+    assert b"".join(refusal)
+    assert call(gateway, "/a")[0] == 503
+    refusal.close()
+    _, _, iterable = call(gateway, "/a")
+    iterable.close()
+    gateway.close()
 
 
 def test_a_refusal_tells_how_long_the_upstream_was_waited_for(application, upstream, lines):
@@ -257,7 +268,7 @@ def test_a_refusal_tells_how_long_the_upstream_was_waited_for(application, upstr
         answer(b"", status="404 Not Found")(wire)
 
     upstream.on("/late", late)
-    call(application, "/?bundle=late")
+    call(application, "/?bundle=late")[2].close()
     (line,) = lines()
     assert 0.05 <= line["upstream_seconds"] <= line["seconds"]
 
@@ -282,7 +293,7 @@ def test_a_retry_and_a_resume_are_counted(upstream, lines):
 
 
 def test_a_signature_is_not_logged(application, lines):
-    call(application, "/?bundle&signature=secret&expires=1")
+    call(application, "/?bundle&signature=secret&expires=1")[2].close()
     (line,) = lines()
     assert line["query"] == "bundle&signature=...&expires=1"
 

@@ -3,6 +3,9 @@
 import json
 import re
 import socket
+import threading
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
 import pytest
@@ -10,6 +13,7 @@ from webtest import TestApp
 
 from tar_gateway import Gateway, Settings, Upstream
 from tar_gateway.web.observe import draining
+from tar_gateway.web.observe.probes import Probes
 from tests.support.papers import section
 from tests.support.scripted import File, Scripted, answer, close
 
@@ -44,6 +48,15 @@ class Accepted:
 
     def getsockname(self):
         return ("127.0.0.1", self._port)
+
+    def gettimeout(self):
+        return None
+
+    def settimeout(self, seconds):
+        pass
+
+    def setsockopt(self, *option):
+        pass
 
 
 def at(port: int, family: int = socket.AF_INET) -> dict:
@@ -188,3 +201,43 @@ TOLD = {
 def test_probes_tell_errors_as_all_others_are_told(make):
     response = make().get("/-/metrics", status=404)
     assert json.loads(response.body)["title"] == "Not Found"
+
+
+def test_who_asks_while_another_looks_is_told_what_was_seen_last():
+    looks, begun, seen = [], threading.Event(), threading.Event()
+
+    def reach() -> None:
+        looks.append(None)
+        begun.set()
+        assert seen.wait(30)
+
+    probes = Probes(Settings(), reach=reach, is_full=lambda: False, exposition=None)
+    app = TestApp(probes)
+    for before in ("not known yet", None):
+        begun.clear()
+        seen.clear()
+        with ThreadPoolExecutor(1) as thread:
+            first = thread.submit(app.get, "/-/ready", status=200)
+            assert begun.wait(30)
+            others = [app.get("/-/ready", expect_errors=True) for _ in range(3)]
+            seen.set()
+            first.result()
+        assert {other.status_int for other in others} == {503 if before else 200}
+        assert all((before or "ready") in other.text for other in others)
+        probes._upstream._seen -= 60  # it is no longer fresh
+    assert len(looks) == 2
+
+
+def test_four_pages_of_metrics_are_sent_at_once_and_no_more(make):
+    gateway = make(public_metrics=True).app
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/-/metrics", "QUERY_STRING": ""}
+
+    def ask() -> tuple[list[int], Iterable[bytes]]:
+        said: list[int] = []
+        return said, gateway(dict(environ), lambda status, _: said.append(int(status[:3])))
+
+    held = [ask() for _ in range(5)]
+    assert [said for said, _ in held] == [[200]] * 4 + [[503]]
+    for _, iterable in held:
+        iterable.close()
+    assert ask()[0] == [200]
