@@ -116,7 +116,7 @@ def test_a_name_that_does_not_fit_is_written_as_ever(name):
     assert not is_in_utf8(name)
 
 
-@given(names, numbers, numbers)
+@given(names.filter(lambda name: not name.startswith("/")), numbers, numbers)
 def test_every_reader_of_pax_finds_the_same_in_both_places(name, size, mtime):
     made = header(name, size, mtime)
     with tarfile.open(fileobj=io.BytesIO(made), mode="r|", encoding="ascii") as archive:
