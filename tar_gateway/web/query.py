@@ -207,7 +207,7 @@ def _format(name: str | None) -> Format:
     if name is None:
         return FORMATS["tar"]
     if name not in FORMATS:
-        raise BadRequest(f"the format {shown(name)} is none of {', '.join(FORMATS)}")
+        raise BadRequest(f"the format {shown(name)} is not known: use {' or '.join(FORMATS)}")
     return FORMATS[name]
 
 

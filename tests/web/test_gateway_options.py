@@ -142,7 +142,7 @@ def test_a_zip_whose_checksums_are_not_told_takes_no_ranges(app):
 
 def test_a_format_that_is_not_made_is_refused(app):
     response = app.get("/?bundle=a.txt&format=rar", status=400)
-    assert response.json["detail"] == "the format 'rar' is none of tar, zip"
+    assert response.json["detail"] == "the format 'rar' is not known: use tar or zip"
 
 
 def listing(checksum):
