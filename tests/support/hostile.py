@@ -27,11 +27,11 @@ def expected_path(name: bytes) -> str:
 
 _CLIMBING = [
     *(b"", b".", b"..", b"./a", b"../a", b"../../a", b"a/.", b"a/..", b"a/./b", b"a/../b"),
-    *(b"a/../../b", b"../", b"./", b"a/b/../../../c"),
+    *(b"a/../../b", b"../", b"a/b/../../../c"),
     # Servlets cut a segment at a semicolon.
     *(b"..;", b"..;/a", b"a/..;v=1/b", b"..;%2e/a"),
     *(b"/", b"//", b"/a", b"//a", b"//host/a", b"/etc/passwd", b"/..", b"/../a"),
-    *(b"a//b", b"a///b", b"a/", b"a//", b"http://host/a", b"file:///etc/passwd"),
+    *(b"a//b", b"a///b", b"a//", b"http://host/a", b"file:///etc/passwd"),
     *(b"\\", b"\\a", b"..\\a", b"a\\b", b"a\\", b"a\\..\\b", b"\\\\host\\a", b"a/..\\b", b".\\a"),
     *(b"C:", b"C:/a", b"C:\\a", b"z:/../a", b"Z:/a"),
 ]
@@ -197,6 +197,23 @@ AS_NAME: dict[str, Way] = {
 }
 
 
+# Names of directories, by the path that the upstream is then asked for below the request's own.
+DIRECTORIES = {b"./": "", b"a/": "a/", b"a/b/": "a/b/", b".../": ".../", b" /": "%20/"}
+
+# Ways by which everything below a directory may be asked for; no other way has a slash at its end.
+AS_DIRECTORY = (
+    *("query", "query, little escaped", "query, second", "form", "form, little escaped"),
+    *("JSON", "manifest"),
+)
+
+
+def is_directory(name: bytes) -> bool:
+    """Tell whether a name is a directory's, as far as its slashes and dots go."""
+    segments = name[:-1].split(b"/")
+    plain = not {b"", b".", b".."} & set(segments)
+    return name == b"./" or (name.endswith(b"/") and plain)
+
+
 # Ways that begin at the root; all others are relative to the directory /d/.
 _FROM_ROOT = {"directory", "plain path", "list's location"}
 
@@ -204,6 +221,7 @@ _FROM_ROOT = {"directory", "plain path", "list's location"}
 def expected_target(way: str, name: bytes) -> str:
     """Give what the upstream with the base /base/ must be asked for."""
     below = "" if way in _FROM_ROOT else "d/"
+    name = b"" if name == b"./" and way in AS_DIRECTORY else name
     return "/base/" + below + expected_path(name) + ("/p" if way == "directory" else "")
 
 

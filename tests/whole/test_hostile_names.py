@@ -16,8 +16,10 @@ from webob import Request
 from tar_gateway import Gateway, Settings, Upstream
 from tar_gateway.archive.format import written_name
 from tests.support.hostile import (
+    AS_DIRECTORY,
     AS_NAME,
     AS_PATH,
+    DIRECTORIES,
     KEPT,
     REFUSED,
     Call,
@@ -25,6 +27,7 @@ from tests.support.hostile import (
     escaped,
     expected_path,
     expected_target,
+    is_directory,
 )
 from tests.support.scripted import File, Scripted, answer
 from tests.support.servers import gateway
@@ -115,6 +118,19 @@ def test_a_kept_name_is_in_the_archive_as_exactly_those_bytes(recorder, name):
         assert member.isdir() if "directory" in way else member.isreg()
 
 
+@pytest.mark.parametrize("name", DIRECTORIES, ids=short)
+def test_a_directory_is_listed_under_exactly_its_name_and_named_as_such_only(recorder, name):
+    for way, make in WAYS.items():
+        if not can_say(way, name):
+            continue
+        call = make(name)
+        status, _, asked = recorder.answer(call)
+        if way in AS_DIRECTORY:  # what it gets is a file, which is no listing
+            assert (way, status, asked) == (way, 502, ["/base/d/" + DIRECTORIES[name]])
+        else:
+            assert (way, status, asked) == (way, 502 if call.is_list else 400, [])
+
+
 def test_the_corpus_has_thousands_of_cases_and_no_case_twice():
     assert len(set(REFUSED)) == len(REFUSED)
     assert not set(REFUSED) & set(KEPT)
@@ -178,6 +194,8 @@ def test_any_name_is_400_or_asked_for_as_exactly_that_below_the_base(recorder, n
         assert (status, asked) in [(400, []), (400, [wanted])]
     elif status == 200:
         assert set(asked) - {"/base/d/p"} == {wanted}
+    elif way in AS_DIRECTORY and is_directory(name) and asked:
+        assert (status, asked) == (502, [wanted])
     else:
         assert (status, asked) == (502 if call.is_list else 400, [])
 
@@ -189,6 +207,8 @@ def test_any_text_in_a_query_is_400_or_asked_for_as_what_it_says_once_decoded(re
     status, _, asked = recorder.answer(Call(query="bundle=" + raw))
     if status == 200:
         assert asked == ["/base/d/" + expected_path(decoded(raw.encode("latin-1")))]
+    elif is_directory(name := decoded(raw.encode("latin-1"))) and asked:
+        assert (status, asked) == (502, [expected_target("query", name)])
     else:
         assert (status, asked) == (400, [])
 
