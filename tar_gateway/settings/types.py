@@ -134,10 +134,27 @@ def _check_header_name(name: str) -> str:
     return name
 
 
+# Other parameters of a bundle's URL, those that are still to come among them.
+_TAKEN = {
+    *("checksums", "duplicates", "exclude", "expires", "filename", "folder", "format", "include"),
+    *(
+        "key_id",
+        "manifest",
+        "manifest_sha256",
+        "missing",
+        "names",
+        "pick",
+        "plan",
+        "signature",
+        "v",
+    ),
+}
+
+
 def _check_parameter(name: str) -> str:
     if not name.replace("_", "").replace("-", "").isalnum() or not name.isascii():
         raise ValueError("letters, digits, - and _ only")
-    if name in {"filename", "v", "manifest", "signature", "expires", "key_id"}:
+    if name in _TAKEN:
         raise ValueError(f"'{name}' has another meaning in a bundle's URL")
     return name
 

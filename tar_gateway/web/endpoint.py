@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from email.utils import formatdate
+from hashlib import sha256
 from http import HTTPStatus
 from wsgiref.types import StartResponse, WSGIEnvironment
 
@@ -21,6 +22,7 @@ from tar_gateway.errors import (
     BadRequest,
     ContentTooLarge,
     MethodNotAllowed,
+    PreconditionFailed,
     TooSlow,
     UnsupportedMediaType,
     UpstreamFailed,
@@ -204,7 +206,10 @@ class Endpoint:
                     f"a POST says everything in its body: use ?{settings.parameter} alone"
                 )
             return self._posted(environ, directory)
+        wanted = listed.manifest_sha256
         if listed.manifest is None:
+            if wanted is not None:
+                raise BadRequest("manifest_sha256= is of a manifest: name it by manifest=")
             return list_bundle(listed, directory, settings)
         manifest, no_store = read_manifest(
             self._planner,
@@ -212,6 +217,8 @@ class Endpoint:
             caller,
             settings.max_body,
         )
+        if wanted is not None and sha256(manifest).hexdigest() != wanted.lower():
+            raise PreconditionFailed("the manifest is not the one that manifest_sha256= is of")
         bundle = json_bundle(manifest, directory, settings, listed.options)
         return replace(bundle, no_store=no_store)
 

@@ -70,8 +70,8 @@ class Options:
 class Query:
     """What a query or a form gives, decoded and, but for the manifest, not yet checked.
 
-    ``manifest`` is the path of a file that holds the list, ``version`` the opaque text of the
-    entity tag that the archive must have. ``is_plan``: the plan is wanted in place of the archive.
+    ``manifest`` is the path of a file that holds the list, ``manifest_sha256`` its digest if told,
+    ``version`` the opaque text of the archive's tag. ``is_plan``: the plan is wanted instead.
     """
 
     members: tuple[str, ...]
@@ -79,6 +79,7 @@ class Query:
     manifest: str | None = None
     version: str | None = None
     is_plan: bool = False
+    manifest_sha256: str | None = None
 
 
 def is_bundle(query: str, parameter: str) -> bool:
@@ -116,6 +117,7 @@ def read_query(query: str, settings: Settings) -> Query:
         manifest,
         _only(pairs, "v"),
         _is_plan(_only(pairs, "plan")),
+        _only(pairs, "manifest_sha256"),
     )
 
 

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from hashlib import sha256
 
 import pytest
 from webtest import TestApp
@@ -197,3 +198,24 @@ def test_a_manifest_is_not_held_to_the_limit_of_an_archive(upstream):
     with gateway_to(upstream, max_bytes=10240) as app:
         upstream.files["reports/lists/all.json"] = (" " * 20_000 + LIST).encode()
         app.get(URL, status=200)
+
+
+DIGEST = sha256(LIST.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("digest", [DIGEST, DIGEST.upper()])
+def test_a_manifest_of_the_digest_that_is_named_is_read(app, digest):
+    assert (
+        app.get(f"{URL}&manifest_sha256={digest}").headers["ETag"] == app.get(URL).headers["ETag"]
+    )
+
+
+@pytest.mark.parametrize("digest", [DIGEST[:-1], sha256(b"other").hexdigest(), "x", ""])
+def test_a_manifest_of_another_digest_is_refused(app, digest):
+    refused = app.get(f"{URL}&manifest_sha256={digest}", status=412)
+    assert "manifest_sha256=" in refused.json["detail"]
+
+
+def test_a_digest_without_a_manifest_is_refused(app):
+    refused = app.get(f"/reports/?bundle=a.txt&manifest_sha256={DIGEST}", status=400)
+    assert "manifest=" in refused.json["detail"]
