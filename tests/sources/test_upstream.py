@@ -615,6 +615,7 @@ EMPTY = {
     "416": ("GET", answer(b"", status="416 Range Not Satisfiable")),
     "302": ("GET", answer(b"", "Location: /b", status="302 Found")),
     "an empty file": ("GET", answer(b"")),
+    "no chunk but the last": ("GET", chunked()),
 }
 
 
@@ -629,8 +630,9 @@ def test_behind_a_response_without_content_a_connection_is_its_callers(method, e
         assert connections(server) == [1, 1, 2, 1]
 
 
-def test_behind_a_response_with_content_a_connection_is_everyones():
-    with serving(File(DATA)) as (server, upstream):
+@pytest.mark.parametrize("script", [File(DATA), chunked(b"abc")], ids=["a length", "chunks"])
+def test_behind_a_response_with_content_a_connection_is_everyones(script: Script):
+    with serving(script) as (server, upstream):
         for caller in (ALICE, BOB, NOBODY, ELSEWHERE):
             ask(upstream, caller)
         assert connections(server) == [1] * 4

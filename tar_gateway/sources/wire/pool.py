@@ -117,7 +117,7 @@ class Origin:
             self.release(pooled, cancellation, keep=False)
             raise SourceError(f"{self._called} sent the invalid status {head.status}")
         # Content that comes late, where there should be none, is read as the next response.
-        pooled.owner = caller.key if head.length == 0 else None
+        pooled.owner = None if head.length else caller.key
         keeps = head.keeps and not identifies(sent)
         content = _Content(self, pooled, head, cancellation, keeps=keeps)
         return Response(head.status, head.fields, content)
@@ -281,6 +281,8 @@ class _Content:
             raise self._origin.fault(error, self._cancellation) from error
         if not block:
             self._cancellation.check()  # the end may be the one that was made so
+        for pooled in self._held if block else ():
+            pooled.owner = None  # there was content, which chunks do not tell before
         return block
 
     def close(self) -> None:
