@@ -36,7 +36,13 @@ CLIENTS = 12
 WARMING = 36  # clients of the first round, so that pools are as full as they will ever be
 ROUNDS = 20
 # So few threads that ask ahead that the first round starts them all.
-SETTINGS = {"read_timeout": "0.5", "retry_pause": "0.01", "fetch_parallel": "16"}
+KEEP_ALIVE = 0.5  # seconds
+SETTINGS = {
+    "read_timeout": "0.5",
+    "retry_pause": "0.01",
+    "fetch_parallel": "16",
+    "keep_alive": str(KEEP_ALIVE),
+}
 
 # What may grow in the second half of a run, by the straight line through its rounds. In the first
 # half allocators and pools find what they need.
@@ -102,7 +108,9 @@ class Site:
                 self._upstream.cut()
 
     def settle(self) -> None:
-        """Wait until nothing moves any more."""
+        """Wait until nothing moves any more, and idle connections to the upstream are closed."""
+        time.sleep(KEEP_ALIVE)
+        self._download("/" + next(iter(FILES)))  # what is released after it closes them
         deadline = time.monotonic() + PATIENCE
         before, since = -1, time.monotonic()
         while time.monotonic() < min(since + 0.5, deadline):

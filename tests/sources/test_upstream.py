@@ -592,6 +592,16 @@ def test_of_more_idle_connections_than_are_kept_the_oldest_is_closed(
         assert server.requests[-1].connection == 2
 
 
+def test_connections_that_were_idle_for_too_long_are_closed_when_another_is_released():
+    with serving(File(DATA), settings=Settings(keep_alive=0.05)) as (server, upstream):
+        contents = [open_whole(upstream, len(DATA)) for _ in range(3)]
+        for content in contents[:2]:
+            read_all(content)
+        time.sleep(0.06)
+        read_all(contents[2])
+        assert server.wait_for(lambda server: server.open == 1)
+
+
 # --- whose connection it is ----------------------------------------------------------------------
 
 ALICE = Caller((("Authorization", "Basic alice"),))

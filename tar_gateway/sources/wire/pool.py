@@ -159,8 +159,7 @@ class Origin:
             return
         pooled.idle_since = time.monotonic()
         self._idle[pooled] = None
-        if len(self._idle) > _KEPT:
-            self._close_oldest()
+        self._close_idle(pooled.idle_since - self._settings.keep_alive)
 
     def fault(self, error: Exception, cancellation: Cancellation) -> SourceError | Cancelled:
         """Return what went wrong: in a response's words, and its cause in the system's."""
@@ -174,13 +173,14 @@ class Origin:
         """Close the connections that are not in use, and keep none any more."""
         self._closed = True
         while self._idle:
-            self._close_oldest()
+            self._close_idle(math.inf)
 
-    def _close_oldest(self) -> None:
+    def _close_idle(self, since: float) -> None:
+        """Close what has been idle since before a moment, and the oldest beyond those kept."""
         with suppress(StopIteration, KeyError, RuntimeError):  # another thread was faster
-            pooled = next(iter(self._idle))
-            del self._idle[pooled]
-            pooled.close()
+            while (pooled := next(iter(self._idle))).idle_since < since or len(self._idle) > _KEPT:
+                del self._idle[pooled]
+                pooled.close()
 
     def _catch(self) -> None:
         """Use no connection again: what comes late is read as the next request's response."""
@@ -192,7 +192,7 @@ class Origin:
                 self._netloc,
             )
         while self._idle:
-            self._close_oldest()
+            self._close_idle(math.inf)
 
     def _take(self, key: int, timeout: float) -> "_Pooled":
         """Return a connection that no one else uses, open: an idle one, or else a new one."""
