@@ -89,15 +89,9 @@ class Planner:
             if members is not bundle:
                 largest = self._checked(members, limit)
                 caller.tally.expect(self._questions(members), refuse=False)
-            file = self.spool.file()
+            ask, file = partial(self._ask, expanded.told), self.spool.file()
             survey = Survey(
-                partial(self._ask, expanded.told),
-                members,
-                asker,
-                largest,
-                deadline=deadline,
-                flight=flight,
-                spool_file=file,
+                ask, members, asker, largest, deadline=deadline, flight=flight, spool_file=file
             )
             try:
                 survey.run(fetchers)
