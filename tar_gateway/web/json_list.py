@@ -15,7 +15,8 @@ from tar_gateway.archive.bundle import Bundle
 from tar_gateway.errors import BadRequest
 from tar_gateway.http.paths import shown
 from tar_gateway.settings import Settings
-from tar_gateway.web.query import OTHER_PARAMETERS, Options, make_bundle, too_many
+from tar_gateway.web.bundles import Options, make_bundle
+from tar_gateway.web.query import OTHER_PARAMETERS, too_many
 
 
 class _Entry(BaseModel):

@@ -12,9 +12,9 @@ from tar_gateway.archive.bundle import Entry, archive_filename
 from tar_gateway.errors import BadRequest, ContentTooLarge, Refusal
 from tar_gateway.http.paths import BadName
 from tar_gateway.settings import Settings
+from tar_gateway.web.bundles import Options
 from tar_gateway.web.json_list import json_bundle
 from tar_gateway.web.query import (
-    Options,
     Query,
     is_bundle,
     list_bundle,
