@@ -90,6 +90,11 @@ class Filter:
             tuple(glob.start for glob in self._include), tuple(glob.start for glob in self._exclude)
         )
 
+    @property
+    def takes_all(self) -> bool:
+        """Whether nothing is left out."""
+        return not (self._include or self._exclude)
+
     def step(self, place: Place, segment: str) -> Place:
         """Return the place of a path with one more segment."""
         return Place(

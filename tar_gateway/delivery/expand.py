@@ -60,6 +60,8 @@ class _Directory:
     path: str
     place: Place
     above: tuple[bytes, ...] = ()
+    listing: Listing | None = None
+    """What it lists, where a listing of a directory above has told that."""
 
 
 class Expansion:
@@ -98,7 +100,8 @@ class Expansion:
         # What is to be left out if it is missing is asked for itself.
         exact = exact and bundle.missing == "fail" and time.monotonic() >= self._doubted_until
         taken = Filter(bundle.include, bundle.exclude)
-        ask = partial(self._list, caller=caller, deadline=deadline)
+        # A tree of which parts are left out may be far larger than what is taken of it.
+        ask = partial(self._list, caller=caller, deadline=deadline, deep=taken.takes_all)
         walk = _Walk(ask, taken, caller, self._settings)
         walk.run(trees, deadline, fetchers)
         found: dict[Entry, Stat | None] = {}  # each once, in order
@@ -135,7 +138,9 @@ class Expansion:
                 raise ContentTooLarge(f"the member {shown(name)} is longer than {limit} bytes")
         return tuple(replace(e, name=n) for n, e in zip(names, members, strict=True))
 
-    def _list(self, directory: _Directory, *, caller: Caller, deadline: float) -> Steps[Listing]:
+    def _list(
+        self, directory: _Directory, *, caller: Caller, deadline: float, deep: bool
+    ) -> Steps[Listing]:
         source, permit, path = self._source, self._permit, url_path(directory.path)
         if not isinstance(source, ListingSource):
             raise SourceError("directories are not listed here: name the files in it", status=404)
@@ -143,7 +148,7 @@ class Expansion:
         def ask() -> Steps[Listing]:
             if permit is not None:
                 yield from permit(path, caller)
-            return (yield from source.list_steps(path, caller))
+            return directory.listing or (yield from source.list_steps(path, caller, deep=deep))
 
         try:
             return (
@@ -269,6 +274,8 @@ class _Walk:
         with self._lock:
             self.no_store = self.no_store or listing.no_store
             self._seen += len(listing.entries)
+            self._count += max(0, listing.requests - 1)
+            self._check_count()
             if self._seen > _SEEN * limit.max_members:
                 raise ContentTooLarge(
                     f"the directories hold more than {_SEEN * limit.max_members} names"
@@ -279,19 +286,24 @@ class _Walk:
             place = self._filter.step(directory.place, each.name) if each.is_directory else None
             if place is None or not self._filter.looks_below(place):
                 continue
-            if above.count(digest) >= _LOOP - 1:
+            # What came with a listing from above is no link that leads back there.
+            if each.listing is None and above.count(digest) >= _LOOP - 1:
                 raise SourceError("it is a loop: it lists what directories above it list")
             if len(above) >= limit.max_depth:
                 raise SourceError(f"it lies at MAX_DEPTH, {limit.max_depth}, and holds directories")
-            self._add(_Directory(f"{directory.path}{each.name}/", place, (*above, digest)))
+            below = f"{directory.path}{each.name}/"
+            self._add(_Directory(below, place, (*above, digest), each.listing))
 
     def _add(self, directory: _Directory) -> None:
         with self._lock:
-            self._count += 1
-            if self._count > self._settings.max_listings:
-                limit = self._settings.max_listings
-                raise ContentTooLarge(f"there are more than the {limit} directories allowed")
+            self._count += directory.listing is None
+            self._check_count()
             self._waiting.append(directory)
+
+    def _check_count(self) -> None:
+        limit = self._settings.max_listings
+        if self._count > limit:
+            raise ContentTooLarge(f"there are more than the {limit} directories allowed")
 
     def _end(self, error: BaseException) -> None:
         with self._lock:

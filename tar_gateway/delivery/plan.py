@@ -93,7 +93,7 @@ def layout_of(bundle: Bundle, stats: list[Stat]) -> Layout:
                 stat.size,
                 stat.mtime,
                 validator=stat.version or stat.validator,
-                checksum=requested.checksum,
+                checksum=stat.checksum if requested.checksum is None else requested.checksum,
                 literal=requested.literal,
             )
             for requested, stat in zip(bundle.members, stats, strict=True)

@@ -244,5 +244,5 @@ class Planner:
         )
         stat, spooled = yield from steps
         if member.name in told:  # the archive's tag is the same as if its listing had told all
-            stat = replace(stat, version=stat.dated or stat.validator)
+            stat = replace(stat, version=stat.dated or stat.validator, checksum=None)
         return stat, spooled

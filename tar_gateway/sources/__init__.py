@@ -36,6 +36,8 @@ class Stat:
     """The Last-Modified date, where ``validator`` is an entity tag."""
     version: Validator | None = None
     """What an archive's tag is made of in place of ``validator``, which proves what is fetched."""
+    checksum: int | None = None
+    """The CRC-32 of the member's bytes, where the source tells it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,24 +47,31 @@ class Listed:
     name: str
     is_directory: bool
     stat: Stat | None = None
+    listing: "Listing | None" = field(default=None, repr=False)
+    """What lies directly below a directory, where the same listing tells that as well."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What lies directly below a directory. ``no_store``: no cache may keep what is made of it."""
+    """What lies directly below a directory. ``no_store``: no cache may keep what is made of it.
+
+    It took so many ``requests``: none, where it came with the listing of a directory above.
+    """
 
     entries: tuple[Listed, ...]
     no_store: bool = False
+    requests: int = 1
 
 
 @runtime_checkable
 class ListingSource(Protocol):
     """A source that lists directories."""
 
-    def list_steps(self, path: str, caller: Caller) -> Steps[Listing]:
+    def list_steps(self, path: str, caller: Caller, *, deep: bool = False) -> Steps[Listing]:
         """Return the steps of a listing. Raise `SourceError` for one that is not whole.
 
-        ``path`` is the directory's reference with a slash at its end; ``""`` is the base.
+        ``path`` is the directory's reference with a slash at its end; ``""`` is the base. With
+        ``deep`` all below it is wanted, and what the source can tell of that at once may come too.
         """
         ...
 

@@ -6,7 +6,7 @@ from functools import reduce
 from types import MappingProxyType
 
 from tar_gateway.errors import SourceError
-from tar_gateway.http.paths import below, url_path
+from tar_gateway.http.paths import below, decode_path, url_path
 from tar_gateway.settings import Settings
 from tar_gateway.settings.locations import read_locations
 from tar_gateway.sources import Caller, Limits, Listing, Stat, UnknownSize
@@ -61,10 +61,15 @@ class Locations(Remote):
         route, rest = self._route(path)
         return (yield from route.server.open_steps(rest, start, stop, stat, caller))
 
-    def list_steps(self, path: str, caller: Caller) -> Steps[Listing]:
-        """List a directory of the server that it belongs to. Raise `SourceError`."""
+    def list_steps(self, path: str, caller: Caller, *, deep: bool = False) -> Steps[Listing]:
+        """List a directory of the server that it belongs to. Raise `SourceError`.
+
+        What lies below it is left to its own listing where another location begins there.
+        """
         route, rest = self._route(path)
-        return route.server.list_steps(rest, caller)
+        here = decode_path(path)
+        crossed = any(each is not route and each.prefix.startswith(here) for each in self._routes)
+        return route.server.list_steps(rest, caller, deep=deep and not crossed)
 
     def forward_steps(
         self, method: str, path: str, headers: Headers, caller: Caller

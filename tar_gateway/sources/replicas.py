@@ -64,9 +64,9 @@ class Replicas(Remote):
         content = yield from self._first(path, open_at, of_one_version=True)
         return self._tracked(content, path)
 
-    def list_steps(self, path: str, caller: Caller) -> Steps[Listing]:
+    def list_steps(self, path: str, caller: Caller, *, deep: bool = False) -> Steps[Listing]:
         """List a directory at the first server that is able to. Raise `SourceError`."""
-        return self._first(path, lambda server: server.list_steps(path, caller))
+        return self._first(path, lambda server: server.list_steps(path, caller, deep=deep))
 
     def forward_steps(
         self, method: str, path: str, headers: Headers, caller: Caller

@@ -107,7 +107,7 @@ class Subrequests(Blocking):
         """Ask for the member again, and check that it is the same. Raise `SourceError`."""
         return self._members.open(path, start, stop, stat, caller)
 
-    def list_steps(self, path: str, caller: Caller) -> Steps[Listing]:
+    def list_steps(self, path: str, caller: Caller, *, deep: bool = False) -> Steps[Listing]:
         """Read the application's own listing of a directory. Raise `SourceError`."""
         return self._members.list(path, f"{mount_of(caller.environ)}/{path}", caller)
 

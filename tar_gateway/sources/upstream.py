@@ -70,8 +70,8 @@ class Upstream(Remote):
         content = yield from self.health.track(steps, path, caller)
         return self.health.tracked(content, path, caller)
 
-    def list_steps(self, path: str, caller: Caller) -> Steps[Listing]:
-        """List a directory. Raise `SourceError`."""
+    def list_steps(self, path: str, caller: Caller, *, deep: bool = False) -> Steps[Listing]:
+        """List a directory, and nothing below it. Raise `SourceError`."""
         steps = self._members.list(path, self._base + path, caller)
         return self.health.track(steps, path, caller)
 
