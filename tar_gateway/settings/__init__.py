@@ -31,6 +31,7 @@ from tar_gateway.settings.types import (
     HeadersFile,
     Hosts,
     KeysFile,
+    Origins,
     PagesPrefix,
     ParameterName,
     Pause,
@@ -202,6 +203,11 @@ class Settings:
 
     signing_keys_file: KeysFile | None = None
     """File of lines ``id:secret``; with it every request must come by a link signed with one."""
+
+    cors_origins: Origins = ()
+    """Origins such as ``https://app.example.com`` whose pages may read what is served here, with
+    their users' credentials; ``*`` for those of all, without credentials. Without it only pages of
+    the gateway's own origin may, and what an upstream says of others holds for its plain files."""
 
     archive_files: ArchiveFormats = ("tar", "zip")
     """Lists of files (``X-Archive-Files``) of these formats are answered with the archive; ``no``

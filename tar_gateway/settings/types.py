@@ -218,6 +218,36 @@ def _check_host(host: str) -> str:
     return host.lower()
 
 
+_ORIGIN = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?P<port>:[0-9]{1,5})?"
+)
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
+
+def _check_origin(text: str) -> str:
+    """Check an origin, or ``*``. Return it as browsers send it (RFC 6454 6.2)."""
+    if text == "*":
+        return text
+    if text == "null":
+        raise ValueError("null is the origin of anyone's sandboxed pages and local files")
+    parts = _ORIGIN.fullmatch(text.lower())
+    if parts is None:
+        raise ValueError(
+            f"{shown(text)} is not an origin such as https://app.example.com: "
+            "scheme, host, and port if any, without a path and without wildcards"
+        )
+    is_default = parts["port"] == _DEFAULT_PORTS.get(parts["scheme"])
+    return text.lower().removesuffix(parts["port"] or "") if is_default else text.lower()
+
+
+def _check_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
+    if "*" in origins and len(origins) > 1:
+        raise ValueError(
+            "* stands for all origins, without credentials: give it alone or name them"
+        )
+    return origins
+
+
 _BYTES = TypeAdapter(ByteSize)  # understands 64KiB
 
 Url = Annotated[str, AfterValidator(_check_url)]
@@ -238,6 +268,11 @@ KeysFile = Annotated[File, AfterValidator(_check_by(read_keys))]
 HeadersFile = Annotated[File, AfterValidator(_check_by(read_service_headers))]
 Hosts = Annotated[
     tuple[Annotated[str, AfterValidator(_check_host)], ...], BeforeValidator(_split_commas)
+]
+Origins = Annotated[
+    tuple[Annotated[str, AfterValidator(_check_origin)], ...],
+    BeforeValidator(_split_commas),
+    AfterValidator(_check_origins),
 ]
 ParameterName = Annotated[str, AfterValidator(_check_parameter)]
 PagesPrefix = Annotated[str, AfterValidator(_check_pages_prefix)]

@@ -14,6 +14,7 @@ from tar_gateway.http.environ import check_query
 from tar_gateway.settings import Settings
 from tar_gateway.sources.wire.tally import Listener, Tally
 from tar_gateway.web.client import Delivery, told, until_departure
+from tar_gateway.web.cors import CrossOrigin
 from tar_gateway.web.observe.download import Download
 from tar_gateway.web.problem import refuse
 
@@ -36,6 +37,8 @@ class Door:
         a_minute = settings.questions_per_client
         # A bundle's members are asked about, and then for.
         self._questions = Questions(a_minute, 2 * settings.max_members) if a_minute else None
+        self.cross_origin = CrossOrigin(settings.cors_origins)
+        """Which pages of other origins may read responses."""
         self.links = SignedLinks.from_settings(settings)
         """What links must be signed by, if they must be."""
 
@@ -51,7 +54,12 @@ class Door:
 
         ``check`` is off for a request that an application of its own has let in: neither its
         query nor its link is ours. The download's room is held until the response was closed.
+        A preflight takes no room: refused, it would be told to a page as an origin's refusal.
         """
+        if self.cross_origin.is_preflight(environ):
+            answer = self.cross_origin.answer(environ, start_response)
+            return Delivery(answer, environ, 0, ExitStack())
+        start_response = self.cross_origin.wrap(environ, start_response)
         quota = ClientQuota.of(self._questions, environ, self._settings.trusted_proxies)
         tally = Tally(self._listener, quota)
         download = Download(self.downloads, environ, tally, self._hop)

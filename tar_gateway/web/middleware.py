@@ -61,7 +61,8 @@ class BundleMiddleware:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
         request = _Request(environ, start_response, self._settings)
-        if environ["REQUEST_METHOD"] in METHODS and self._bundles.takes(environ):
+        is_preflight = self._door.cross_origin.is_preflight(environ)
+        if (is_preflight or request.method in METHODS) and self._bundles.takes(environ):
             return self._door(environ, start_response, self._bundles)
         if request.next_step(request.method, request.conditions) is Step.TRY:
             archive = self._from_new_list(request)

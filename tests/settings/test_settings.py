@@ -89,6 +89,48 @@ def test_an_upstream_ends_in_one_slash(text, url):
 
 
 @pytest.mark.parametrize(
+    ("text", "origins"),
+    [
+        ("*", ("*",)),
+        ("https://app.example.com", ("https://app.example.com",)),
+        ("HTTPS://App.Example.com:443", ("https://app.example.com",)),
+        (
+            "http://localhost:80,http://localhost:5173",
+            ("http://localhost", "http://localhost:5173"),
+        ),
+        ("https://a.example:80", ("https://a.example:80",)),
+        ("http://[::1]:8000", ("http://[::1]:8000",)),
+        ("capacitor://localhost", ("capacitor://localhost",)),
+        ("moz-extension://6f1c", ("moz-extension://6f1c",)),
+    ],
+)
+def test_an_origin_is_as_browsers_send_it(text, origins):
+    assert from_environment(CORS_ORIGINS=text).cors_origins == origins
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("null", "null is the origin of anyone's sandboxed pages and local files"),
+        ("https://a.example/", "'https://a.example/' is not an origin such as https://"),
+        ("https://a.example/app", "without a path"),
+        ("https://*.example.com", "without wildcards"),
+        ("a.example", "is not an origin"),
+        ("https://", "is not an origin"),
+        ("https://ä.example", "is not an origin"),
+        ("https://a.example:port", "is not an origin"),
+        ("https://u@a.example", "is not an origin"),
+        ("https://a.example b", "is not an origin"),
+        ("*,https://a.example", "* stands for all origins, without credentials"),
+    ],
+)
+def test_an_origin_that_no_browser_sends_is_refused(text, reason):
+    line = refusal(CORS_ORIGINS=text)
+    assert line.startswith("TAR_GATEWAY_CORS_ORIGINS is ")
+    assert reason in line
+
+
+@pytest.mark.parametrize(
     ("text", "reason"),
     [
         ("files.internal", "it must be a URL such as"),
@@ -270,6 +312,7 @@ WRONG = [
     *(("MAX_DOWNLOADS_PER_CLIENT", text) for text in ("0", "-1", "many")),
     *(("QUESTIONS_PER_CLIENT", text) for text in ("0", "-1", "1.5", "many")),
     *(("TRUSTED_PROXIES", text) for text in ("proxy", "10.0.0.1/8", "10.0.0.0/33", "::g")),
+    *(("CORS_ORIGINS", text) for text in ("null", "a.example", "*,https://a.example")),
     *(("ARCHIVE_FILES", text) for text in ("yes", "rar", "tar;zip", "tar,no")),
     *(("PAGES_PREFIX", text) for text in ("/", "-", "/-", "//", "/a b/", "/?/")),
     *(("PAGES_BIND", text) for text in ("9000", "host:", ":9000", "host:0", "host:65536", "a b:1")),
