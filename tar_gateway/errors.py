@@ -92,9 +92,10 @@ class RequestTimeout(Refusal):
 
 
 class PreconditionFailed(Refusal):
-    """What the request was made conditional on no longer holds."""
+    """What the request was made conditional on no longer holds, such as a directory's listing."""
 
     status = HTTPStatus.PRECONDITION_FAILED
+    directory: str | None = None
 
 
 class RangeNotSatisfiable(Refusal):

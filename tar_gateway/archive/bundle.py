@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Literal, TypeAlias
 
 from tar_gateway.archive.format import Format
+from tar_gateway.archive.picks import Pick
 from tar_gateway.archive.short_names import short_and_long
 from tar_gateway.archive.tar import TAR
 from tar_gateway.archive.zip import ZIP
@@ -44,6 +45,8 @@ class Entry:
 
     Both are empty for the base itself, and the name for what is not put into a directory.
     """
+    pick: Pick | None = None
+    """Which of a directory's entries are meant, where that is not everything."""
 
     @property
     def is_directory(self) -> bool:

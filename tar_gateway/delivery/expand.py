@@ -16,30 +16,33 @@ from hashlib import sha256
 
 from tar_gateway.archive.bundle import Bundle, Entry, check_apart, renamed
 from tar_gateway.archive.globs import Filter, Place
+from tar_gateway.archive.picks import ListingChanged, Pick
+from tar_gateway.delivery.lister import Lister
 from tar_gateway.delivery.plan import member_fault
 from tar_gateway.delivery.threads import PATIENT, FetcherPool
-from tar_gateway.errors import BadRequest, ContentTooLarge, MembersFailed, NotFound, SourceError
-from tar_gateway.http.paths import BadName, shown, url_path
+from tar_gateway.errors import (
+    BadRequest,
+    ContentTooLarge,
+    MembersFailed,
+    NotFound,
+    PreconditionFailed,
+    SourceError,
+)
+from tar_gateway.http.paths import BadName, shown
 from tar_gateway.settings import Settings
 from tar_gateway.sources import (
     Caller,
     Listed,
     Listing,
-    ListingSource,
-    Permit,
-    Source,
     Stat,
-    UnknownSize,
 )
-from tar_gateway.sources.stepwise import StepwiseSource
 from tar_gateway.sources.wire.asking import Steps, run
-from tar_gateway.sources.wire.retry import Retry
 
 # Seconds in which listings count as names only, after a member was not as it was planned.
 _DOUBT = 600
 
 # Entries seen, taken or not, for each member that a bundle may have.
-_SEEN = 10
+SEEN = 10
 
 # A listing met so often on one way down is a link that leads back up.
 _LOOP = 3
@@ -55,25 +58,25 @@ class Expanded:
 
 @dataclass(frozen=True, slots=True)
 class _Directory:
-    """A directory to list: its path, where the globs are, and the listings that led to it."""
+    """A directory to list: its path, where the globs are, and the listings that led to it.
+
+    Of one with a ``pick`` only picked entries are taken, and the globs begin below them.
+    """
 
     path: str
     place: Place
     above: tuple[bytes, ...] = ()
     listing: Listing | None = None
     """What it lists, where a listing of a directory above has told that."""
+    pick: Pick | None = None
 
 
 class Expansion:
-    """Makes members of the directories in a bundle, by what ``source`` lists."""
+    """Makes members of the directories in a bundle, by what ``lister`` lists."""
 
-    def __init__(
-        self, source: Source, settings: Settings, retry: Retry, permit: Permit | None
-    ) -> None:
-        self._source = source
+    def __init__(self, lister: Lister, settings: Settings) -> None:
+        self._lister = lister
         self._settings = settings
-        self._retry = retry
-        self._permit = permit
         self._doubted_until = -math.inf
 
     def doubt(self) -> None:
@@ -141,39 +144,19 @@ class Expansion:
     def _list(
         self, directory: _Directory, *, caller: Caller, deadline: float, deep: bool
     ) -> Steps[Listing]:
-        source, permit, path = self._source, self._permit, url_path(directory.path)
-        if not isinstance(source, ListingSource):
-            raise SourceError("directories are not listed here: name the files in it", status=404)
-
-        def ask() -> Steps[Listing]:
-            if permit is not None:
-                yield from permit(path, caller)
-            return directory.listing or (yield from source.list_steps(path, caller, deep=deep))
-
+        steps = self._lister.steps(
+            directory.path,
+            caller,
+            deadline,
+            deep=deep and directory.pick is None,
+            told=directory.listing,
+        )
         try:
-            return (
-                yield from self._retry.call(
-                    ask, caller.cancellation, tally=caller.tally, deadline=deadline
-                )
-            )
+            return (yield from steps)
         except SourceError as error:
-            if error.status == 404 and not directory.above and path:
-                yield from self._check_no_file(path.removesuffix("/"), caller)
+            if error.status == 404 and not directory.above and directory.path:
+                yield from self._lister.check_no_file(directory.path.removesuffix("/"), caller)
             raise
-
-    def _check_no_file(self, path: str, caller: Caller) -> Steps[None]:
-        """Raise `SourceError` where a file was asked for as a directory."""
-        if not isinstance(self._source, StepwiseSource):
-            return
-        try:
-            if self._permit is not None:
-                yield from self._permit(path, caller)
-            stat = yield from self._source.stat_steps(path, caller)
-        except SourceError:
-            return
-        if isinstance(stat, UnknownSize):
-            stat.content.close()
-        raise SourceError("it is a file: ask for it without the slash at its end", status=404)
 
 
 class _Walk:
@@ -204,7 +187,7 @@ class _Walk:
     def run(self, trees: list[Entry], deadline: float, fetchers: FetcherPool | None) -> None:
         """List all, in this thread without ``fetchers``. Raise what is wrong with one of them."""
         for tree in trees:
-            self._add(_Directory(tree.path, self._filter.start))
+            self._add(_Directory(tree.path, self._filter.start, pick=tree.pick))
         while not self._done.is_set():
             self._caller.cancellation.check()
             if time.monotonic() > deadline:
@@ -221,6 +204,14 @@ class _Walk:
     def below(self, tree: Entry) -> Iterator[tuple[Entry, Stat | None]]:
         """Return the members that a directory has become, in no order."""
         stack = [(tree.path, tree.name, self._filter.start)]
+        if tree.pick is not None:
+            stack = []
+            for each in _picked(tree.pick, self._found[tree.path], tree.path):
+                path, name = tree.path + each.marked, tree.name + each.marked
+                if each.is_directory:
+                    stack.append((path, name, self._filter.start))
+                else:
+                    yield Entry(path, name), each.stat
         while stack:
             path, name, place = stack.pop()
             if not self._found[path] and name and self._filter.takes(place):
@@ -276,15 +267,18 @@ class _Walk:
             self._seen += len(listing.entries)
             self._count += max(0, listing.requests - 1)
             self._check_count()
-            if self._seen > _SEEN * limit.max_members:
+            if self._seen > SEEN * limit.max_members:
                 raise ContentTooLarge(
-                    f"the directories hold more than {_SEEN * limit.max_members} names"
+                    f"the directories hold more than {SEEN * limit.max_members} names"
                 )
             # The first listing counts where two entries lead to one directory.
             entries = self._found.setdefault(directory.path, listing.entries)
-        for each in entries:
-            place = self._filter.step(directory.place, each.name) if each.is_directory else None
-            if place is None or not self._filter.looks_below(place):
+        pick = directory.pick
+        for each in entries if pick is None else _picked(pick, entries, directory.path):
+            if not each.is_directory:
+                continue
+            place = directory.place if pick else self._filter.step(directory.place, each.name)
+            if not self._filter.looks_below(place):
                 continue
             # What came with a listing from above is no link that leads back there.
             if each.listing is None and above.count(digest) >= _LOOP - 1:
@@ -310,3 +304,15 @@ class _Walk:
             self._error = self._error or error
             self._waiting.clear()
         self._done.set()
+
+
+def _picked(pick: Pick, entries: tuple[Listed, ...], path: str) -> list[Listed]:
+    """Return those of a directory's entries that are picked. Raise `PreconditionFailed`."""
+    by_name = {each.marked: each for each in entries}
+    try:
+        return [by_name[n] for n in pick.names((n, e.mtime) for n, e in by_name.items())]
+    except ListingChanged as error:
+        called = f"the directory {shown(path)}" if path else "the directory"
+        changed = PreconditionFailed(f"{called} has changed since files in it were selected")
+        changed.directory = path
+        raise changed from error

@@ -13,6 +13,7 @@ from hashlib import sha256
 from tar_gateway.archive.bundle import Bundle, Entry
 from tar_gateway.delivery.expand import Expansion
 from tar_gateway.delivery.fetch import FetchRules
+from tar_gateway.delivery.lister import Lister
 from tar_gateway.delivery.plan import Plan
 from tar_gateway.delivery.survey import Hold, Survey, SurveyResult, too_large
 from tar_gateway.delivery.threads import FetcherPool
@@ -54,7 +55,9 @@ class Planner:
         self.rules = FetchRules.from_settings(settings)
         """How members are asked for, and fetched by these plans."""
         self._most = Limits.from_settings(settings)
-        self._expansion = Expansion(source, settings, self.rules.retry, permit)
+        self.lister = Lister(source, self.rules.retry, permit)
+        """Lists directories as plans do."""
+        self._expansion = Expansion(self.lister, settings)
         # The largest bundle fits, so that any can be read range by range.
         self._remembered = ExpiringCache[SurveyResult](settings.plan_memory, settings.max_members)
         self._flights = SingleFlight[SurveyResult]()
@@ -191,7 +194,7 @@ class Planner:
         if decisive is None:
             return None
         members = [
-            (each.path, each.query, each.name, each.size, each.checksum, each.is_tree)
+            (each.path, each.query, each.name, each.size, each.checksum, each.is_tree, each.pick)
             for each in bundle.members
         ]
         listed = (

@@ -42,13 +42,23 @@ class Stat:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One name of a directory; ``stat`` is there where its listing tells all that a HEAD would."""
+    """One name of a directory; ``stat`` is there where its listing tells all that a HEAD would.
+
+    ``size`` in bytes and ``mtime``, in seconds since 1970, are what the listing says for people.
+    """
 
     name: str
     is_directory: bool
     stat: Stat | None = None
+    size: int | None = field(default=None, compare=False)
+    mtime: int | None = field(default=None, compare=False)
     listing: "Listing | None" = field(default=None, repr=False)
     """What lies directly below a directory, where the same listing tells that as well."""
+
+    @property
+    def marked(self) -> str:
+        """The name, of a directory with a slash at its end."""
+        return f"{self.name}/" if self.is_directory else self.name
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,11 +218,11 @@ def read_listing(response: Response, media_type: str, body: bytes, at: str) -> L
     entries = []
     for each in found:
         validator = response.dated(each.modified) if each.modified else None
-        stat = None
+        stat, date = None, read_date(each.modified)
         # A date that is not strong yet may be of two versions: the file itself is asked.
         if each.size is not None and validator is not None and validator.strong:
-            stat = Stat(each.size, read_date(each.modified) or 0, validator, version=validator)
-        entries.append(Listed(each.name, each.is_directory, stat))
+            stat = Stat(each.size, date or 0, validator, version=validator)
+        entries.append(Listed(each.name, each.is_directory, stat, size=each.size, mtime=date))
     return Listing(tuple(entries), response.no_store())
 
 

@@ -21,6 +21,7 @@ from tar_gateway.archive.bundle import (
 )
 from tar_gateway.archive.format import Format
 from tar_gateway.archive.globs import Glob
+from tar_gateway.archive.picks import Pick
 from tar_gateway.errors import BadRequest
 from tar_gateway.http.paths import BadName, check_name, shown
 from tar_gateway.settings import Settings
@@ -55,14 +56,27 @@ class Options:
         return replace(other, **said)
 
 
-def make_bundle(members: Pairs, options: Options, directory: str, settings: Settings) -> Bundle:
-    """Make a bundle of pairs of a path, relative to ``directory``, and a name in the archive."""
+def make_bundle(
+    members: Pairs,
+    options: Options,
+    directory: str,
+    settings: Settings,
+    picks: Sequence[Pick] = (),
+) -> Bundle:
+    """Make a bundle of pairs of a path, relative to ``directory``, and a name in the archive.
+
+    ``picks`` are of directories besides, relative as well.
+    """
+    members = [*members, *((pick.directory or "./",) * 2 for pick in picks)]
     if not members:
         raise BadRequest("no member is named: ask for at least one file")
     folder = _folder(options.folder, settings)
     format = _format(options.format)
     duplicates: Duplicates = _choice("duplicates", options.duplicates, get_args(Duplicates))
     entries = tuple(_entry(path, name, directory, folder, settings) for path, name in members)
+    named = len(members) - len(picks)
+    picked = (replace(each, pick=p) for each, p in zip(entries[named:], picks, strict=True))
+    entries = (*entries[:named], *picked)
     has_trees = any(entry.is_tree for entry in entries)
     names = [entry.name for entry in entries]
     try:

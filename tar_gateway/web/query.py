@@ -11,6 +11,8 @@ from functools import cache
 from itertools import islice
 
 from tar_gateway.archive.bundle import Bundle
+from tar_gateway.archive.picks import Pick, read_names, read_pick
+from tar_gateway.delivery.expand import SEEN
 from tar_gateway.errors import BadRequest, ContentTooLarge
 from tar_gateway.http.paths import BadName, decode_form_value, shown
 from tar_gateway.settings import Settings
@@ -37,6 +39,9 @@ class Query:
     version: str | None = None
     is_plan: bool = False
     manifest_sha256: str | None = None
+    picks: tuple[Pick, ...] = ()
+    is_form: bool = False
+    """Whether it says that what is picked was sent by a form, and stands in no URL."""
 
 
 def is_bundle(query: str, parameter: str) -> bool:
@@ -68,13 +73,18 @@ def read_query(query: str, settings: Settings) -> Query:
         check_text("manifest", manifest, settings)
         if raw:
             raise BadRequest(f"members are named both in {parameter}= and by a manifest")
+    picks, names = _picks(pairs, settings), _names(pairs, settings)
+    if (picks or names) and (raw or manifest is not None):
+        raise BadRequest(f"pick= and names= go neither with {parameter}= nor with a manifest")
     return Query(
-        _decoded_members(raw, settings),
+        _decoded_members(raw, settings) or names,
         _options(pairs),
         manifest,
         _only(pairs, "v"),
         _is_plan(_only(pairs, "plan")),
         _only(pairs, "manifest_sha256"),
+        picks,
+        is_form=any(key == "pick" and not value for key, value in pairs),
     )
 
 
@@ -113,7 +123,12 @@ def pinned_query(query: str, version: str) -> str:
 def list_bundle(listed: Query, directory: str, settings: Settings) -> Bundle:
     """Make a bundle of a query or a form, its members relative to ``directory``."""
     members = [(path, path) for path in listed.members]
-    return make_bundle(members, listed.options, directory, settings)
+    if listed.is_form and not (members or listed.picks):
+        raise BadRequest(
+            "this was asked for by a form, and cannot be continued by its address: "
+            "go back to the page and ask for it again"
+        )
+    return make_bundle(members, listed.options, directory, settings, listed.picks)
 
 
 @cache
@@ -163,6 +178,40 @@ def _decoded_members(raw: Sequence[str], settings: Settings) -> tuple[str, ...]:
     if len(raw) > settings.max_members:
         raise too_many(settings.max_members)
     return tuple(_decoded(text, "member") for text in raw)
+
+
+def _picks(pairs: Pairs, settings: Settings) -> tuple[Pick, ...]:
+    """Read the picks of a query, each of another directory."""
+    picks: dict[str, Pick] = {}
+    most = settings.max_members
+    for raw in (value for key, value in pairs if key == "pick" and value):
+        text = _decoded(raw, "pick")
+        try:
+            pick = read_pick(text, largest=SEEN * most)
+        except BadName as error:
+            raise BadRequest(f"the pick {shown(text)} {error}") from error
+        if pick.directory in picks:
+            raise BadRequest(f"the directory {shown(pick.directory)} is picked from twice")
+        if not pick.count:
+            raise BadRequest(f"the pick {shown(text)} selects nothing")
+        picks[pick.directory] = pick
+    if sum(pick.count for pick in picks.values()) > most:
+        raise too_many(most)
+    return tuple(picks.values())
+
+
+def _names(pairs: Pairs, settings: Settings) -> tuple[str, ...]:
+    """Read the members that are packed into one value."""
+    text = _only(pairs, "names")
+    if not text:
+        return ()
+    try:
+        names = read_names(text, largest=settings.max_body)
+    except BadName as error:
+        raise BadRequest(f"the value of names= {error}") from error
+    if len(names) > settings.max_members:
+        raise too_many(settings.max_members)
+    return tuple(names)
 
 
 def _options(pairs: Pairs) -> Options:

@@ -2,6 +2,7 @@
 
 import json
 import unicodedata
+from dataclasses import replace
 from urllib.parse import quote, quote_plus, urlencode
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tar_gateway.archive.bundle import Entry, archive_filename
+from tar_gateway.archive.picks import Pick, pack_names
 from tar_gateway.errors import BadRequest, ContentTooLarge, Refusal
 from tar_gateway.http.paths import BadName
 from tar_gateway.settings import Settings
@@ -579,3 +581,59 @@ def test_a_json_list_of_nothing_is_refused():
 )
 def test_any_json_is_a_bundle_or_a_refusal(document):
     assert bundle_or_refusal(from_json, document)
+
+
+# --- what is picked -----------------------------------------------------------------------------
+
+
+PICK = Pick.of("d/", ["a", "b"], [1], 1_700_000_000)
+
+
+def test_picks_and_packed_names_are_read():
+    read = query(f"bundle&pick={PICK}&pick={quote(str(replace(PICK, directory='e/')))}")
+    assert [pick.directory for pick in read.picks] == ["d/", "e/"]
+    assert query(f"bundle&names={pack_names(['a b', 'd/'])}").members == ("a b", "d/")
+
+
+def test_a_picked_directory_is_an_entry_with_its_pick():
+    (entry,) = from_query(f"bundle&pick={PICK}", "reports/").members
+    assert entry == Entry("reports/d/", "d/", is_tree=True, pick=PICK)
+    (own,) = from_query(f"bundle&pick={replace(PICK, directory='')}", "reports/").members
+    assert (own.path, own.name) == ("reports/", "")
+
+
+@pytest.mark.parametrize("other", ["bundle=a", "bundle&manifest=list.json"])
+@pytest.mark.parametrize("picked", [f"pick={PICK}", f"names={pack_names(['a'])}"])
+def test_what_is_picked_goes_with_no_other_list(other, picked):
+    assert "go neither with bundle=" in refusal(query, f"{other}&{picked}")
+
+
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        ("pick=nonsense", "'nonsense' is not <directory>:<digest>.<time>.<bits>"),
+        (f"pick={PICK}&pick={PICK}", "'d/' is picked from twice"),
+        (f"pick={replace(PICK, bits=bytes(1))}", "selects nothing"),
+        (f"pick={replace(PICK, bits=bytes(99))}", "holds more than 13 bytes"),
+        ("names=%20", "names= is not raw DEFLATE"),
+        (f"names={pack_names(['a'])}&names={pack_names(['b'])}", "more than once"),
+    ],
+)
+def test_a_wrong_pick_is_refused_with_what_is_wrong(raw, told):
+    assert told in refusal(query, f"bundle&{raw}")
+
+
+@pytest.mark.parametrize("directory", ["../", "a//", "/"])
+def test_a_pick_leads_nowhere_else(directory):
+    assert "'" in refusal(from_query, f"bundle&pick={replace(PICK, directory=directory)}")
+
+
+def test_picks_and_packed_names_count_as_members():
+    many = Pick.of("", [f"{n:02}" for n in range(11)], range(11), 1)
+    assert "more than 10 members" in refusal(query, f"bundle&pick={many}", kind=ContentTooLarge)
+    names = pack_names(map(str, range(11)))
+    assert "more than 10" in refusal(query, f"bundle&names={names}", kind=ContentTooLarge)
+
+
+def test_what_a_form_asked_for_cannot_be_continued_by_its_address():
+    assert "asked for by a form" in refusal(from_query, "bundle&pick")

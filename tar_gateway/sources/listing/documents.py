@@ -45,7 +45,7 @@ def _found(entry: Any, path: str) -> Found | None:  # noqa: ANN401 - whatever JS
         raise BadListing("its JSON is not a listing of a known kind")
     match entry["type"]:
         case "directory":
-            return Found(entry["name"], is_directory=True)
+            return Found(entry["name"], True, None, _date(entry["mtime"]))
         case "file":
             told = _size(entry["size"]), entry["mtime"]
             return Found(entry["name"], False, *_exact(*told))
@@ -63,10 +63,12 @@ def _caddys(entry: dict[str, Any], path: str) -> Found:
     found = found_by_link(entry["url"], path)
     if found is None:
         raise BadListing("it lists the directory above")
-    if found.is_directory or entry["is_dir"] or entry.get("is_symlink"):  # whose date is the link's
+    if entry.get("is_symlink"):  # whose date is the link's
         return Found(found.name, bool(found.is_directory or entry["is_dir"]))
     moment = datetime.fromisoformat(entry["mod_time"])
     modified = formatdate(int(moment.timestamp() // 1), usegmt=True)
+    if found.is_directory or entry["is_dir"]:
+        return Found(found.name, True, None, _date(modified))
     return Found(found.name, False, *_exact(_size(entry["size"]), modified))
 
 
@@ -79,3 +81,7 @@ def _size(size: object) -> int:
 def _exact(size: int, modified: str) -> tuple[int, str] | tuple[None, None]:
     """Return both where the date is one that proves something."""
     return (size, modified) if read_date(modified) else (None, None)
+
+
+def _date(modified: str) -> str | None:
+    return modified if read_date(modified) else None

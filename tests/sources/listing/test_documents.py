@@ -35,7 +35,7 @@ def read(body: bytes) -> tuple[Found, ...]:
 
 @pytest.mark.parametrize("body", [NGINX, CADDY])
 def test_a_listing_gives_exact_sizes_and_the_dates_that_the_files_have(body):
-    assert read(body) == (Found("sub", True), Found("a.txt", False, 5, DATE))
+    assert read(body) == (Found("sub", True, None, DATE), Found("a.txt", False, 5, DATE))
 
 
 def test_an_empty_directory_is_empty():
