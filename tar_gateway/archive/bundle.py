@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal, TypeAlias
 
-from tar_gateway.archive.format import Format
+from tar_gateway.archive.format import Format, Generated
 from tar_gateway.archive.picks import Pick
 from tar_gateway.archive.short_names import short_and_long
 from tar_gateway.archive.tar import TAR
@@ -40,6 +40,8 @@ class Entry:
     size: int | None = None
     checksum: int | None = None
     literal: bytes | None = field(default=None, repr=False)
+    generated: Generated | None = field(default=None, repr=False)
+    """The content of one that the archive makes of the others' checksums."""
     is_tree: bool = False
     """Whether it stands for everything below a directory, whose path and name end with a slash.
 
@@ -66,6 +68,9 @@ Missing: TypeAlias = Literal["fail", "skip", "report"]
 Duplicates: TypeAlias = Literal["fail", "rename"]
 """What becomes of a second member of the same name: an error, or it is called ``name (2)``."""
 
+Digests: TypeAlias = Literal["sha256"]
+"""The digests of members that an archive may list in a last member of its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
@@ -82,6 +87,7 @@ class Bundle:
     folder: str = ""
     missing: Missing = "fail"
     duplicates: Duplicates = "fail"
+    checksums: Digests | None = None
     format: Format = TAR
     include: tuple[str, ...] = ()
     """Of directories only what one of these globs matches is taken; all without any."""

@@ -5,9 +5,26 @@ The formats are alternatives of one protocol, each in a file of its own. Pure.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Literal as OneOf
 from typing import Protocol, TypeAlias
 
 from tar_gateway.http.validators import Validator
+
+Kind: TypeAlias = OneOf["crc32", "sha256"]
+"""A checksum as an archive writes it: four bytes, the lowest first, or 64 hexadecimal digits."""
+
+WIDTH: dict[Kind, int] = {"crc32": 4, "sha256": 64}
+"""How many bytes of an archive a checksum takes."""
+
+
+class Generated(Protocol):
+    """The content of a member that the archive makes of the checksums of others."""
+
+    size: int
+    """Its length in bytes."""
+
+    def cut(self, start: int, stop: int) -> "Iterator[Segment]":
+        """Return its bytes ``start`` to ``stop``: literals and checksums."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +35,8 @@ class Member:
     bytes; ``mtime`` in seconds since 1970 (0 where unknown). ``data`` is what a `TarStream`
     gives as its bytes and means nothing to the layout; ``validator`` proves two fetches of the
     member to be of one version; ``checksum`` is the CRC-32 of its bytes where the source tells it.
-    ``literal`` is the whole of a member that is the archive's own.
+    ``literal`` is the whole of a member that is the archive's own, and ``generated`` is that of one
+    that is made of the others.
     """
 
     name: str
@@ -28,11 +46,17 @@ class Member:
     validator: Validator | None = None
     checksum: int | None = None
     literal: bytes | None = field(default=None, repr=False)
+    generated: Generated | None = field(default=None, repr=False)
 
     @property
     def is_directory(self) -> bool:
         """Whether this is a directory, which has no bytes and is always the same."""
         return self.name.endswith("/")
+
+    @property
+    def is_own(self) -> bool:
+        """Whether its bytes are the archive's own, and come from no source."""
+        return self.literal is not None or self.generated is not None
 
 
 class Blocks(Protocol):
@@ -40,6 +64,12 @@ class Blocks(Protocol):
 
     def between(self, start: int, stop: int) -> int:
         """Return how many bytes it writes between the member's bytes ``start`` and ``stop``."""
+
+    def after(self, position: int) -> int:
+        """Return where the next block begins behind a member's byte ``position``."""
+
+    def before(self, position: int) -> bytes:
+        """Return what stands before the block that begins at a member's byte ``position``."""
 
     def written(self, start: int, data: bytes, *, is_begun: bool) -> bytes:
         """Return the member's bytes from ``start`` on with what is written before and in them.
@@ -77,12 +107,13 @@ class Borrowed:
 
 @dataclass(frozen=True, slots=True)
 class Checksum:
-    """Bytes ``start`` to ``stop`` of a member's CRC-32, four bytes, the lowest first.
+    """Bytes ``start`` to ``stop`` of a checksum of the member with this ``index``.
 
     Their number is known; their values are told, or known once the member has been read.
     """
 
     index: int
+    kind: Kind = "crc32"
     start: int = 0
     stop: int = 4
 
@@ -95,12 +126,20 @@ Segment: TypeAlias = Literal | Borrowed | Checksum
 
 def bytes_of(
     index: int, member: Member, start: int, stop: int, blocks: Blocks | None = None
-) -> Segment:
+) -> Iterator[Segment]:
     """Return bytes ``start`` to ``stop`` of a member: borrowed, unless they are the archive's."""
-    if member.literal is None:
-        return Borrowed(index, start, stop, blocks)
-    data = member.literal[start:stop]
-    return Literal(data if blocks is None else blocks.written(start, data, is_begun=True))
+    if not member.is_own:
+        yield Borrowed(index, start, stop, blocks)
+        return
+    while start < stop:
+        end = stop if blocks is None else min(stop, blocks.after(start))
+        if member.generated is not None:
+            yield from member.generated.cut(start, end)
+        elif member.literal is not None:
+            yield Literal(member.literal[start:end])
+        if blocks is not None and end < stop:
+            yield Literal(blocks.before(end))
+        start = end
 
 
 class Format(Protocol):
@@ -148,8 +187,8 @@ def clipped(segments: Iterable[Segment], start: int, stop: int) -> Iterator[Segm
             match segment:
                 case Literal(data=data):
                     yield Literal(data[first:last])
-                case Checksum(index=index, start=before):
-                    yield Checksum(index, before + first, before + last)
+                case Checksum(index=index, kind=kind, start=before):
+                    yield Checksum(index, kind, before + first, before + last)
         if position >= stop:
             return
 

@@ -7,10 +7,10 @@ knows nothing of requests, sources or servers, and does no IO.
 import hashlib
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 
-from tar_gateway.archive.format import Format, Literal, Member, Segment
+from tar_gateway.archive.format import Borrowed, Checksum, Format, Literal, Member, Segment
 from tar_gateway.archive.tar import TAR
 from tar_gateway.http.validators import Validator
 
@@ -33,6 +33,16 @@ class Layout:
         self.size: int = position + format.end_size(self.members, self._starts)
         """Length of the whole archive in bytes."""
 
+    def is_version(self, text: str, formats: Mapping[str, Format]) -> bool:
+        """Return whether this is the opaque text of the members' tag, in whatever format.
+
+        So a version that was seen of one is a condition for another as well.
+        """
+        name = text.rpartition("-")[0]
+        if name == self.format.name or name not in formats:
+            return text == self.etag.opaque
+        return text == Layout(self.members, formats[name]).etag.opaque
+
     @cached_property
     def etag(self) -> Validator:
         """The archive's entity tag (RFC 9110 8.8.3): weak unless every validator is strong."""
@@ -49,7 +59,7 @@ class Layout:
                 str(member.mtime),
                 validator.text if validator else "",
             ]
-            if self.format.has_checksums:  # those that are told are among the bytes
+            if self.format.has_checksums and not member.is_own:  # those told are among the bytes
                 texts.append("" if member.checksum is None else str(member.checksum))
             for text in texts:
                 raw = text.encode("utf-8")
@@ -57,16 +67,72 @@ class Layout:
         return Validator.etag(f"{self.format.name}-{digest.hexdigest()[:40]}", strong=strong)
 
     @cached_property
-    def takes_ranges(self) -> bool:
-        """Whether any part can be made without reading other members, and put to other parts."""
-        return self.etag.strong and self.is_told
+    def has_checksums(self) -> bool:
+        """Whether bytes of the archive are computed of members elsewhere in it."""
+        return self.format.has_checksums or self.digests is not None
+
+    @property
+    def digests(self) -> int | None:
+        """The index of the member that lists the others' digests, `None` where there is none."""
+        last = len(self.members) - 1
+        return last if self.members and self.members[last].generated is not None else None
 
     @cached_property
     def is_told(self) -> bool:
         """Whether every byte that is not a member's own is known before a member is read."""
-        return not self.format.has_checksums or all(
-            member.checksum is not None or not member.size for member in self.members
+        return not self.has_checksums or not any(map(self._is_unread, self.members))
+
+    def _is_unread(self, member: Member) -> bool:
+        """Return whether a member has to be read for a checksum of it."""
+        if member.is_own or not member.size:
+            return False
+        return member.checksum is None or self.digests is not None
+
+    def takes_ranges(self, limit: int) -> bool:
+        """Return whether parts of the archive are made, which can be put to other parts.
+
+        Where checksums are not told, all members have to be read for those at its end. ``limit``
+        is how many bytes may be.
+        """
+        if not self.etag.strong or self.is_told:
+            return self.etag.strong
+        return self._borrowed_size <= limit
+
+    @cached_property
+    def _borrowed_size(self) -> int:
+        return sum(member.size for member in self.members if not member.is_own)
+
+    def unread(self, start: int, stop: int) -> list[int]:
+        """Return the members whose checksums bytes ``start`` to ``stop`` need, and do not bring.
+
+        So those of which a part, or all, stands before ``start``. In the order of need.
+        """
+        if not start or self.is_told:
+            return []
+        first = bisect_right(self._starts, start) - 1
+        found: set[int] = set()
+        passing = first + 1  # from which member on all bytes are there
+        for index in dict.fromkeys((first, len(self.members) - 1)):
+            for segment in self._cut_member(index, start, stop):
+                if isinstance(segment, Borrowed) and index == first and not segment.start:
+                    passing = first
+                elif isinstance(segment, Checksum):
+                    found.update(self._needs(segment))
+        for segment in self._cut_end(start, stop):
+            if isinstance(segment, Checksum):
+                found.update(self._needs(segment))
+        # What stands behind the member that they begin in is needed before all else.
+        return sorted(
+            (each for each in found if each < passing), key=lambda each: (each != first, each)
         )
+
+    def _needs(self, checksum: Checksum) -> Iterable[int]:
+        """Return the members that have to be read for a checksum."""
+        index, member = checksum.index, self.members[checksum.index]
+        if member.generated is not None:
+            return (each for each, listed in enumerate(self.members) if self._is_unread(listed))
+        is_told = checksum.kind == "crc32" and member.checksum is not None
+        return () if is_told or not self._is_unread(member) else (index,)
 
     @property
     def mtime(self) -> int:
@@ -74,7 +140,11 @@ class Layout:
 
         Of a member without a date nobody can say that it has not changed since some other.
         """
-        dates = [member.mtime for member in self.members if not member.is_directory]
+        dates = [
+            member.mtime
+            for member in self.members
+            if not (member.is_directory or member.generated is not None)
+        ]
         return max(dates) if dates and all(dates) else 0
 
     def place(self, index: int) -> tuple[int, int | None]:
@@ -102,16 +172,24 @@ class Layout:
     def _cut(self, start: int, stop: int) -> Iterator[Segment]:
         first = bisect_right(self._starts, start) - 1
         for index in range(first, len(self.members)):
-            offset = self._starts[index]
-            if offset >= stop:
+            if self._starts[index] >= stop:
                 return
-            entry = self._starts[index + 1] - offset
-            first_byte, last_byte = max(start - offset, 0), min(stop - offset, entry)
-            yield from self.format.cut(index, self.members[index], first_byte, last_byte)
+            yield from self._cut_member(index, start, stop)
+        yield from self._cut_end(start, stop)
+
+    def _cut_member(self, index: int, start: int, stop: int) -> Iterator[Segment]:
+        """Cut what bytes ``start`` to ``stop`` of the archive have of one member, if anything."""
+        if not 0 <= index < len(self.members):
+            return
+        offset = self._starts[index]
+        first, last = max(start - offset, 0), min(stop, self._starts[index + 1]) - offset
+        if first < last:
+            yield from self.format.cut(index, self.members[index], first, last)
+
+    def _cut_end(self, start: int, stop: int) -> Iterator[Segment]:
         end = self._starts[-1]
         if stop > end:
-            cut = (max(start - end, 0), stop - end)
-            yield from self.format.end(self.members, self._starts, *cut)
+            yield from self.format.end(self.members, self._starts, max(start - end, 0), stop - end)
 
 
 def _joined(segments: Iterator[Segment]) -> Iterator[Segment]:

@@ -152,7 +152,7 @@ class _Tar:
             made = header(member.name, member.size, member.mtime)
             yield Literal(made[start : min(stop, body)])
         if start < data_end and stop > body:
-            yield bytes_of(index, member, max(start, body) - body, min(stop, data_end) - body)
+            yield from bytes_of(index, member, max(start, body) - body, min(stop, data_end) - body)
         if stop > data_end:
             end = data_end + padding_size(member.size)
             yield Literal(bytes(min(stop, end) - max(start, data_end)))

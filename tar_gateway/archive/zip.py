@@ -49,6 +49,10 @@ class StoredBlocks:
         """Return how many bytes are written between the member's bytes ``start`` and ``stop``."""
         return _BEFORE_BLOCK * max(0, (stop - 1) // BLOCK - start // BLOCK)
 
+    def after(self, position: int) -> int:
+        """Return where the next block begins behind a member's byte ``position``."""
+        return (position // BLOCK + 1) * BLOCK
+
     def before(self, position: int) -> bytes:
         """Return what stands before the block that begins at a member's byte ``position``."""
         length = min(BLOCK, self.size - position)
@@ -133,7 +137,7 @@ def _blocks(index: int, member: Member, start: int, stop: int) -> Iterator[Segme
     number, within = divmod(stop, whole)
     last = min(number * BLOCK + max(within - _BEFORE_BLOCK, 0), member.size)
     if first < last:
-        yield bytes_of(index, member, first, last, blocks)
+        yield from bytes_of(index, member, first, last, blocks)
     if 0 < within < _BEFORE_BLOCK and number * whole > start:
         yield Literal(blocks.before(number * BLOCK)[:within])
     elif within == _BEFORE_BLOCK and number * whole > start:

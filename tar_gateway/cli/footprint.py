@@ -7,6 +7,7 @@ limit that is lower ends the process under load, with all of its downloads.
 from dataclasses import dataclass
 
 from tar_gateway.delivery.fetch import LARGEST
+from tar_gateway.delivery.reread import AT_ONCE
 from tar_gateway.server.startup import SPARE_THREADS, WAITING
 from tar_gateway.settings import Settings
 
@@ -21,6 +22,9 @@ _DOWNLOAD = 2 * LARGEST + 512 * _KIB
 
 # Bytes of one member in a plan: its stat, and its place in the archive.
 _MEMBER = _KIB
+
+# Bytes of one member whose checksums are remembered.
+_REMEMBERED = 256
 
 # Bytes of all requests that are not whole yet: what `worker` allows.
 INCOMING = 64 * _MIB
@@ -54,10 +58,15 @@ def footprint(settings: Settings) -> Footprint:
         memory=_IDLE
         + settings.max_downloads * download
         + remembered
+        + settings.checksum_memory * _REMEMBERED
         + settings.fetch_ahead_total
         + INCOMING,
         disk=settings.spool_limit,
-        tasks=settings.max_downloads + SPARE_THREADS + settings.fetch_parallel + _OWN_THREADS,
+        tasks=settings.max_downloads
+        + SPARE_THREADS
+        + settings.fetch_parallel
+        + AT_ONCE
+        + _OWN_THREADS,
         # A download's connections to the client and the upstream, and its file of the spool.
         descriptors=3 * settings.max_downloads
         + settings.fetch_parallel

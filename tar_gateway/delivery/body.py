@@ -52,13 +52,15 @@ class Body:
         stop: int,
         rules: FetchRules,
         fetchers: FetcherPool | None = None,
+        *,
+        checksums: Checksums | None = None,
     ) -> None:
         self._plan = plan
         self._rules = rules
         self._segments = plan.layout.slice(start, stop)
-        self._checksums: Checksums | None = None
-        if plan.layout.format.has_checksums:
-            self._checksums = Checksums(plan.layout.members)
+        self._checksums = checksums
+        if checksums is None and plan.layout.has_checksums:
+            self._checksums = Checksums(plan.layout)
         self._ahead: Prefetch | None = None
         if fetchers is not None and plan.is_concurrent and rules.ahead:
             self._ahead = Prefetch(self._segments, fetchers, self._fetch_of, rules.ahead)
@@ -128,6 +130,8 @@ class Body:
             steps.callback(self._release)
             if self._ahead is not None:
                 steps.callback(self._ahead.close)
+            if self._checksums is not None:
+                steps.callback(self._checksums.close)
             # The first step: a reader that finds nothing more ahead knows why.
             steps.callback(self._plan.cancellation.cancel)
 
@@ -173,6 +177,8 @@ class Body:
                 continue
             if isinstance(segment, Checksum):
                 assert self._checksums is not None
+                if self._checksums.would_wait(segment):
+                    yield None
                 yield self._checksums.value(segment)
                 continue
             try:

@@ -1,8 +1,12 @@
 """What is known of a bundle before its first byte: every member's stat, and the layout."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from hashlib import blake2b, sha256
+from typing import Self
 
-from tar_gateway.archive.bundle import Bundle, Entry
+from tar_gateway.archive.bundle import FORMATS, Bundle, Entry
 from tar_gateway.archive.format import Member
 from tar_gateway.archive.layout import Layout
 from tar_gateway.delivery.missing import is_missing
@@ -65,6 +69,44 @@ class Plan:
         validator = self._stats[index].validator
         return index in self._spooled or (validator is not None and validator.strong)
 
+    @cached_property
+    def _caller_key(self) -> bytes | None:
+        decisive = self._source.cache_key(self._caller)
+        return None if decisive is None else sha256(repr(decisive).encode("utf-8")).digest()
+
+    @property
+    def is_known(self) -> bool:
+        """Whether all of the caller that decides what the source answers is known."""
+        return self._caller_key is not None
+
+    def fingerprint(self, index: int) -> bytes | None:
+        """Return what stands for a member's bytes, as this caller gets them.
+
+        `None` where two fetches of it are not provably of the same version.
+        """
+        stat, key = self._stats[index], self._caller_key
+        if key is None or stat.validator is None or not stat.validator.strong:
+            return None
+        path = self.bundle.members[index].reference
+        texts = "\0".join((path, stat.validator.text, str(stat.size)))
+        return blake2b(texts.encode("utf-8"), key=key, digest_size=16).digest()
+
+    def part(self, indexes: Sequence[int]) -> Self:
+        """Return a plan of these members alone, as a tar, which is closed with this one as well."""
+        return type(self)(
+            self._source,
+            replace(self._caller, cancellation=self.cancellation.child()),
+            replace(
+                self.bundle,
+                members=tuple(self.bundle.members[index] for index in indexes),
+                format=FORMATS["tar"],
+            ),
+            [self._stats[index] for index in indexes],
+            {},
+            forget=self._forget,
+            is_shared=self.is_shared,
+        )
+
     @property
     def no_store(self) -> bool:
         """Whether no cache may keep the archive, since its list or a member forbids that."""
@@ -95,6 +137,7 @@ def layout_of(bundle: Bundle, stats: list[Stat]) -> Layout:
                 validator=stat.version or stat.validator,
                 checksum=stat.checksum if requested.checksum is None else requested.checksum,
                 literal=requested.literal,
+                generated=requested.generated,
             )
             for requested, stat in zip(bundle.members, stats, strict=True)
         ],

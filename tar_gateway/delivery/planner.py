@@ -202,6 +202,7 @@ class Planner:
             bundle.folder,
             bundle.missing,
             bundle.duplicates,
+            bundle.checksums,
             bundle.include,
             bundle.exclude,
             members,

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 
-from tar_gateway.archive.bundle import Bundle
+from tar_gateway.archive.bundle import FORMATS, Bundle
 from tar_gateway.archive.layout import Layout
 from tar_gateway.delivery.body import Body
 from tar_gateway.delivery.plan import Plan
 from tar_gateway.delivery.planner import Planner
+from tar_gateway.delivery.reread import Rereads
 from tar_gateway.delivery.threads import FetcherPool
 from tar_gateway.errors import MembersChanged, PreconditionFailed, RangeNotSatisfiable
 from tar_gateway.http.conditions import Conditions, Decision, decide
@@ -38,9 +39,19 @@ class Asked:
         return layout.mtime if self.bundle.missing == "fail" else 0
 
     def check_version(self, layout: Layout) -> None:
-        """Raise `PreconditionFailed` unless the bundle is of the version that was asked for."""
-        if self.version not in {None, layout.etag.opaque}:
+        """Raise `PreconditionFailed` unless the bundle is of the version that was asked for.
+
+        It may have been named by the tag that the bundle has in another format.
+        """
+        if self.version is not None and not layout.is_version(self.version, FORMATS):
             raise _other_version()
+
+    @property
+    def names_version(self) -> bool:
+        """Whether the request is about one version only, and is refused or given all of another."""
+        conditions = self.conditions
+        by_match = conditions.if_match is not None and conditions.if_match.strip() != "*"
+        return by_match or conditions.if_range is not None or self.version is not None
 
     def decide_about(self, etag: Validator) -> Decision:
         """Decide what to answer with what is not the archive, and taken as a whole only."""
@@ -50,8 +61,13 @@ class Asked:
             raise _other_version()
         return decision
 
-    def decide(self, layout: Layout) -> Decision:
-        """Decide what to answer. Raise `PreconditionFailed` or `RangeNotSatisfiable`."""
+    def decide(self, layout: Layout, limit: int) -> Decision:
+        """Decide what to answer. Raise `PreconditionFailed` or `RangeNotSatisfiable`.
+
+        Up to ``limit`` bytes of members are read again, where checksums need it: not for a request
+        that would be given parts of any version.
+        """
+        takes_ranges = layout.takes_ranges(limit) and (layout.is_told or self.names_version)
         mtime = self.mtime(layout)
         decision = decide(
             self.method,
@@ -59,7 +75,7 @@ class Asked:
             etag=layout.etag,
             mtime=mtime,
             size=layout.size,
-            takes_ranges=layout.takes_ranges,
+            takes_ranges=takes_ranges,
         )
         self.check_version(layout)
         if decision.status == 412:
@@ -82,15 +98,29 @@ class Selection:
 
     plan: Plan
     decision: Decision
+    takes_ranges: bool
     body: Body | None = None
 
 
 class Selector:
-    """Makes selections of what one planner plans, whose bodies have ``fetchers`` fetch ahead."""
+    """Makes selections of what one planner plans, whose bodies have ``fetchers`` fetch ahead.
 
-    def __init__(self, planner: Planner, fetchers: FetcherPool) -> None:
+    ``reread_limit`` is how many bytes a request may have read again for checksums, of which those
+    of ``checksum_memory`` members are remembered.
+    """
+
+    def __init__(
+        self,
+        planner: Planner,
+        fetchers: FetcherPool,
+        *,
+        reread_limit: int = 0,
+        checksum_memory: int = 0,
+    ) -> None:
         self._planner = planner
         self._fetchers = fetchers
+        self._reread_limit = reread_limit
+        self._rereads = Rereads(checksum_memory, planner.rules, fetchers)
 
     def select(self, asked: Asked, on_planned: Callable[[], None]) -> Selection:
         """Plan, decide what to answer, and open the first member that the response needs.
@@ -104,8 +134,14 @@ class Selector:
             return self._planned(asked, on_planned, anew=True)
 
     def plan(self, asked: Asked, on_planned: Callable[[], None]) -> Plan:
-        """Plan, for a response that has no bytes of members. Raise `Refusal` or `Cancelled`."""
-        plan = self._planner.plan(asked.bundle, asked.caller)
+        """Plan, for a response that has no bytes of members. Raise `Refusal` or `Cancelled`.
+
+        What is only said of a plan may be of one of a moment ago.
+        """
+        plan = None
+        if asked.method == "HEAD" and asked.version is None:
+            plan = self._planner.recall(asked.bundle, asked.caller)
+        plan = plan or self._planner.plan(asked.bundle, asked.caller)
         with ExitStack() as held:
             held.callback(plan.close)
             on_planned()
@@ -120,7 +156,7 @@ class Selector:
         on_planned()
         with ExitStack() as held:
             held.callback(plan.close)
-            return self._opened(plan, asked.method, asked.decide(plan.layout), held)
+            return self._opened(plan, asked.method, self._decide(asked, plan), held)
 
     def _recalled(self, asked: Asked, on_planned: Callable[[], None]) -> Selection | None:
         """Select by a plan of a moment ago what is less than a whole archive.
@@ -135,19 +171,25 @@ class Selector:
             return None
         with ExitStack() as held, suppress(PreconditionFailed):
             held.callback(plan.close)
-            decision = asked.decide(plan.layout)
+            decision = self._decide(asked, plan)
             if asked.method == "HEAD" or decision.status != 200:
                 on_planned()
                 return self._opened(plan, asked.method, decision, held)
         return None
 
+    def _decide(self, asked: Asked, plan: Plan) -> Decision:
+        return asked.decide(plan.layout, self._reread_limit)
+
     def _opened(self, plan: Plan, method: str, decision: Decision, held: ExitStack) -> Selection:
         """Open what the response needs of a plan, which ``held`` closes otherwise."""
+        takes_ranges = plan.layout.takes_ranges(self._reread_limit)
         if method == "HEAD" or decision.status == 304:
-            return Selection(plan, decision)
+            return Selection(plan, decision, takes_ranges)
+        start, stop = decision.start, decision.stop
         if plan.is_shared:  # who has made a plan has its members, too
-            plan.tally.expect(plan.layout.count(decision.start, decision.stop))
-        body = Body(plan, decision.start, decision.stop, self._planner.rules, self._fetchers)
+            plan.tally.expect(plan.layout.count(start, stop))
+        checksums = self._rereads.checksums(plan, start, stop)
+        body = Body(plan, start, stop, self._planner.rules, self._fetchers, checksums=checksums)
         body.prime()
         held.pop_all()  # the body closes the plan
-        return Selection(plan, decision, body)
+        return Selection(plan, decision, takes_ranges, body)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from tar_gateway.archive.bundle import Bundle, Entry
 from tar_gateway.archive.layout import Layout
+from tar_gateway.delivery.digests import digests_of
 from tar_gateway.delivery.missing import report_of
 from tar_gateway.delivery.plan import layout_of, member_fault
 from tar_gateway.delivery.threads import FIRST, GROWTH, LATE, PATIENT, FetcherPool, LatencyMeter
@@ -155,7 +156,11 @@ class Survey:
                 names = (member.name for member in self._members)
                 report, stat = report_of(missing, self._bundle.folder, names)
                 members, stats = [*members, report], [*stats, stat]
-        kept = tuple(members) if missing else self._members
+        if self._bundle.checksums is not None:
+            digests, stat = digests_of(members, stats, self._bundle.folder)
+            members, stats = [*members, digests], [*stats, stat]
+        same = len(members) == len(self._members) and not missing
+        kept = self._members if same else tuple(members)
         bundle = replace(self._bundle, members=kept)
         layout = layout_of(bundle, stats)
         return SurveyResult(

@@ -201,6 +201,15 @@ class Settings:
     fetch_ahead_total: Size = 64 * 1024 * 1024
     """The same, for all downloads of a process together; without room one fetches none ahead."""
 
+    reread_limit: Size = 1024 * 1024 * 1024
+    """Bytes of members that one request may read again for checksums: what a resumed zip, or one of
+    ``checksums=``, has at its end covers members that were sent before. Larger archives whose
+    checksums are not told take no ranges."""
+
+    checksum_memory: Annotated[int, Field(ge=0)] = 100_000
+    """Members whose checksums a process remembers, so as not to read them again for a resumed
+    download; 0 remembers none. Each takes a few hundred bytes."""
+
     signing_keys_file: KeysFile | None = None
     """File of lines ``id:secret``; with it every request must come by a link signed with one."""
 

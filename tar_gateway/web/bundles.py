@@ -11,6 +11,7 @@ from typing import Self, TypeVar, get_args
 from tar_gateway.archive.bundle import (
     FORMATS,
     Bundle,
+    Digests,
     Duplicates,
     Entry,
     Missing,
@@ -47,6 +48,7 @@ class Options:
     format: str | None = None
     missing: str | None = None
     duplicates: str | None = None
+    checksums: str | None = None
     include: tuple[str, ...] | None = None
     exclude: tuple[str, ...] | None = None
 
@@ -100,6 +102,7 @@ def make_bundle(
         format=format,
         missing=_choice("missing", options.missing, get_args(Missing)),
         duplicates=duplicates,
+        checksums=_digests(options.checksums),
         include=include,
         exclude=exclude,
     )
@@ -113,6 +116,11 @@ def _choice(name: str, value: str | None, choices: Sequence[T]) -> T:
         if value == choice:
             return choice
     raise BadRequest(f"{name}={shown(value)[1:-1]} is not one of {', '.join(map(str, choices))}")
+
+
+def _digests(value: str | None) -> Digests | None:
+    """Return which digests are asked for, `None` where none are."""
+    return None if value is None else _choice("checksums", value, get_args(Digests))
 
 
 def _format(name: str | None) -> Format:

@@ -82,7 +82,12 @@ class Endpoint:
         self._settings = settings
         self._fetchers = FetcherPool(settings.fetch_parallel, settings.fetch_ahead_total, listener)
         self._planner = Planner(source, settings, self._fetchers, permit, spool)
-        self._selector = Selector(self._planner, self._fetchers)
+        self._selector = Selector(
+            self._planner,
+            self._fetchers,
+            reread_limit=settings.reread_limit,
+            checksum_memory=settings.checksum_memory,
+        )
 
     def takes(self, environ: WSGIEnvironment) -> bool:
         """Return whether a request asks for a bundle, whatever its method."""
@@ -244,7 +249,7 @@ def _headers(
     kept: Sequence[tuple[str, str]] | None,
 ) -> list[tuple[str, str]]:
     layout, decision = selection.plan.layout, selection.decision
-    ranges = asked.method != "POST" and layout.takes_ranges
+    ranges = asked.method != "POST" and selection.takes_ranges
     kept_for = "no-cache, no-store" if selection.plan.no_store else "no-cache"
     headers = [
         ("ETag", layout.etag.text),

@@ -36,6 +36,7 @@ class _Manifest(BaseModel):
     format: str | None = None
     missing: str | None = None
     duplicates: str | None = None
+    checksums: str | None = None
     include: list[str] | None = None
     exclude: list[str] | None = None
 
@@ -79,6 +80,7 @@ def json_bundle(
         format=manifest.format,
         missing=manifest.missing,
         duplicates=manifest.duplicates,
+        checksums=manifest.checksums,
         include=include,
         exclude=exclude,
     )

@@ -222,6 +222,7 @@ def _options(pairs: Pairs) -> Options:
         format=_only(pairs, "format") or None,
         missing=_only(pairs, "missing") or None,
         duplicates=_only(pairs, "duplicates") or None,
+        checksums=_only(pairs, "checksums") or None,
         include=_all(pairs, "include"),
         exclude=_all(pairs, "exclude"),
     )

@@ -34,6 +34,7 @@ def test_it_counts_what_gunicorn_is_told(monkeypatch: pytest.MonkeyPatch):
         ("fetch_ahead_total", 7, "memory", 7),
         ("fetch_parallel", 3, "tasks", 3),
         ("fetch_parallel", 3, "descriptors", 3),
+        ("checksum_memory", 3, "memory", 3 * 256),
         ("spool_limit", 5, "disk", 5),
     ],
 )

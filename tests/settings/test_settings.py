@@ -274,7 +274,7 @@ DURATIONS = [
     *("CLIENT_HEADER_TIMEOUT", "CLIENT_BODY_TIMEOUT"),
 ]
 PAUSES = ["KEEP_ALIVE", "PLAN_MEMORY", "RETRY_PAUSE", "RETRY_AFTER_LIMIT", "UPSTREAM_PAUSE"]
-SIZES = ["MAX_BYTES", "MAX_BODY", "SPOOL_LIMIT", "MIN_READ_RATE"]
+SIZES = ["MAX_BYTES", "MAX_BODY", "SPOOL_LIMIT", "MIN_READ_RATE", "REREAD_LIMIT"]
 FILES = [f"UPSTREAM_{name}_FILE" for name in ("HEADERS", "CA", "CERT", "KEY")]
 FILES += ["SIGNING_KEYS_FILE", "LOCATIONS_FILE"]
 
@@ -286,6 +286,7 @@ WRONG = [
     *((name, os.devnull + "/none") for name in FILES),
     *(("RETRIES", text) for text in ("-1", "101", "1.5", "x", "yes")),
     *(("MAX_MEMBERS", text) for text in ("0", "-1", "1.5", "10k")),
+    *(("CHECKSUM_MEMORY", text) for text in ("-1", "1.5", "many")),
     *(("MAX_NAME", text) for text in ("0", "-1", "long")),
     *(("LISTINGS", text) for text in ("yes", "webdav")),
     *(("MAX_DEPTH", text) for text in ("0", "1001", "deep")),

@@ -1,10 +1,12 @@
 """What a request says of its archive beside its members: how these are called in it."""
 
 import io
+import subprocess
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
+from hashlib import sha256
 from urllib.parse import urlencode
 
 import pytest
@@ -101,7 +103,10 @@ def test_an_unknown_word_for_duplicates_is_refused(app):
     assert detail == "duplicates=drop is not one of fail, rename"
 
 
-@pytest.mark.parametrize("option", ["folder=mine", "duplicates=rename", "missing=skip"])
+@pytest.mark.parametrize(
+    "option",
+    ["folder=mine", "duplicates=rename", "missing=skip", "format=zip", "checksums=sha256"],
+)
 def test_a_signature_covers_the_options(tmp_path, option):
     keys = tmp_path / "keys"
     keys.write_text("k1:" + "s" * 43 + "\n")
@@ -132,12 +137,118 @@ def test_a_zip_is_asked_for_in_a_query_a_form_and_json(app):
     assert query.headers["Content-Disposition"] == 'attachment; filename="mine.zip"'
 
 
-def test_a_zip_whose_checksums_are_not_told_takes_no_ranges(app):
-    response = app.get("/?bundle=a.txt&format=zip", headers={"Range": "bytes=5-"})
-    assert response.status_code == 200
-    assert response.headers["Accept-Ranges"] == "none"
-    assert response.headers["ETag"].startswith('"zip-')
-    assert app.head("/?bundle=a.txt&format=zip").headers["Accept-Ranges"] == "none"
+ZIP = "/?bundle=a.txt&bundle=sub/b.txt&format=zip"
+
+
+@pytest.mark.parametrize(("limit", "ranges"), [(9, "bytes"), (8, "none")])
+def test_whether_a_zip_takes_ranges_is_the_same_in_every_response(limit, ranges):
+    with FilesUpstream(dict(FILES)) as upstream, gateway_to(upstream, reread_limit=limit) as app:
+        asked = [
+            app.get(ZIP),
+            app.head(ZIP),
+            app.get(ZIP, headers={"Range": "bytes=5-"}),
+            app.get(ZIP, headers={"If-None-Match": app.head(ZIP).headers["ETag"]}),
+        ]
+        assert [each.status_code for each in asked] == [200, 200, 200, 304]
+        assert {each.headers["Accept-Ranges"] for each in asked} == {ranges}
+        assert {"Link" in each.headers for each in asked} == {ranges == "bytes"}
+
+
+def naming(app, how: str) -> tuple[str, dict[str, str]]:
+    """Return what asks for the rest of a zip of one version."""
+    tag = app.get(ZIP).headers["ETag"]
+    pinned = f"{ZIP}&v={tag.strip(chr(34))}" if how == "v" else ZIP
+    return pinned, {"Range": "bytes=5-", **({how: tag} if how != "v" else {})}
+
+
+@pytest.mark.parametrize("how", ["If-Range", "If-Match", "v"])
+def test_a_request_that_names_the_version_gets_a_range_of_a_zip(app, how):
+    whole = app.get(ZIP)
+    target, headers = naming(app, how)
+    part = app.get(target, headers=headers)
+    assert (part.status_code, part.body) == (206, whole.body[5:])
+
+
+@pytest.mark.parametrize("condition", [{}, {"If-Match": "*"}, {"If-Range": '"other"'}])
+def test_any_other_range_gets_the_whole_zip(app, condition):
+    response = app.get(ZIP, headers={"Range": "bytes=5-", **condition})
+    assert (response.status_code, response.body) == (200, app.get(ZIP).body)
+
+
+def test_a_version_that_one_format_has_shown_is_one_of_another(app):
+    tar, zip_ = (
+        app.head(f"/?bundle=a.txt&format={each}").headers["ETag"] for each in ("tar", "zip")
+    )
+    for tag in (tar, zip_):
+        for format in ("tar", "zip"):
+            app.get(f"/?bundle=a.txt&format={format}&v={tag.strip(chr(34))}", status=200)
+    for text in (f"zip-{'0' * 40}", f"rar{tar[4:-1]}", f"tar{tar[4:-2]}"):
+        app.get(f"/?bundle=a.txt&v={text}", status=412)
+
+
+def sums_of(response) -> dict[str, bytes]:
+    """Unpack a tar or a zip."""
+    if response.content_type == "application/zip":
+        return zipped(response)
+    with tarfile.open(fileobj=io.BytesIO(response.body)) as archive:
+        return {each.name: archive.extractfile(each).read() for each in archive if each.isfile()}
+
+
+@pytest.mark.parametrize("format", ["tar", "zip"])
+def test_digests_are_asked_for_in_a_query_a_form_and_json(app, format):
+    options = {"format": format, "checksums": "sha256"}
+    members = ["a.txt", "sub/b.txt"]
+    responses = [
+        app.get("/?" + urlencode([*(("bundle", each) for each in members), *options.items()])),
+        app.post("/?bundle", [*(("bundle", each) for each in members), *options.items()]),
+        app.post_json("/?bundle", {"members": members, **options}),
+    ]
+    lines = "".join(f"{sha256(FILES[each]).hexdigest()}  {each}\n" for each in members)
+    for response in responses:
+        held = sums_of(response)
+        assert list(held) == [*members, "SHA256SUMS"]
+        assert held["SHA256SUMS"] == lines.encode()
+
+
+@pytest.mark.needs("sha256sum")
+@pytest.mark.parametrize("format", ["tar", "zip"])
+def test_the_digests_are_right_after_extraction(tmp_path, format):
+    files = {
+        **FILES,
+        "SHA256SUMS": b"mine",
+        "C x/\u00fc *.txt": b"",
+        "-n": b"dash",
+        "big": bytes(200_000),
+    }
+    with FilesUpstream(files) as upstream, gateway_to(upstream) as app:
+        asked = [("bundle", each) for each in [*files, "gone.txt"]]
+        options = {"checksums": "sha256", "folder": "f", "missing": "report", "format": format}
+        response = app.get("/?" + urlencode([*asked, *options.items()]))
+    held = sums_of(response)
+    assert list(held)[-2:] == ["f/MISSING.txt", "f/SHA256SUMS (2)"]
+    for name, data in held.items():
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+    command = ["sha256sum", "--strict", "-c", "SHA256SUMS (2)"]
+    ran = subprocess.run(command, cwd=tmp_path / "f", capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr, ran.stdout.count(": OK")) == (0, "", len(held) - 1)
+
+
+def test_an_archive_with_digests_has_its_date_and_resumes(app):
+    target = "/?bundle=a.txt&bundle=sub/b.txt&checksums=sha256"
+    whole, plain = app.get(target), app.get("/?bundle=a.txt&bundle=sub/b.txt")
+    assert whole.headers["Last-Modified"] == plain.headers["Last-Modified"]
+    assert whole.headers["ETag"] != plain.headers["ETag"]
+    for start in (3, 600, 1700, 2600):
+        asked = {"Range": f"bytes={start}-", "If-Range": whole.headers["ETag"]}
+        part = app.get(target, headers=asked, status=206)
+        assert part.body == whole.body[start:]
+
+
+def test_digests_that_are_not_made_are_refused(app):
+    detail = app.get("/?bundle=a.txt&checksums=md5", status=400).json["detail"]
+    assert detail == "checksums=md5 is not one of sha256"
 
 
 def test_a_format_that_is_not_made_is_refused(app):
@@ -169,10 +280,12 @@ def test_a_list_whose_checksums_are_told_makes_a_zip_that_takes_ranges():
     assert part.body == whole.body[7:]
 
 
-def test_a_list_without_checksums_makes_a_zip_that_takes_none():
-    whole = listing(b"-").get("/list")
+def test_a_list_without_checksums_makes_a_zip_whose_members_are_read_again():
+    app = listing(b"-")
+    whole = app.get("/list")
     assert zipped(whole) == {"a.txt": b"alpha"}
-    assert whole.headers["Accept-Ranges"] == "none"
+    asked = {"Range": "bytes=7-", "If-Range": whole.headers["ETag"]}
+    assert app.get("/list", headers=asked, status=206).body == whole.body[7:]
 
 
 def test_a_checksum_of_a_list_that_the_bytes_contradict_breaks_the_zip():

@@ -134,6 +134,13 @@ def test_a_plan_has_a_tag_of_its_own_and_no_ranges(app):
     assert app.head(f"{ALL}&plan=json").headers["ETag"] == response.headers["ETag"]
 
 
+def test_a_head_after_a_plan_plans_nothing_anew(app, upstream):
+    app.get(f"{ALL}&plan=json")
+    asked = len(upstream.requests)
+    head = app.head(f"{ALL}&plan=json")
+    assert (head.status_code, len(upstream.requests)) == (200, asked)
+
+
 def test_a_plan_that_is_known_is_not_sent_again(app, upstream):
     tag = app.get(f"{ALL}&plan=json").headers["ETag"]
     app.get(f"{ALL}&plan=json", headers={"If-None-Match": tag}, status=304)
