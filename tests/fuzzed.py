@@ -19,7 +19,7 @@ from tar_gateway import BrokenOff, BundleMiddleware, Gateway, Settings, Upstream
 from tar_gateway.http.headers import TOKEN, VALUE
 from tar_gateway.web.endpoint import METHODS
 from tar_gateway.web.query import is_bundle
-from tests.support.hostile import FORM, JSON, KEPT, REFUSED, escaped
+from tests.support.hostile import FORM, JSON, KEPT, PARTS, REFUSED, escaped
 from tests.support.scripted import File, Script, Scripted, Wire, answer, chunked
 
 SLOWEST = 2.0  # seconds that a request may take
@@ -55,6 +55,7 @@ _PIECES = [
     *(b"\0", b"\r\n", b"\xff", b"\xc3\xa9", b" ", b"+", b",", b";", b"&", b"=", b"?", b"#", b":"),
     *(b"bundle", b"manifest", b"filename", b"v", b"C:", b"~", b"-", b'"', b"<", b"\xc0\xae"),
 ]
+_ORIGIN = "https://a.test"
 _CONDITIONS = [
     *("*", '"1"', 'W/"1"', '"tar-0"', '"', "x", "", '"a", "b"', "\xff", '"tar-' + "0" * 40 + '"'),
     *("Sun, 13 Sep 2020 12:26:40 GMT", "x GMT", "GMT", "Sun, 99 Foo 2020 99:99:99 GMT"),
@@ -100,6 +101,9 @@ _HEADERS: dict[str, Sequence[str]] = {
     "HTTP_X Y": ["x"],
     "HTTP_\xe9": ["x"],
     "HTTP_EXPECT": ["100-continue", "x"],
+    "HTTP_ORIGIN": [_ORIGIN, "null", "*", "\xff", "a\r\nX: y", "https://a.test, b"],
+    "HTTP_ACCESS_CONTROL_REQUEST_METHOD": ["PUT", ""],
+    "HTTP_ACCESS_CONTROL_REQUEST_HEADERS": ["range,x", "\xff\r\nX: y", "," * 9000],
     "SCRIPT_NAME": ["/mount", "/a b", "/\xff", "/..", "x"],
     "REMOTE_ADDR": ["", "::1", "x"],
 }
@@ -162,6 +166,29 @@ def _json(choices: Choices) -> bytes:
     return json.dumps(document, ensure_ascii=bool(choices.below(2))).encode("utf-8", "replace")
 
 
+_PART_HEADERS = [
+    *(b"Content-Type: text/plain", b"Content-Type: text/plain; charset=utf-16", b"X", b": x"),
+    *(b"Content-Transfer-Encoding: base64", b"Content-Length: 1", b"Content-Length: -1"),
+    b'Content-Disposition: form-data; name="bundle"',
+]
+
+
+def _parts(choices: Choices) -> bytes:
+    def part() -> bytes:
+        named = choices.often(b'name="%s"', [b"name=%s", b'name="%s', b'x="%s"', b'filename="%s"'])
+        field = choices.of(
+            [b"bundle", b"bundle", b"bundle", b"filename", b"x", choices.of(_PIECES)]
+        )
+        lines = [b"Content-Disposition: form-data; " + named % field]
+        lines += choices.several(lambda: choices.often(b"X: y", _PART_HEADERS), 2)
+        end = choices.often(b"\r\n", [b"\n", b"\r", b""])
+        return end.join(
+            [choices.often(b"--b", [b"--", b"b", b"--c"]), *lines, b"", name_of(choices)]
+        )
+
+    return b"\r\n".join([*choices.several(part), choices.often(b"--b--", [b"--b", b"", b"--b--x"])])
+
+
 def _damaged(choices: Choices, body: bytes) -> bytes:
     place = choices.below(len(body) + 1)
     match choices.below(6):
@@ -175,10 +202,20 @@ def _damaged(choices: Choices, body: bytes) -> bytes:
             return body
 
 
+def _body(choices: Choices, kind: str) -> bytes:
+    if kind.startswith(JSON):
+        return _json(choices)
+    if kind.startswith("multipart"):
+        return _parts(choices)
+    return _query(choices).encode("latin-1")
+
+
 def environ_of(data: bytes) -> dict[str, Any]:
     """Make a request as a WSGI server gives it, or as none should."""
     choices = Choices(data)
-    method = choices.often(choices.of(["GET", "GET", "HEAD", "POST"]), ["PUT", "get", "", "X Y"])
+    method = choices.often(
+        choices.of(["GET", "GET", "HEAD", "POST"]), ["PUT", "OPTIONS", "get", "", "X Y"]
+    )
     path = choices.often("/d/", ["/", "", "/lists/x", "/d", "/-/healthy", "x"]) + choices.often(
         "", [_written(choices, name_of(choices)), name_of(choices).decode("latin-1")]
     )
@@ -191,8 +228,9 @@ def environ_of(data: bytes) -> dict[str, Any]:
         environ[name] = choices.of(_HEADERS[name])
     body = b""
     if method == "POST" or not choices.below(8):
-        kind = choices.often(choices.of([FORM, JSON]), ["", "text/plain", "\xff", JSON + ";x", ";"])
-        body = _json(choices) if kind.startswith(JSON) else _query(choices).encode("latin-1")
+        others = ["", "text/plain", "\xff", JSON + ";x", ";", PARTS[:-1], PARTS + ";boundary=c"]
+        kind = choices.often(choices.of([FORM, JSON, PARTS]), others)
+        body = _body(choices, kind)
         body = _damaged(choices, body)
         environ["CONTENT_TYPE"] = kind
         environ["CONTENT_LENGTH"] = choices.often(str(len(body)), _LENGTHS)
@@ -264,7 +302,12 @@ class Target:
     def __enter__(self) -> "Target":
         self._stack = ExitStack()
         settings = Settings(
-            retries=0, read_timeout=1, max_members=20, max_body=20_000, spool_limit=100_000
+            retries=0,
+            read_timeout=1,
+            max_members=20,
+            max_body=20_000,
+            spool_limit=100_000,
+            cors_origins=_ORIGIN,
         )
         strict = Settings(retries=0, read_timeout=1, strict_names=True, max_name=40, max_query=300)
         self._upstream = self._stack.enter_context(Scripted(default=respond))
@@ -335,6 +378,8 @@ class Target:
         for name, value in headers:
             if not (TOKEN.fullmatch(name) and VALUE.fullmatch(value)):
                 raise Violation(f"the header {name!r}: {value!r}")
+        if dict(headers).get("Access-Control-Allow-Origin") not in {None, _ORIGIN}:
+            raise Violation("another origin may read it")
         length = dict(headers).get("Content-Length")
         empty = environ["REQUEST_METHOD"] == "HEAD" or statuses[0].startswith("304")
         given = sum(map(len, body))

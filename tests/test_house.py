@@ -139,7 +139,7 @@ def test_no_module_imports_itself_by_way_of_others():
     "module",
     [
         *(name for name in IN_ROOMS if room_of(name) in {"errors", "http", "archive"}),
-        *("settings.types", "web.query", "web.json_list", "web.file_list"),
+        *("settings.types", "web.form_data", "web.query", "web.json_list", "web.file_list"),
     ],
 )
 def test_a_pure_module_knows_no_io_no_clock_and_no_server(module):

@@ -54,6 +54,7 @@ from tar_gateway.web.query import (
     list_bundle,
     pinned_query,
     read_form,
+    read_form_data,
     read_query,
 )
 
@@ -229,15 +230,20 @@ class Endpoint:
 
     def _posted(self, environ: WSGIEnvironment, directory: str) -> Bundle:
         settings = self._settings
-        media_type = environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
+        content_type = environ.get("CONTENT_TYPE", "")
+        media_type = content_type.partition(";")[0].strip().lower()
         if media_type == "application/json":
             body = read_body(environ, settings.max_body)
             return json_bundle(body, directory, settings)
         if media_type == "application/x-www-form-urlencoded":
             body = read_body(environ, settings.max_body)
             return list_bundle(read_form(body, settings), directory, settings)
+        if media_type == "multipart/form-data":
+            body = read_body(environ, settings.max_body)
+            return list_bundle(read_form_data(body, content_type, settings), directory, settings)
         raise UnsupportedMediaType(
-            "a list of members is sent as application/x-www-form-urlencoded or application/json"
+            "a list of members is sent as application/json, multipart/form-data "
+            "or application/x-www-form-urlencoded"
         )
 
 

@@ -17,6 +17,7 @@ from tar_gateway.errors import BadRequest, ContentTooLarge
 from tar_gateway.http.paths import BadName, decode_form_value, shown
 from tar_gateway.settings import Settings
 from tar_gateway.web.bundles import Options, Pairs, check_text, make_bundle
+from tar_gateway.web.form_data import boundary_of, count_parts, read_parts
 
 # What a form or a query may hold beside its members; each costs a microsecond to look at.
 OTHER_PARAMETERS = 100
@@ -94,7 +95,18 @@ def read_form(body: bytes, settings: Settings) -> Query:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadRequest("the form is not valid UTF-8") from error
-    pairs = _pairs(text, settings)
+    return _form(_pairs(text, settings), settings)
+
+
+def read_form_data(body: bytes, content_type: str, settings: Settings) -> Query:
+    """Read a ``multipart/form-data`` body as the same form in the other encoding."""
+    boundary = boundary_of(content_type)
+    if count_parts(body, boundary) > settings.max_members + OTHER_PARAMETERS:
+        raise too_many(settings.max_members)
+    return _form(list(read_parts(body, boundary)), settings)
+
+
+def _form(pairs: Pairs, settings: Settings) -> Query:
     raw = _values(pairs, settings.parameter)
     return Query(_decoded_members(raw, settings), _options(pairs))
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
+PARTS = "multipart/form-data; boundary=b"
 
 _UNRESERVED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
 
@@ -143,6 +144,12 @@ def _json_text(name: bytes) -> bytes:
     return b'"' + plain + b'"'
 
 
+def in_parts(*values: bytes) -> bytes:
+    """Write a form of the field ``bundle`` in parts, as `PARTS` says."""
+    head = b'--b\r\nContent-Disposition: form-data; name="bundle"\r\n\r\n'
+    return b"".join(head + value + b"\r\n" for value in values) + b"--b--\r\n"
+
+
 def _posted(document: bytes) -> Call:
     return Call(query="bundle", body=document, media_type=JSON)
 
@@ -178,6 +185,7 @@ AS_PATH: dict[str, Way] = {
         body=b"bundle=" + escaped(name, _BY_URL + b",").encode(),
         media_type=FORM,
     ),
+    "form in parts": lambda name: Call(query="bundle", body=in_parts(name), media_type=PARTS),
     "JSON": lambda name: _posted(b'{"members": [' + _json_text(name) + b"]}"),
     "JSON path": lambda name: _posted(_by_path(name)),
     "manifest": lambda name: _manifest(b'{"members": [' + _json_text(name) + b"]}"),
@@ -203,7 +211,7 @@ DIRECTORIES = {b"./": "", b"a/": "a/", b"a/b/": "a/b/", b".../": ".../", b" /": 
 # Ways by which everything below a directory may be asked for; no other way has a slash at its end.
 AS_DIRECTORY = (
     *("query", "query, little escaped", "query, second", "form", "form, little escaped"),
-    *("JSON", "manifest"),
+    *("form in parts", "JSON", "manifest"),
 )
 
 

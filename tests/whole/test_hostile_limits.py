@@ -22,6 +22,7 @@ from tar_gateway.settings import Settings
 from tar_gateway.web.json_list import json_bundle
 from tar_gateway.web.query import is_bundle, list_bundle, read_form, read_query
 from tests.support.files_upstream import FilesUpstream, gateway_to
+from tests.support.hostile import in_parts
 from tests.support.scripted import Scripted, answer
 from tests.support.servers import Running, gateway
 
@@ -30,7 +31,10 @@ MILLION = 1_000_000
 TICKS = os.sysconf("SC_CLK_TCK")  # a second, in which the kernel counts processor time
 
 JSON, FORM = b"application/json", b"application/x-www-form-urlencoded"
-MEDIA_TYPES = {"json": JSON, "objects": JSON, "form": FORM, "other parameters": FORM}
+PARTS = b"multipart/form-data; boundary=b"
+MEDIA_TYPES = {
+    **{"json": JSON, "objects": JSON, "form": FORM, "other parameters": FORM, "parts": PARTS}
+}
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +46,7 @@ def lists() -> dict[str, bytes]:
         "objects": b'{"members":[' + b",".join(b'{"path":"%s"}' % name for name in names) + b"]}",
         "form": b"bundle=" + b"&bundle=".join(names),
         "other parameters": b"bundle=a&" + b"x=&" * MILLION,
+        "parts": in_parts(*names),
         "file list": b"".join(b"- 1 /%s %s\n" % (name, name) for name in names),
     }
 
