@@ -135,6 +135,7 @@ class Downloads:
         self._running = 0
         self._of: Counter[str] = Counter()
         self._warned = False
+        self._listener.allowed(self._limit)
 
     @property
     def is_full(self) -> bool:

@@ -1,6 +1,6 @@
 """Several places as one: which server a path belongs to."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from types import MappingProxyType
@@ -8,7 +8,7 @@ from types import MappingProxyType
 from tar_gateway.errors import SourceError
 from tar_gateway.http.paths import below, decode_path, url_path
 from tar_gateway.settings import Settings
-from tar_gateway.settings.locations import read_locations
+from tar_gateway.settings.locations import Location, read_locations
 from tar_gateway.sources import Caller, Limits, Listing, Stat, UnknownSize
 from tar_gateway.sources.replicas import Replicas, reach_any
 from tar_gateway.sources.stepwise import FileServer, Remote
@@ -117,11 +117,13 @@ def file_server(settings: Settings) -> FileServer:
         return Upstream(settings.upstream, settings)
     locations = read_locations(settings.locations_file, settings)
     return Locations(
-        {each.prefix: _one(each.upstreams, each.settings) for each in locations},
+        {each.prefix: _one(each) for each in locations},
         {each.prefix: Limits.from_settings(each.settings) for each in locations},
     )
 
 
-def _one(urls: Sequence[str], settings: Settings) -> FileServer:
-    servers = [Upstream(url, settings) for url in urls]
+def _one(location: Location) -> FileServer:
+    servers = [
+        Upstream(url, location.settings, location=location.prefix) for url in location.upstreams
+    ]
     return servers[0] if len(servers) == 1 else Replicas(servers)

@@ -29,7 +29,7 @@ from tar_gateway.sources.listing.found import BadListing, checked
 from tar_gateway.sources.listing.pages import read_page
 from tar_gateway.sources.wire.asking import Read, Steps, counted, discard, drain
 from tar_gateway.sources.wire.response import PASSING, Content, Headers, Response, fault_of
-from tar_gateway.sources.wire.tally import Tally
+from tar_gateway.sources.wire.tally import Place, Tally
 
 # Refusals of HEAD that may be believed, each with the status that says the same.
 _REFUSALS = {401: 401, 403: 403, 404: 404, 410: 404}
@@ -44,6 +44,9 @@ _OF_THE_SERVER = PASSING - {500}
 _MOST_DOUBTED = 10_000
 
 
+_UNNAMED = Place("unnamed")
+
+
 class Exchange(Protocol):
     """Asks for a member, and returns the response. Raise `SourceError` when there is none."""
 
@@ -56,9 +59,15 @@ class HttpMembers:
     """What is asked for members over an `Exchange`, and how the responses are judged."""
 
     def __init__(
-        self, exchange: Exchange, *, memory: float = 0, max_listing: int | None = None
+        self,
+        exchange: Exchange,
+        *,
+        place: Place = _UNNAMED,
+        memory: float = 0,
+        max_listing: int | None = None,
     ) -> None:
         self._exchange = exchange
+        self._place = place
         self._max_listing = max_listing  # bytes; nothing is listed without it
         self._head = _HeadRefusals()
         # Paths of which GET did not keep what HEAD said: for ``memory`` seconds GET is asked alone.
@@ -67,7 +76,7 @@ class HttpMembers:
     def ask(self, method: str, path: str, headers: Headers, caller: Caller) -> Steps[Response]:
         """Ask, and refuse a response that is only there for a server in front to replace."""
         steps = self._exchange(method, path, headers, caller)
-        response = yield from counted(steps, caller.tally)
+        response = yield from counted(steps, caller.tally, self._place)
         if response.status in {200, 206} and is_replaced(response.names):
             # It holds nothing of the caller's: mostly an empty text, or a list of places that only
             # that server should know.

@@ -25,6 +25,7 @@ from tar_gateway.sources.spool import Spool, SpoolFile
 from tar_gateway.sources.stepwise import Blocking
 from tar_gateway.sources.wire.asking import Steps, calling
 from tar_gateway.sources.wire.response import REDIRECTS, Content, Headers, Response, fault_of
+from tar_gateway.sources.wire.tally import Place
 
 # What `sys.exc_info` gives: PEP 3333's way of telling that an error came up late.
 OptExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
@@ -70,7 +71,7 @@ class Subrequests(Blocking):
     ) -> None:
         self._app = app
         self._spool = spool
-        self._members = HttpMembers(self._ask, max_listing=max_listing)
+        self._members = HttpMembers(self._ask, place=Place("application"), max_listing=max_listing)
 
     def is_concurrent(self, caller: Caller) -> bool:
         """Tell what the server told the application of itself."""

@@ -17,6 +17,7 @@ from tar_gateway.sources.wire.health import Health
 from tar_gateway.sources.wire.pool import PORTS, REACH, Origin
 from tar_gateway.sources.wire.redirects import Redirects
 from tar_gateway.sources.wire.response import Content, Headers, Response
+from tar_gateway.sources.wire.tally import Place
 from tar_gateway.sources.wire.throttle import Throttles
 from tar_gateway.sources.wire.tls import client_tls
 
@@ -27,12 +28,13 @@ class Upstream(Remote):
     """A protected HTTP server; members are files below its base URL.
 
     ``url`` is the base, such as ``http://files.internal:8080/base/``. Timeouts and TLS come
-    from ``settings``. Safe to use from many threads; connections open when they are needed,
-    so one that is made before a fork may be used after it. Raise `SettingsError` for a URL,
+    from ``settings``. ``location`` is what metrics call the place that it stands at. Safe to use
+    from many threads; connections open when they are needed, so one that is made before a fork
+    may be used after it. Raise `SettingsError` for a URL,
     or a file of certificates or headers, that can't be used.
     """
 
-    def __init__(self, url: str, settings: Settings | None = None) -> None:
+    def __init__(self, url: str, settings: Settings | None = None, *, location: str = "/") -> None:
         settings = settings or Settings()
         self.url = check_base_url(url)
         parts = urlsplit(self.url)
@@ -44,11 +46,15 @@ class Upstream(Remote):
         self._has_credentials = bool(self._own_headers or settings.upstream_cert_file)
         self._own_names = {folded(name) for name, _ in self._own_headers}
         self._redirects = Redirects(settings)
-        self.health = Health(self.url, settings)
+        self._place = Place(self.url, location)
+        self.health = Health(self.url, settings, place=self._place)
         self._throttles = Throttles(settings)
         self._base = parts.path
         self._members = HttpMembers(
-            self._ask, memory=settings.plan_memory, max_listing=settings.listing_limit
+            self._ask,
+            place=self._place,
+            memory=settings.plan_memory,
+            max_listing=settings.listing_limit,
         )
 
     def __repr__(self) -> str:
@@ -82,7 +88,7 @@ class Upstream(Remote):
 
         Raise `SourceError` when there is no response.
         """
-        steps = counted(self._request(method, path, headers, caller), caller.tally)
+        steps = counted(self._request(method, path, headers, caller), caller.tally, self._place)
         response = yield from self.health.track(steps, path, caller)
         return replace(response, content=self.health.tracked(response.content, path, caller))
 

@@ -110,10 +110,10 @@ def told(blocks: Iterable[bytes], download: Download) -> Iterator[bytes]:
             download.waited(time.monotonic() - before)
             has_left = client is not None and not _is_there(client)
             if has_left or isinstance(error, Cancelled):
-                download.became("client left")
+                download.became("client_left")
                 # It is the client's doing, and servers make no noise about that.
                 raise ConnectionResetError(errno.ECONNRESET, "the client has left") from error
-            download.became("upstream failed", error)
+            download.became("upstream_failed", error)
             if client is not None and not download.is_measured:
                 _reset(client)
             raise

@@ -17,6 +17,7 @@ from tar_gateway.web.client import Delivery, told, until_departure
 from tar_gateway.web.cors import CrossOrigin
 from tar_gateway.web.observe.download import Download
 from tar_gateway.web.problem import refuse
+from tar_gateway.web.query import is_bundle
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,8 @@ class Door:
         quota = ClientQuota.of(self._questions, environ, self._settings.trusted_proxies)
         tally = Tally(self._listener, quota)
         download = Download(self.downloads, environ, tally, self._hop)
+        if check and is_bundle(environ.get("QUERY_STRING", ""), self._settings.parameter):
+            download.kind = "bundle"  # also one that is refused before it is read
         start_response = _noted(download, start_response)
         held = ExitStack()
         held.callback(download.end)
@@ -99,7 +102,7 @@ class Door:
         except Refusal as error:
             return self._refuse(error, download, start_response)
         except Cancelled as error:
-            download.became("client left")
+            download.became("client_left")
             # Servers end a connection on this without a word, and nobody would hear one.
             raise ConnectionResetError(errno.ECONNRESET, "the client has left") from error
         except Exception:
@@ -110,7 +113,7 @@ class Door:
             download.became("failed")
             raise
         if not blocks:
-            download.became("no body")
+            download.became("no_body")
             return ()
         if hasattr(blocks, "close"):
             held.callback(blocks.close)

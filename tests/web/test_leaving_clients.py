@@ -140,7 +140,7 @@ class Asked:
 
     def has_left(self) -> bool:
         lines = self.log.read_text().splitlines()
-        return any(self.name in line and '"client left"' in line for line in lines)
+        return any(self.name in line and '"client_left"' in line for line in lines)
 
     def receive(self, count: int) -> None:
         """Receive so many bytes."""

@@ -14,7 +14,7 @@ from tar_gateway.errors import Cancelled, SourceError
 from tar_gateway.sources.wire.caller import Caller
 from tar_gateway.sources.wire.cancellation import Cancellation
 from tar_gateway.sources.wire.response import Content, Headers, Response
-from tar_gateway.sources.wire.tally import Tally
+from tar_gateway.sources.wire.tally import Place, Tally
 
 # Bytes that are worth reading for the sake of a connection.
 _SHORT = 4096
@@ -109,14 +109,14 @@ def discard(response: Response) -> Steps[None]:
             yield from drain(response.content)
 
 
-def counted(steps: Steps[Response], tally: Tally) -> Steps[Response]:
+def counted(steps: Steps[Response], tally: Tally, place: Place) -> Steps[Response]:
     """Count a request by its response. Raise what the steps raise."""
     try:
         response = yield from steps
     except SourceError:
-        tally.asked(None)
+        tally.asked(None, place)
         raise
-    tally.asked(response.status)
+    tally.asked(response.status, place)
     return response
 
 

@@ -16,7 +16,7 @@ from tar_gateway.sources.wire.asking import Steps
 from tar_gateway.sources.wire.caller import Caller
 from tar_gateway.sources.wire.response import Content, failed
 from tar_gateway.sources.wire.retry import Retry
-from tar_gateway.sources.wire.tally import Failures
+from tar_gateway.sources.wire.tally import Failures, Place
 
 # So many paths say that a server has failed, and not what is at one of them.
 _SEVERAL = 3
@@ -42,13 +42,20 @@ class Health:
     It is *given up on* once it has failed for twice as long as one request with all its further
     attempts takes, so that whoever began late has had them too: then it is asked once and not
     again. Each download knows this for itself; but while the server can't even be reached, it is
-    asked by one request a second for all. ``called`` is what the log calls it, ``clock`` counts
-    seconds.
+    asked by one request a second for all. ``called`` is what the log calls it, ``place`` what
+    metrics do, ``clock`` counts seconds.
     """
 
     def __init__(
-        self, called: str, settings: Settings, clock: Callable[[], float] = time.monotonic
+        self,
+        called: str,
+        settings: Settings,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        place: Place | None = None,
     ) -> None:
+        self._place = place
+        self._is_told = False  # whether it works, to those who count
         self._called = called
         self._pause = settings.upstream_pause
         self._retry = Retry.from_settings(settings)
@@ -115,6 +122,11 @@ class Health:
         began = self._clock()
         return HealthContent(content, lambda error: self._failed(error, began, path, caller))
 
+    def _tell(self, caller: Caller, *, is_up: bool) -> None:
+        self._is_told = True
+        if self._place is not None:
+            caller.tally.listener.works(self._place, is_up=is_up)
+
     def _key(self, path: str) -> str | None:
         return None if None in self._probes else path.partition("?")[0]
 
@@ -129,12 +141,15 @@ class Health:
 
     def _worked(self, began: float, caller: Caller) -> None:
         failures = caller.tally.failures
+        if not self._is_told:
+            self._tell(caller, is_up=True)
         if self._probes or failures:
             with self._lock:
                 # What was asked before the failure says nothing of the time after it.
                 if began >= self._last:
                     if None in self._probes:
                         log.info("%s works again", self._called)
+                        self._tell(caller, is_up=True)
                     self._probes.clear()
                     self._unreachable, self._down = None, Failures()
                 if self in failures and began >= failures[self].last:
@@ -154,6 +169,7 @@ class Health:
             if error.unreachable or len({*self._probes, key}) >= _SEVERAL:
                 if None not in self._probes:
                     log.warning("%s fails: %s", self._called, error.for_operator)
+                    self._tell(caller, is_up=False)
                 key = None
             self._probes[key] = now + self._pause
             failures = caller.tally.failures.setdefault(self, Failures())

@@ -9,8 +9,17 @@ from typing import Literal
 Kind = Literal["bundle", "file"]
 """What a download is of."""
 
-Outcome = Literal["complete", "no body", "client left", "upstream failed", "refused", "failed"]
+Outcome = Literal["complete", "no_body", "client_left", "upstream_failed", "refused", "failed"]
 """How a download ends; ``failed`` is a defect of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which server is asked: its base URL or name, and the location's prefix that it stands at."""
+
+    server: str
+    location: str = "/"
+
 
 # Statuses of requests that say nothing of a file: of a server that is away, or takes no more.
 _OF_SERVER = frozenset({None, 429, 502, 503, 504})
@@ -22,8 +31,14 @@ class Listener:
     Called from many threads at once, and as often as there are blocks.
     """
 
-    def asked(self, status: int | None) -> None:
+    def allowed(self, downloads: int) -> None:
+        """Hear how many downloads may be under way at once."""
+
+    def asked(self, status: int | None, place: Place) -> None:
         """Hear that a source was asked and answered ``status``, `None` without a response."""
+
+    def works(self, place: Place, *, is_up: bool) -> None:
+        """Hear that a server works, or that it has failed."""
 
     def retried(self) -> None:
         """Hear that what failed for a passing reason is asked for again."""
@@ -46,8 +61,14 @@ class Listener:
     def fetchers_busy(self, change: int) -> None:
         """Hear that so many more threads are busy with fetching ahead; fewer, where negative."""
 
-    def ended(self, kind: Kind, outcome: Outcome, members: int) -> None:
-        """Hear that a download of so many members has ended."""
+    def ended(self, kind: Kind, outcome: Outcome, *, status: int | None, seconds: float) -> None:
+        """Hear that a download has ended, so many seconds after its request.
+
+        ``status`` is that of its response, `None` where the client left before there was one.
+        """
+
+    def bundled(self, members: int) -> None:
+        """Hear that a bundle of so many members is complete."""
 
 
 @dataclass(slots=True)
@@ -113,11 +134,11 @@ class Tally:
         with self._lock:
             self._of_authority += 1
 
-    def asked(self, status: int | None) -> None:
+    def asked(self, status: int | None, place: Place) -> None:
         """Count a request to the source."""
         with self._lock:
             self.requests[status] += 1
-        self.listener.asked(status)
+        self.listener.asked(status, place)
 
     @property
     def is_answered(self) -> bool:

@@ -123,8 +123,13 @@ class Download:
         return f"plan;dur={self._planned * 1000:.1f}, open;dur={opened * 1000:.1f}"
 
     def refused(self, refusal: Refusal) -> None:
-        """Take note of a refusal."""
-        self.became("failed" if refusal.status == 500 else "refused", refusal)
+        """Take note of a refusal, and of whose fault it is."""
+        outcomes: dict[int, Outcome] = {
+            500: "failed",
+            502: "upstream_failed",
+            504: "upstream_failed",
+        }
+        self.became(outcomes.get(refusal.status, "refused"), refusal)
 
     def became(self, outcome: Outcome, fault: Refusal | BrokenOff | None = None) -> None:
         """Take note of what became of it. The first note counts."""
@@ -139,16 +144,19 @@ class Download:
         if self._ended:
             return
         self._ended = True
-        self.became("client left")  # unless something else did
+        self.became("client_left")  # unless something else did
         self.scope.close()
         assert self._outcome is not None
-        self.tally.listener.ended(self.kind, self._outcome, self.members)
+        seconds = time.monotonic() - self._started
+        self.tally.listener.ended(self.kind, self._outcome, status=self.status, seconds=seconds)
+        if self.kind == "bundle" and self._outcome == "complete":
+            self.tally.listener.bundled(self.members)
         # A line a bundle; of plain files, which may be many, only of what went wrong.
-        went_wrong = self._outcome in {"upstream failed", "failed"} or self.status in {502, 504}
+        went_wrong = self._outcome in {"upstream_failed", "failed"} or self.status in {502, 504}
         if self.kind == "bundle" or went_wrong:
-            log.info("%s", log_line(self.kind, self._line(self._outcome)))
+            log.info("%s", log_line(self.kind, self._line(self._outcome, seconds)))
 
-    def _line(self, outcome: Outcome) -> dict[str, object]:
+    def _line(self, outcome: Outcome, seconds: float) -> dict[str, object]:
         environ = self.environ
         return {
             "id": self.id,
@@ -161,7 +169,7 @@ class Download:
             "range": self.range,
             "bytes_sent": self._sent,
             "bytes_promised": self.promised,
-            "seconds": round(time.monotonic() - self._started, 3),
+            "seconds": round(seconds, 3),
             "plan_seconds": _rounded(self._planned),
             "first_byte_seconds": _rounded(self._first_byte),
             "upstream_seconds": round((self._answered or 0) + self._waited, 3),

@@ -34,7 +34,8 @@ class Probes:
     """Answers requests below ``settings.pages_prefix``.
 
     ``reach`` asks the upstream something and raises `SourceError`; ``is_full`` tells whether
-    a download would be refused; ``exposition`` gives the metrics page, where there is one.
+    a download would be refused; ``exposition`` gives the metrics page as an ``Accept`` header
+    wants it, where there is one.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Probes:
         *,
         reach: Callable[[], object],
         is_full: Callable[[], bool],
-        exposition: Callable[[], tuple[str, bytes]] | None,
+        exposition: Callable[[str], tuple[str, bytes]] | None,
     ) -> None:
         self._settings = settings
         self._upstream = _Upstream(reach)
@@ -89,7 +90,7 @@ class Probes:
             if not self._room.acquire(blocking=False):
                 raise Busy("the metrics are being sent as often as is allowed at once")
             held.callback(self._room.release)
-            return self._exposition()
+            return self._exposition(environ.get("HTTP_ACCEPT", ""))
         raise NotFound("there is no such page here")
 
     def _check_ready(self) -> None:

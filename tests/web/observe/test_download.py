@@ -227,7 +227,7 @@ def test_a_client_that_leaves_is_no_failure(application, lines):
     next(iter(iterable))
     iterable.close()
     (line,) = lines()
-    assert (line["outcome"], line["bytes_sent"], line["bytes_promised"]) == ("client left", 0, SIZE)
+    assert (line["outcome"], line["bytes_sent"], line["bytes_promised"]) == ("client_left", 0, SIZE)
 
 
 def test_a_member_that_breaks_is_named_with_its_reason(application, upstream, lines):
@@ -237,7 +237,7 @@ def test_a_member_that_breaks_is_named_with_its_reason(application, upstream, li
         list(iterable)
     iterable.close()
     (line,) = lines()
-    assert (line["outcome"], line["member"]) == ("upstream failed", "a")
+    assert (line["outcome"], line["member"]) == ("upstream_failed", "a")
     assert line["reason"] == "the upstream broke the connection"
     shown = json.loads(block("output: log line"))
     assert list(line) == list(shown)
@@ -306,7 +306,7 @@ def test_a_plain_file_leaves_no_line_unless_it_failed(application, upstream, lin
             list(iterable)
         iterable.close()
     (line,) = lines()
-    assert (line["event"], line["path"], line["outcome"]) == ("file", "/cut", "upstream failed")
+    assert (line["event"], line["path"], line["outcome"]) == ("file", "/cut", "upstream_failed")
 
 
 def test_a_wrapped_applications_bundle_leaves_the_same_line(lines):
