@@ -274,12 +274,13 @@ def test_the_applications_own_registry_shows_its_downloads():
             request.send(middleware).body  # noqa: B018
     ended = {
         outcome: registry.get_sample_value(
-            "tar_gateway_downloads_total", {"kind": "bundle", "outcome": outcome}
+            "tar_gateway_downloads_total", {"kind": "bundle", "outcome": outcome, "status": status}
         )
-        for outcome in ("complete", "refused")
+        for outcome, status in (("complete", "200"), ("refused", "400"))
     }
     assert ended == {"complete": 1, "refused": 1}
-    assert registry.get_sample_value("tar_gateway_upstream_requests_total", {"status": "200"}) > 0
+    asked = {"location": "/", "server": "application", "status": "200"}
+    assert registry.get_sample_value("tar_gateway_upstream_requests_total", asked) > 0
 
 
 def test_a_middleware_that_is_closed_leaves_its_source_to_its_owner():

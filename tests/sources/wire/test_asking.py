@@ -23,6 +23,7 @@ from tar_gateway.sources.wire.asking import (
 from tar_gateway.sources.wire.asking import Steps as Asking
 from tar_gateway.sources.wire.cancellation import Cancellation
 from tar_gateway.sources.wire.response import Headers, Response
+from tar_gateway.sources.wire.tally import Place
 from tests.support.fakes import Steps, broken, record_pauses
 
 NOBODY = Caller()
@@ -133,7 +134,7 @@ def test_a_request_is_counted_by_its_response(status: int | None, key: int | Non
 
     caller = Caller()
     try:
-        run(counted(calling(answer), caller.tally), Cancellation())
+        run(counted(calling(answer), caller.tally, Place("a server")), Cancellation())
     except SourceError:
         assert status is None
     assert caller.tally.requests == {key: 1}
