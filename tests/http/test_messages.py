@@ -14,6 +14,8 @@ from tar_gateway.http.messages import (
     LONGEST_HEAD,
     BadLength,
     BadMessage,
+    _any,
+    _ordinary,
     read_head,
     request_head,
 )
@@ -246,3 +248,32 @@ def test_a_head_is_read_as_the_standard_library_reads_it(status, fields, length,
     assert END.search(head).end() == len(head)
     assert (ours.status, ours.length) == (theirs.status, theirs.length)
     assert ours.fields == theirs.getheaders() == fields
+
+
+LINES = st.one_of(
+    st.builds("{}: {}".format, NAMES, VALUES),
+    st.from_regex(
+        r"[A-Za-z-]{0,6}[ \t]?:[ \t]{0,2}[ -~]{0,6}[ \t\r\n\x00\x7f]{0,2}", fullmatch=True
+    ),
+)
+
+
+@given(
+    st.sampled_from(["HTTP/1.1 200 OK", "HTTP/1.0 404", "HTTP/1.1 206 ", "HTTP/2 200", "ICY 200"]),
+    st.lists(LINES, max_size=6),
+    st.sampled_from(["\r\n", "\r\n", "\n"]),
+)
+def test_an_ordinary_head_is_read_by_the_same_rules_as_any(start, lines, newline):
+    text = newline.join([start, *lines, "", ""])
+    ordinary = _ordinary(text)
+    if ordinary is not None:
+        assert _any(text) == ordinary
+
+
+def test_what_servers_send_is_ordinary():
+    head = (
+        "HTTP/1.1 206 Partial Content\r\nServer: nginx/1.22.1\r\n"
+        "Date: Wed, 25 Nov 2026 14:09:46 GMT\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        'Content-Length: 10\r\nETag: W/"65-a"\r\nContent-Range: bytes 0-9/10\r\n\r\n'
+    )
+    assert _ordinary(head) is not None
