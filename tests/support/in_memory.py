@@ -4,12 +4,12 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from tar_gateway.errors import SourceError
-from tar_gateway.http.messages import END, BadLength, BadMessage, read_head
+from tar_gateway.http.messages import BadLength, BadMessage
+from tar_gateway.http.receiving import Receiver
 from tar_gateway.sources import Caller, Stat, UnknownSize
 from tar_gateway.sources.members import HttpMembers
 from tar_gateway.sources.stepwise import Blocking
 from tar_gateway.sources.wire.asking import Ask, Steps
-from tar_gateway.sources.wire.connection import ChunkedContent, SizedContent
 from tar_gateway.sources.wire.response import Content, Headers, Response
 from tests.support.scripted import Ended, Seen
 
@@ -36,37 +36,22 @@ class MemoryWire:
 Script = Callable[[MemoryWire], None]
 
 
-class _Received:
-    """What was sent, in the place of a connection."""
-
-    def __init__(self, wire: MemoryWire, data: bytes) -> None:
-        self._wire = wire
-        self._data = data
-
-    def read(self, limit: int) -> bytes:
-        if not self._data and self._wire.error is not None:
-            raise self._wire.error
-        block, self._data = self._data[:limit], self._data[limit:]
-        return block
-
-    def line(self) -> bytes:
-        line, end, self._data = self._data.partition(b"\r\n")
-        if not end:
-            raise BadMessage("a line between two chunks does not end as it should")
-        return line
-
-
 class _Content:
     """The content of a response, whose errors are a source's."""
 
-    def __init__(self, content: SizedContent | ChunkedContent) -> None:
-        self._content = content
+    def __init__(self, receiver: Receiver, error: type[OSError] | None) -> None:
+        self._receiver = receiver
+        self._error = error
 
     def read(self, limit: int) -> bytes:
         try:
-            return self._content.read(limit)
+            while (piece := self._receiver.content(limit)) is None:
+                if self._error is not None:
+                    raise self._error
+                self._receiver.feed(b"")
         except (OSError, BadMessage) as error:
             raise SourceError("it broke", transient=True) from error
+        return piece
 
     def close(self) -> None:
         pass
@@ -94,27 +79,18 @@ class MemoryServer:
         wire = MemoryWire(Seen(method, target, tuple(headers), 1))
         with suppress(Ended):
             self._scripts[wire.request.path](wire)
-        data = bytes(wire.sent)
-        end = END.search(data)
-        if end is None:
-            raise SourceError("it broke", transient=True)
+        receiver = Receiver()
+        receiver.begin(method)
+        receiver.feed(wire.sent)
         try:
-            head = read_head(data[: end.end()], method)
+            head = receiver.head()
         except BadLength as error:
             raise SourceError("its length is invalid") from error
         except BadMessage as error:
             raise SourceError("it is not HTTP", transient=True) from error
-        received = _Received(wire, data[end.end() :])
-        content = (
-            ChunkedContent(received, _nothing)  # type: ignore[arg-type]
-            if head.chunked
-            else SizedContent(received, head.length, _nothing)  # type: ignore[arg-type]
-        )
-        return Response(head.status, head.fields, _Content(content))
-
-
-def _nothing() -> None:
-    pass
+        if head is None:
+            raise SourceError("it broke", transient=True)
+        return Response(head.status, head.fields, _Content(receiver, wire.error))
 
 
 class MemoryUpstream(Blocking):

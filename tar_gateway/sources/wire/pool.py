@@ -36,7 +36,7 @@ from tar_gateway.http.messages import (
 from tar_gateway.settings import Settings
 from tar_gateway.sources.wire.caller import Caller
 from tar_gateway.sources.wire.cancellation import Cancellation
-from tar_gateway.sources.wire.connection import ChunkedContent, Connection, SizedContent
+from tar_gateway.sources.wire.connection import Connection
 from tar_gateway.sources.wire.response import Headers, Response
 from tar_gateway.sources.wire.tls import lowered, tls_cause
 
@@ -268,28 +268,29 @@ class _Content:
         self._held = [pooled]
         self._cancellation = cancellation
         self._keeps = keeps
-        self._content = (
-            ChunkedContent(pooled.wire, self._release)
-            if head.chunked
-            else SizedContent(pooled.wire, head.length, self._release)
-        )
+        self._wire = pooled.wire
+        self._is_over = False  # told apart from the connection's, which others use afterwards
+        self._note_end()
 
     def read(self, limit: int) -> bytes:
         try:
-            block = self._content.read(limit)
+            block = b"" if self._is_over else self._wire.read(limit)
         except (OSError, BadMessage) as error:
             raise self._origin.fault(error, self._cancellation) from error
         if not block:
             self._cancellation.check()  # the end may be the one that was made so
         for pooled in self._held if block else ():
             pooled.owner = None  # there was content, which chunks do not tell before
+        self._note_end()
         return block
 
     def close(self) -> None:
         self._give_back(read=False)
 
-    def _release(self) -> None:
-        self._give_back(read=True)
+    def _note_end(self) -> None:
+        if self._wire.is_over:
+            self._is_over = True
+            self._give_back(read=True)
 
     def _give_back(self, *, read: bool) -> None:
         try:

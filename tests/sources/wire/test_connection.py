@@ -10,8 +10,7 @@ from contextlib import closing
 import pytest
 import trustme
 
-from tar_gateway.http.messages import LONGEST_HEAD, BadMessage
-from tar_gateway.sources.wire.connection import ChunkedContent, Connection, SizedContent
+from tar_gateway.sources.wire.connection import Connection
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
 
@@ -50,12 +49,8 @@ def dripped(ends: Ends, sent: bytes) -> threading.Thread:
     return thread
 
 
-def read_all(content: SizedContent | ChunkedContent, limit: int = 1000) -> bytes:
-    return b"".join(iter(lambda: content.read(limit), b""))
-
-
-def never() -> None:
-    raise AssertionError("the content was not read to its end")
+def read_all(connection: Connection, limit: int = 1000) -> bytes:
+    return b"".join(iter(lambda: connection.read(limit), b""))
 
 
 def test_a_request_is_sent_as_it_is(ends: Ends):
@@ -66,14 +61,21 @@ def test_a_request_is_sent_as_it_is(ends: Ends):
 @pytest.mark.parametrize("limit", [1, 2, 5, 1000])
 def test_a_content_that_comes_with_its_head_or_behind_it_is_the_same(ends: Ends, limit: int):
     for pieces in ([OK + b"12345"], [OK, b"12345"], [OK + b"12", b"345"], [OK[:20], OK[20:]]):
-        head = ends.ask(*pieces, *([] if b"5" in pieces[-1][-3:] else [b"12345"]))
-        notes: list[str] = []
-        content = SizedContent(
-            ends.connection, head.length, lambda notes=notes: notes.append("end")
-        )
-        assert read_all(content, limit) == b"12345"
-        assert notes == ["end"]
+        ends.ask(*pieces, *([] if b"5" in pieces[-1][-3:] else [b"12345"]))
+        assert read_all(ends.connection, limit) == b"12345"
+        assert ends.connection.is_over
         assert ends.connection.is_fit()
+
+
+def test_a_large_content_is_read_whole(ends: Ends):
+    content = bytes(range(256)) * 10_000
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(content)
+    with ThreadPoolExecutor(1) as threads:
+        sent = threads.submit(ends.server.sendall, head + content)
+        ends.ask()
+        assert read_all(ends.connection, 100_000) == content
+        sent.result()
+    assert ends.connection.is_fit()
 
 
 @pytest.mark.parametrize("newline", [b"\r\n", b"\n"])
@@ -82,41 +84,9 @@ def test_an_answer_that_drips_is_read(ends: Ends, newline: bytes):
     chunks = b"4;x=y\r\n1234\r\n1\r\n5\r\n0\r\nA: b\r\n\r\n"
     thread = dripped(ends, head.replace(b"\r\n", newline) + chunks)
     assert ends.connection.ask("GET", b"").chunked
-    assert read_all(ChunkedContent(ends.connection, lambda: None)) == b"12345"
+    assert read_all(ends.connection) == b"12345"
     thread.join()
     assert ends.connection.is_fit()
-
-
-def test_an_answer_that_is_announced_is_waited_for(ends: Ends):
-    assert ends.ask(b"HTTP/1.1 100 Continue\r\n\r\n" * 3 + OK).status == 200
-
-
-def test_hints_before_an_answer_are_not_the_answer(ends: Ends):
-    hints = b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
-    assert ends.ask(hints + OK).status == 200
-
-
-def test_an_answer_that_is_only_announced_is_given_up(ends: Ends):
-    with pytest.raises(BadMessage):
-        ends.ask(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
-
-
-@pytest.mark.parametrize("sent", [b"", b"H", OK[:-1], OK[:-2]])
-def test_a_head_that_breaks_off_is_none(ends: Ends, sent: bytes):
-    with pytest.raises(ConnectionResetError):
-        ends.ask(sent, end=True)
-
-
-@pytest.mark.parametrize("more", [0, 1, 1000])
-def test_a_head_longer_than_the_limit_is_not_read(ends: Ends, more: int):
-    head = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nA: \r\n\r\n"
-    padded = head[:-4] + b"b" * (LONGEST_HEAD - len(head) + more) + head[-4:]
-    ends.server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * LONGEST_HEAD)
-    if more:
-        with pytest.raises(BadMessage):
-            ends.ask(padded)
-    else:
-        assert ends.ask(padded).length == 0
 
 
 def test_a_head_that_drips_for_longer_than_the_timeout_is_late(ends: Ends):
@@ -140,48 +110,14 @@ def test_a_head_that_drips_for_longer_than_the_timeout_is_late(ends: Ends):
 def test_what_ends_with_the_connection_is_read_to_its_end(ends: Ends):
     head = ends.ask(b"HTTP/1.1 200 OK\r\n\r\n123", b"45", end=True)
     assert head.length is None
-    assert read_all(SizedContent(ends.connection, None, never)) == b"12345"
+    assert read_all(ends.connection) == b"12345"
 
 
 @pytest.mark.parametrize("sent", [b"", b"1234"])
 def test_a_content_that_breaks_off_is_noticed(ends: Ends, sent: bytes):
     ends.ask(OK + sent, end=True)
-    content = SizedContent(ends.connection, 5, never)
     with pytest.raises(ConnectionResetError):
-        read_all(content)
-
-
-@pytest.mark.parametrize(
-    "sent",
-    [b"", b"5", b"5\r\n", b"5\r\n1234", b"5\r\n12345", b"5\r\n12345\r\n", b"0\r\n", b"0\r\nA: b"],
-)
-def test_chunks_that_break_off_are_noticed(ends: Ends, sent: bytes):
-    ends.ask(OK + sent, end=True)
-    with pytest.raises(ConnectionResetError):
-        read_all(ChunkedContent(ends.connection, never))
-
-
-@pytest.mark.parametrize(
-    "sent",
-    [
-        *(b"%s\r\n12345" % size for size in (b"", b" ", b"-5", b"+5", b"0x5", b"5_0", b"g", b";x")),
-        *(b"%s\r\n12345" % size for size in (b"5 5", b"5,", b"\xb2", b"5" * 16, b"5\r")),
-        b"5\r\n123456\r\n0\r\n\r\n",
-        b"5\r\n1234\r\n0\r\n\r\n",
-        b"5\n12345\r\n0\r\n\r\n",
-        b"5\r\n12345\n0\r\n\r\n",
-        b"5\r\n12345\r\n0\n\r\n",
-        b"5\r\n12345 \r\n0\r\n\r\n",
-        b"5;" + b"x" * 10_000 + b"\r\n",
-        b"5;" + b"x" * 10_000,
-        b"0\r\n" + b"A: b\r\n" * 10_000,
-    ],
-)
-def test_chunks_that_are_none_are_noticed(ends: Ends, sent: bytes):
-    ends.server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 256 * 1024)
-    ends.ask(OK + sent, end=True)
-    with pytest.raises(BadMessage):
-        read_all(ChunkedContent(ends.connection, never))
+        read_all(ends.connection)
 
 
 def test_a_connection_is_fit_for_another_request_while_nothing_comes(ends: Ends):
@@ -196,8 +132,8 @@ def test_a_connection_that_the_other_side_has_ended_is_not_fit(ends: Ends):
 
 
 def test_a_connection_with_more_than_its_answer_is_not_fit(ends: Ends):
-    head = ends.ask(OK + b"12345" + OK)
-    assert read_all(SizedContent(ends.connection, head.length, lambda: None)) == b"12345"
+    ends.ask(OK + b"12345" + OK)
+    assert read_all(ends.connection) == b"12345"
     assert not ends.connection.is_fit()
 
 
@@ -224,34 +160,32 @@ def tls() -> Iterator[Ends]:
 
 
 def test_an_answer_over_tls_is_read_and_leaves_the_connection_fit(tls: Ends):
-    head = tls.ask(OK, b"12345")
-    assert read_all(SizedContent(tls.connection, head.length, lambda: None)) == b"12345"
+    tls.ask(OK, b"12345")
+    assert read_all(tls.connection) == b"12345"
     assert tls.connection.is_fit()
 
 
 def test_more_than_the_answer_in_the_same_record_is_noticed(tls: Ends):
-    head = tls.ask(OK, b"12345" + OK)
-    assert read_all(SizedContent(tls.connection, head.length, lambda: None)) == b"12345"
+    tls.ask(OK, b"12345" + OK)
+    assert read_all(tls.connection) == b"12345"
     assert not tls.connection.is_fit()
 
 
 def test_what_has_come_before_a_stop_is_never_given_in_its_encrypted_form(tls: Ends):
     tls.ask(OK, b"1")
-    content = SizedContent(tls.connection, 5, lambda: None)
-    assert content.read(1) == b"1"
+    assert tls.connection.read(1) == b"1"
     tls.server.sendall(b"2345")
     tls.connection.stop()
-    assert content.read(5) == b"2345"
+    assert tls.connection.read(5) == b"2345"
 
 
 @pytest.mark.parametrize("kind", ["ends", "tls"])
 def test_a_stop_ends_a_read_that_waits_and_gives_nothing_more(kind: str, request):
     ends = request.getfixturevalue(kind)
     ends.ask(OK, b"1")
-    content = SizedContent(ends.connection, 5, never)
-    assert content.read(1) == b"1"
+    assert ends.connection.read(1) == b"1"
     with ThreadPoolExecutor(1) as threads:
-        waiting = threads.submit(content.read, 5)
+        waiting = threads.submit(ends.connection.read, 5)
         ends.connection.stop()
         with pytest.raises(OSError, match=r"ended too early|EOF|shutdown"):
             waiting.result(10)
