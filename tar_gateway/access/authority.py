@@ -75,7 +75,7 @@ class Authority:
         # By lower-case names, so that no header comes twice.
         headers = {
             name.lower(): value
-            for name, value in (*passed_headers(environ, self._hop, conditions=False), *credentials)
+            for name, value in (*passed_headers(caller, self._hop, conditions=False), *credentials)
             if not name.lower().startswith("content-")
         }
         if "referer" in headers:

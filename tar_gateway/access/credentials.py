@@ -1,5 +1,6 @@
 """What of a caller's request goes along to the servers that are asked on its behalf."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -84,25 +85,52 @@ def _append(headers: dict[str, str], name: str, value: str) -> None:
     headers[name] = f"{headers[name]}, {value}" if headers.get(name) else value
 
 
-def caller_of(environ: WSGIEnvironment, forwarded: Iterable[str], hop: Hop) -> Caller:
+# W3C Trace Context, Level 1: 3.2.2 and, without looking into it, 3.3.1.
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACESTATE = re.compile(r"[ -~]{1,512}")
+
+
+def trace_of(environ: Mapping[str, Any], request_id: str) -> tuple[tuple[str, str], ...]:
+    """Return the headers by which a request can be followed to the servers that are asked."""
+    trace = [("X-Request-ID", request_id)] if request_id else []
+    parent, state = (header_of(environ, name) or "" for name in ("traceparent", "tracestate"))
+    if _TRACEPARENT.fullmatch(parent):
+        trace.append(("traceparent", parent))
+        if _TRACESTATE.fullmatch(state):
+            trace.append(("tracestate", state))
+    return tuple(trace)
+
+
+# Of a request's own headers none that `trace_of` sends.
+_TRACE = frozenset({"x-request-id", "traceparent", "tracestate"})
+
+
+def caller_of(
+    environ: WSGIEnvironment, forwarded: Iterable[str], hop: Hop, request_id: str = ""
+) -> Caller:
     """Return the caller's credentials: those headers that go along with every member.
 
-    ``Via`` is always among them.
+    ``Via`` is always among them, and so are those that tell of the request.
     """
     sent = {folded(name): value for name, value in hop.headers(environ)}
     if "referer" in sent:
         sent["referer"] = referer_of(environ) or ""
     names = dict.fromkeys([*(name for name in forwarded if folded(name) != "via"), "Via"])
-    headers = tuple((name, sent[folded(name)]) for name in names if folded(name) in sent)
-    return Caller(headers, environ)
+    headers = tuple(
+        (name, sent[folded(name)])
+        for name in names
+        if folded(name) in sent and folded(name) not in _TRACE
+    )
+    return Caller(headers, environ, trace=trace_of(environ, request_id))
 
 
-def passed_headers(
-    environ: Mapping[str, Any], hop: Hop, *, conditions: bool
-) -> list[tuple[str, str]]:
-    """Return the request's end-to-end headers, as they go on to the upstream.
+def passed_headers(caller: Caller, hop: Hop, *, conditions: bool) -> list[tuple[str, str]]:
+    """Return the end-to-end headers of the caller's request, as they go on to the upstream.
 
     ``conditions`` says whether the range and the preconditions are among them.
     """
-    left_out = _NOT_PASSED if conditions else _NOT_PASSED | CONDITIONAL
-    return [pair for pair in hop.headers(environ) if pair[0].lower() not in left_out]
+    left_out = _NOT_PASSED | _TRACE
+    if not conditions:
+        left_out |= CONDITIONAL
+    passed = (pair for pair in hop.headers(caller.environ) if pair[0].lower() not in left_out)
+    return [*passed, *caller.trace]

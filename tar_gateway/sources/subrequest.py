@@ -116,7 +116,7 @@ class Subrequests(Blocking):
         return calling(lambda: self._call(method, path, headers, caller))
 
     def _call(self, method: str, path: str, headers: Headers, caller: Caller) -> Response:
-        environ = subrequest(caller.environ, method, path, headers)
+        environ = subrequest(caller.environ, method, path, [*headers, *caller.trace])
         called = AppResponse(self._app, environ, self._spool.file())
         received = called.headers
         if not any(name.lower() == "date" for name, _ in received):

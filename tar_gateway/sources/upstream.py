@@ -142,7 +142,7 @@ class Upstream(Remote):
             raise
 
     def _ask(self, method: str, path: str, headers: Headers, caller: Caller) -> Steps[Response]:
-        steps = self._request(method, path, [*headers, *caller.headers], caller)
+        steps = self._request(method, path, [*headers, *caller.headers, *caller.trace], caller)
         response = yield from self._throttles.held_back(steps, caller.key)
         url = self.url + path
         return (yield from self._redirects.follow(response, method, url, headers, caller))

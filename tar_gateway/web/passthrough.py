@@ -123,7 +123,7 @@ class PassThrough:
 
     def _ask(self, method: str, caller: Caller, *, conditions: bool) -> Response:
         path, gone = self._reference(caller.environ), caller.cancellation
-        headers = passed_headers(caller.environ, self._hop, conditions=conditions)
+        headers = passed_headers(caller, self._hop, conditions=conditions)
 
         def ask() -> Steps[Response]:
             return self._upstream.forward_steps(method, path, headers, caller)

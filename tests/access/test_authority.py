@@ -116,7 +116,7 @@ def test_the_question_is_a_get_of_the_authoritys_own_url(app, authority):
 
 def test_a_bundle_and_a_plain_get_ask_the_same_question(app, authority, upstream):
     for url in ("/sub/b%20c", "/sub/?bundle=b+c", "/?bundle=sub/b%20c"):
-        app.get(url, headers={**CREDENTIALS, "X-Custom": "1"})
+        app.get(url, headers={**CREDENTIALS, "X-Custom": "1", "X-Request-ID": "1"})
     first, *others = [dict(_lowered(request)) for request in authority.requests]
     assert others == [first, first]
 
@@ -132,6 +132,8 @@ SENT = {
     "Referer": "http://a.test/",
     "User-Agent": "a browser",
     "X-Custom": "yes",
+    "X-Request-ID": "1",
+    "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
 }
 NOT_SENT = {
     "Connection": "Accept, close",

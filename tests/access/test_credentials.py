@@ -3,8 +3,9 @@
 import pytest
 
 from tar_gateway import Settings
-from tar_gateway.access.credentials import Hop, caller_of, passed_headers
+from tar_gateway.access.credentials import Hop, caller_of, passed_headers, trace_of
 from tar_gateway.errors import BadRequest, LoopDetected
+from tar_gateway.sources import Caller
 from tests.support.files_upstream import FilesUpstream, gateway_to
 
 FRONT = "10.0.0.1"
@@ -13,7 +14,7 @@ HOP = Hop.before("a source", Settings(trusted_proxies=FRONT))
 
 
 def sent(environ, hop=HOP):
-    return dict(passed_headers(environ, hop, conditions=True))
+    return dict(passed_headers(Caller(environ=environ), hop, conditions=True))
 
 
 @pytest.mark.parametrize(
@@ -91,3 +92,36 @@ def test_an_upstream_that_leads_back_is_noticed(url):
         via = upstream.requests[-1].headers["via"]
         response = app.get(url, headers={"Via": via}, status=508)
     assert "before" in response.json["detail"]
+
+
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        ({}, {}),
+        ({"HTTP_TRACEPARENT": PARENT}, {"traceparent": PARENT}),
+        (
+            {"HTTP_TRACEPARENT": PARENT, "HTTP_TRACESTATE": "a=1"},
+            {"traceparent": PARENT, "tracestate": "a=1"},
+        ),
+        ({"HTTP_TRACESTATE": "a=1"}, {}),
+        ({"HTTP_TRACEPARENT": "ff" + PARENT[2:]}, {}),
+        ({"HTTP_TRACEPARENT": PARENT + "-more"}, {}),
+        ({"HTTP_TRACEPARENT": PARENT.upper()}, {}),
+        ({"HTTP_TRACEPARENT": PARENT, "HTTP_TRACESTATE": "a" * 513}, {"traceparent": PARENT}),
+        ({"HTTP_TRACEPARENT": PARENT, "HTTP_TRACESTATE": "\xe4=1"}, {"traceparent": PARENT}),
+    ],
+)
+def test_a_trace_goes_along_where_it_is_well_formed(sent, expected):
+    assert dict(trace_of(sent, "")) == expected
+
+
+def test_a_request_has_one_id_whatever_headers_are_forwarded():
+    environ = {"HTTP_X_REQUEST_ID": "<b>", "HTTP_COOKIE": "a"}
+    caller = caller_of(environ, ["X-Request-ID", "Cookie"], HOP, "made")
+    assert dict(caller.headers).keys() == {"Cookie", "Via"}
+    assert caller.trace == (("X-Request-ID", "made"),)
+    passed = passed_headers(caller, HOP, conditions=True)
+    assert [value for name, value in passed if name.lower() == "x-request-id"] == ["made"]

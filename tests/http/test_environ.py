@@ -267,7 +267,7 @@ def test_end_to_end_headers_are_passed_and_no_others():
         "SERVER_NAME": "gateway",
         "wsgi.url_scheme": "http",
     }
-    assert sorted(passed_headers(environ, HOP, conditions=True)) == [
+    assert sorted(passed_headers(Caller(environ=environ), HOP, conditions=True)) == [
         ("Accept", "*/*"),
         ("Range", "bytes=0-1"),
         VIA,

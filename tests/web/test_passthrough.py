@@ -162,18 +162,26 @@ def test_a_request_keeps_its_end_to_end_headers_and_no_others(app, upstream):
     app.get("/a.txt", headers={**END_TO_END, **own_connection})
     (request,) = upstream.requests
     expected = {name.lower(): value for name, value in END_TO_END.items()}
-    assert request.headers == {**expected, "host": upstream.host, "via": request.headers["via"]}
+    told = {name: request.headers[name] for name in ("via", "x-request-id")}
+    assert request.headers == {**expected, **told, "host": upstream.host}
 
 
 def test_a_request_that_says_nothing_asks_for_the_file_itself(app, upstream):
-    app.get("/a.txt")
+    response = app.get("/a.txt")
     (request,) = upstream.requests
     assert request.headers == {
         "host": upstream.host,
         "user-agent": "tar_gateway",
         "accept-encoding": "identity",
         "via": request.headers["via"],
+        "x-request-id": response.headers["X-Request-ID"],
     }
+
+
+def test_every_request_for_a_member_has_the_id_of_the_bundles(app, upstream):
+    response = app.get("/?bundle=a.txt")
+    ids = {request.headers["x-request-id"] for request in upstream.requests}
+    assert ids == {response.headers["X-Request-ID"]}
 
 
 def test_a_get_with_a_body_is_passed_on_without_it(app, upstream):

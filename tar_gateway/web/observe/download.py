@@ -86,7 +86,7 @@ class Download:
 
     def caller(self, forwarded: Iterable[str]) -> Caller:
         """Return on whose behalf members are asked for, with these headers of the request."""
-        caller = caller_of(self.environ, forwarded, self.hop)
+        caller = caller_of(self.environ, forwarded, self.hop, self.id)
         return replace(caller, tally=self.tally, cancellation=self.cancellation)
 
     def answered(self, status: int, *, measured: bool) -> None:
