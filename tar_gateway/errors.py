@@ -23,9 +23,7 @@ class WrongSetting(SettingsError):
 
     def __init__(self, name: str, value: str, reason: str) -> None:
         super().__init__(f"{name} is {value}: {reason}")
-        self.name = name
-        self.value = value
-        self.reason = reason
+        self.name, self.value, self.reason = name, value, reason
 
 
 # --- at any time: there is no one left to answer ---------------------------------------------
@@ -85,6 +83,12 @@ class MethodNotAllowed(Refusal):
         super().__init__(f"only {listed} are understood here", headers=[("Allow", listed)])
 
 
+class NotAcceptable(Refusal):
+    """The response can be made, but not so that this client would see that it was cut off."""
+
+    status = HTTPStatus.NOT_ACCEPTABLE
+
+
 class RequestTimeout(Refusal):
     """The request did not arrive in time."""
 
@@ -104,10 +108,8 @@ class RangeNotSatisfiable(Refusal):
     status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
 
     def __init__(self, size: int) -> None:
-        super().__init__(
-            f"the range holds none of the {size} bytes",
-            headers=[("Content-Range", f"bytes */{size}")],
-        )
+        headers = [("Content-Range", f"bytes */{size}")]
+        super().__init__(f"the range holds none of the {size} bytes", headers=headers)
 
 
 class ContentTooLarge(Refusal):
@@ -184,8 +186,7 @@ MOST_FAULTS = 100
 class MembersFailed(Refusal):
     """Of ``total`` members ``count`` failed; ``faults`` are at most `MOST_FAULTS` of these."""
 
-    # What the client can do something about comes first: once it has logged in, it may find that
-    # a member is missing after all.
+    # A client that has logged in may find that a member is missing after all.
     precedence = (401, 403, 502, 504, 404)
 
     def __init__(

@@ -50,7 +50,13 @@ BEHAVIOURS = {
     "web": {
         *("archive_files_answers", "archive_files_apps", "archive_files_bounds"),
         "archive_files_head",
-        *("gateway_bundles", "gateway_changes", "gateway_errors", "gateway_manifests"),
+        *(
+            "gateway_bundles",
+            "gateway_changes",
+            "gateway_compressed",
+            "gateway_errors",
+            "gateway_manifests",
+        ),
         "gateway_missing",
         "gateway_options",
         *("gateway_ranges", "leaving_clients", "middleware_quirks"),

@@ -10,11 +10,11 @@ from typing import Literal, TypeAlias
 from tar_gateway.archive.format import Format, Generated
 from tar_gateway.archive.picks import Pick
 from tar_gateway.archive.short_names import short_and_long
-from tar_gateway.archive.tar import TAR
+from tar_gateway.archive.tar import TAR, TAR_GZ, TAR_ZST
 from tar_gateway.archive.zip import ZIP
 from tar_gateway.http.paths import BadName, check_name, device_in, shown, url_path
 
-FORMATS: Mapping[str, Format] = {each.name: each for each in (TAR, ZIP)}
+FORMATS: Mapping[str, Format] = {each.name: each for each in (TAR, ZIP, TAR_GZ, TAR_ZST)}
 """The formats that an archive can be made in, by name."""
 
 _DEFAULT_NAME = "bundle"

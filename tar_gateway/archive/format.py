@@ -17,6 +17,10 @@ WIDTH: dict[Kind, int] = {"crc32": 4, "sha256": 64}
 """How many bytes of an archive a checksum takes."""
 
 
+Coding: TypeAlias = OneOf["gzip", "zstd"]
+"""What compresses a whole archive. No two releases of one need to make the same bytes."""
+
+
 class Generated(Protocol):
     """The content of a member that the archive makes of the checksums of others."""
 
@@ -145,12 +149,25 @@ def bytes_of(
 class Format(Protocol):
     """How members become bytes. Same members, same bytes: no clock, no process, no locale."""
 
-    name: str
-    """What requests call it; begins the opaque text of an ETag."""
-    suffix: str
-    media_type: str
-    has_checksums: bool
-    """Whether bytes of the archive depend on the bytes of members elsewhere in it."""
+    @property
+    def name(self) -> str:
+        """What requests call it; begins the opaque text of an ETag."""
+
+    @property
+    def suffix(self) -> str:
+        """What a file's name ends with."""
+
+    @property
+    def media_type(self) -> str:
+        """What a response is said to be."""
+
+    @property
+    def coding(self) -> Coding | None:
+        """What the archive is compressed by; its length is not known beforehand then."""
+
+    @property
+    def has_checksums(self) -> bool:
+        """Whether bytes of the archive depend on the bytes of members elsewhere in it."""
 
     def version(self, members: Sequence[Member]) -> int:
         """Return the version of the layout of these: another one where the bytes are others."""

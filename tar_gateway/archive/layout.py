@@ -94,8 +94,10 @@ class Layout:
         Where checksums are not told, all members have to be read for those at its end. ``limit``
         is how many bytes may be.
         """
-        if not self.etag.strong or self.is_told:
-            return self.etag.strong
+        if self.format.coding is not None or not self.etag.strong:
+            return False
+        if self.is_told:
+            return True
         return self._borrowed_size <= limit
 
     @cached_property
@@ -147,11 +149,14 @@ class Layout:
         ]
         return max(dates) if dates and all(dates) else 0
 
-    def place(self, index: int) -> tuple[int, int | None]:
+    def place(self, index: int) -> tuple[int | None, int | None]:
         """Return the offsets of a member's first header byte and of its first byte of data.
 
-        The latter is `None` where the format does not write the data in one run.
+        The latter is `None` where the format does not write the data in one run, and both are
+        where it compresses the archive.
         """
+        if self.format.coding is not None:
+            return None, None
         offset, before = self._starts[index], self.format.data_start(self.members[index])
         return offset, None if before is None else offset + before
 

@@ -8,9 +8,10 @@ on the clock, the process or the locale: same arguments, same bytes.
 
 import tarfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 
-from tar_gateway.archive.format import Literal, Member, Segment, bytes_of, written_name
+from tar_gateway.archive.format import Coding, Literal, Member, Segment, bytes_of, written_name
 
 # Part of every ETag. Raise it whenever the same members would give other bytes. Archives whose
 # bytes version 2 left as they were keep the one before, so that their downloads can be resumed.
@@ -126,13 +127,18 @@ def trailer_size(end: int) -> int:
     return 2 * BLOCK + -(end + 2 * BLOCK) % RECORD
 
 
+@dataclass(frozen=True, slots=True)
 class _Tar:
     """The format: header, data and padding of each member, and two empty blocks at the end."""
 
-    name = "tar"
-    suffix = ".tar"
-    media_type = "application/x-tar"
-    has_checksums = False
+    name: str = "tar"
+    media_type: str = "application/x-tar"
+    coding: Coding | None = None
+    has_checksums: bool = False
+
+    @property
+    def suffix(self) -> str:
+        return f".{self.name}"
 
     def version(self, members: Sequence[Member]) -> int:
         is_new = any(is_in_utf8(member.name) for member in members)
@@ -167,3 +173,5 @@ class _Tar:
 
 
 TAR = _Tar()
+TAR_GZ = _Tar("tar.gz", "application/gzip", "gzip")
+TAR_ZST = _Tar("tar.zst", "application/zstd", "zstd")

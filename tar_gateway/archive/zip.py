@@ -81,6 +81,7 @@ class _Zip:
     name = "zip"
     suffix = ".zip"
     media_type = "application/zip"
+    coding = None
     has_checksums = True
 
     def version(self, members: Sequence[Member]) -> int:

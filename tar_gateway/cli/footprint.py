@@ -20,6 +20,9 @@ _IDLE = 64 * _MIB
 # its thread's stack, and what the kernel holds in the sockets to the client and the upstream.
 _DOWNLOAD = 2 * LARGEST + 512 * _KIB
 
+# What one adds that is compressed: the blocks ahead, and the compressor.
+_COMPRESSED = 2 * LARGEST + 1536 * _KIB
+
 # Bytes of one member in a plan: its stat, and its place in the archive.
 _MEMBER = _KIB
 
@@ -52,7 +55,7 @@ def footprint(settings: Settings) -> Footprint:
     """Work out what a process with these settings takes at the most."""
     # A list stands in memory as it came, and once more as the values made of it.
     plan = settings.max_members * _MEMBER
-    download = _DOWNLOAD + 2 * settings.max_body + plan
+    download = _DOWNLOAD + _COMPRESSED + 2 * settings.max_body + plan
     remembered = plan if settings.plan_memory else 0
     return Footprint(
         memory=_IDLE
@@ -62,7 +65,8 @@ def footprint(settings: Settings) -> Footprint:
         + settings.fetch_ahead_total
         + INCOMING,
         disk=settings.spool_limit,
-        tasks=settings.max_downloads
+        # A compressed download has two.
+        tasks=2 * settings.max_downloads
         + SPARE_THREADS
         + settings.fetch_parallel
         + AT_ONCE

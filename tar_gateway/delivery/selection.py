@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from tar_gateway.archive.bundle import FORMATS, Bundle
 from tar_gateway.archive.layout import Layout
 from tar_gateway.delivery.body import Body
+from tar_gateway.delivery.compression import Compressed
 from tar_gateway.delivery.plan import Plan
 from tar_gateway.delivery.planner import Planner
 from tar_gateway.delivery.reread import Rereads
@@ -72,7 +73,7 @@ class Asked:
         decision = decide(
             self.method,
             self.conditions,
-            etag=layout.etag,
+            etag=None if layout.format.coding else layout.etag,
             mtime=mtime,
             size=layout.size,
             takes_ranges=takes_ranges,
@@ -99,7 +100,7 @@ class Selection:
     plan: Plan
     decision: Decision
     takes_ranges: bool
-    body: Body | None = None
+    body: Body | Compressed | None = None
 
 
 class Selector:
@@ -192,4 +193,6 @@ class Selector:
         body = Body(plan, start, stop, self._planner.rules, self._fetchers, checksums=checksums)
         body.prime()
         held.pop_all()  # the body closes the plan
-        return Selection(plan, decision, takes_ranges, body)
+        coding = plan.layout.format.coding
+        sent = Compressed(body, coding, is_ahead=plan.is_concurrent) if coding else body
+        return Selection(plan, decision, takes_ranges, sent)

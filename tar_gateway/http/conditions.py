@@ -38,17 +38,17 @@ def decide(
     method: str,
     conditions: Conditions,
     *,
-    etag: Validator,
+    etag: Validator | None,
     mtime: int,
     size: int,
     takes_ranges: bool = True,
 ) -> Decision:
     """Decide in the RFC's order of precedence (9110 13.2.2).
 
-    ``mtime`` is the archive's date in seconds since 1970, 0 where it has none; ``size`` its
-    length in bytes. The whole is given of an archive that takes no ranges (RFC 9110 14.2), and of
-    anything but GET and HEAD, whatever the headers say: they speak of a representation that such
-    a method does not select.
+    ``etag`` is `None` where the archive has none, ``mtime`` its date in seconds since 1970, 0 where
+    it has none; ``size`` its length in bytes. The whole is given of an archive that takes no ranges
+    (RFC 9110 14.2), and of anything but GET and HEAD, whatever the headers say: they speak of a
+    representation that such a method does not select.
     """
     whole = Decision(200, 0, size)
     if method not in {"GET", "HEAD"}:
@@ -70,6 +70,7 @@ def decide(
     if (
         method != "GET"
         or conditions.range is None
+        or etag is None
         or not (etag.strong and takes_ranges)
         or (conditions.if_range is not None and conditions.if_range.strip() != etag.text)
     ):
@@ -92,10 +93,12 @@ def _slice(text: str, size: int) -> Decision | None:
     return Decision(206, start, stop) if start < size else Decision(416)
 
 
-def _lists(text: str, etag: Validator, *, strongly: bool) -> bool:
+def _lists(text: str, etag: Validator | None, *, strongly: bool) -> bool:
     """Return whether a list of entity tags, or ``*``, names this one (RFC 9110 8.8.3.2)."""
     if text.strip() == "*":
         return True
+    if etag is None:
+        return False
     if strongly:
         return etag.strong and etag.text in _ETAG_LIST.findall(text)
     return etag.text.removeprefix("W/") in (

@@ -40,6 +40,20 @@ _ABSOLUTE = re.compile(r"\A[A-Za-z][A-Za-z0-9+.\-]*://[^/?#]*")
 CLIENT_SOCKET = "gunicorn.socket"
 """Where an environ has the client's socket, under a server that shows it."""
 
+# Servers that end a response in chunks visibly where it breaks off, by how their SERVER_SOFTWARE
+# begins. Each is tried in the tests; of others nothing is known.
+_SHOW_BREAKS = ("waitress", "Cheroot/")
+
+
+def shows_breaks(environ: Mapping[str, Any]) -> bool:
+    """Return whether the client sees that a response without a length was cut off.
+
+    In HTTP/1.0 such a response ends with its connection, and a broken one looks whole.
+    """
+    software = str(environ.get("SERVER_SOFTWARE", ""))
+    is_known = CLIENT_SOCKET in environ or software.startswith(_SHOW_BREAKS)
+    return is_known and environ.get("SERVER_PROTOCOL") not in {"HTTP/1.0", "HTTP/0.9"}
+
 
 def path_of(environ: Mapping[str, Any]) -> str:
     """Return the path below the mount point as a checked name, ``""`` for the root.

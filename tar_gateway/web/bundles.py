@@ -23,6 +23,7 @@ from tar_gateway.archive.bundle import (
 from tar_gateway.archive.format import Format
 from tar_gateway.archive.globs import Glob
 from tar_gateway.archive.picks import Pick
+from tar_gateway.delivery.compression import CODINGS
 from tar_gateway.errors import BadRequest
 from tar_gateway.http.paths import BadName, check_name, shown
 from tar_gateway.settings import Settings
@@ -126,9 +127,11 @@ def _digests(value: str | None) -> Digests | None:
 def _format(name: str | None) -> Format:
     if name is None:
         return FORMATS["tar"]
-    if name not in FORMATS:
-        raise BadRequest(f"the format {shown(name)} is not known: use {' or '.join(FORMATS)}")
-    return FORMATS[name]
+    made = [each for each, format in FORMATS.items() if format.coding in {None, *CODINGS}]
+    if name in made:
+        return FORMATS[name]
+    why = "not installed here" if name in FORMATS else "not known"
+    raise BadRequest(f"the format {shown(name)} is {why}: use {' or '.join(made)}")
 
 
 def _folder(folder: str | None, settings: Settings) -> str:

@@ -22,6 +22,7 @@ from tar_gateway.errors import (
     BadRequest,
     ContentTooLarge,
     MethodNotAllowed,
+    NotAcceptable,
     PreconditionFailed,
     TooSlow,
     UnsupportedMediaType,
@@ -35,6 +36,7 @@ from tar_gateway.http.environ import (
     path_of,
     query_of,
     read_body,
+    shows_breaks,
 )
 from tar_gateway.http.headers import attachment, forbids_storing
 from tar_gateway.http.validators import Validator
@@ -112,6 +114,11 @@ class Endpoint:
             download.members = len(bundle.members)
             plan = self._selector.plan(asked, download.planned)
             return answer_plan(download, asked, plan, start_response, self._settings)
+        if bundle.format.coding is not None and not shows_breaks(environ):
+            raise NotAcceptable(
+                f"{bundle.format.name} has no length, and this connection would not show that it "
+                "was cut off: use format=tar or format=zip, or HTTP/1.1"
+            )
         return self._answer(download, asked, start_response, self._settings.forward_headers)
 
     def answer_list(
@@ -170,7 +177,8 @@ class Endpoint:
             start_response(f"{decision.status} {HTTPStatus(decision.status).phrase}", headers)
             if body is None:
                 return ()
-            download.promised = decision.stop - decision.start
+            if selection.plan.layout.format.coding is None:
+                download.promised = decision.stop - decision.start
             return body
         except BaseException:
             if body is not None:
@@ -257,8 +265,9 @@ def _headers(
     layout, decision = selection.plan.layout, selection.decision
     ranges = asked.method != "POST" and selection.takes_ranges
     kept_for = "no-cache, no-store" if selection.plan.no_store else "no-cache"
+    is_measured = layout.format.coding is None
     headers = [
-        ("ETag", layout.etag.text),
+        *([("ETag", layout.etag.text)] if is_measured else []),
         # A cache asks again: otherwise it may show for days what was changed or denied meanwhile.
         ("Cache-Control", f"private, {kept_for}, no-transform"),
         ("Accept-Ranges", "bytes" if ranges else "none"),
@@ -288,7 +297,7 @@ def _headers(
     return [
         *headers,
         ("Content-Type", layout.format.media_type),
-        ("Content-Length", str(decision.stop - decision.start)),
+        *([("Content-Length", str(decision.stop - decision.start))] if is_measured else []),
         ("X-Content-Type-Options", "nosniff"),
         # nginx would otherwise keep blocks back, and the rest of a large archive on disk.
         ("X-Accel-Buffering", "no"),

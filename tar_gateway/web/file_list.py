@@ -27,14 +27,14 @@ _LINE = re.compile(rb"((?:\r?\n)*+)([^\n]+)")
 _FILES = "x-archive-files"
 
 # The formats of which an archive can be made of a list.
-_MADE = frozenset(FORMATS)
+_MADE = {name: format for name, format in FORMATS.items() if format.coding is None}
 
 _DIRECTORY = "@directory"
 _CHECKSUM = re.compile(r"-|[0-9A-Fa-f]{1,8}")
 _SIZE = re.compile(r"-|[0-9]{1,18}")
 
 # Only this is how an archive's tag looks: an application may have others with such a beginning.
-_TAG = re.compile(f'"(?:{"|".join(FORMATS)})-[0-9a-f]{{40}}"')
+_TAG = re.compile(f'"(?:{"|".join(_MADE)})-[0-9a-f]{{40}}"')
 
 # What an application answers to conditions and ranges, which are the archive's.
 _PARTLY = frozenset({206, 304, 412, 416})
@@ -81,7 +81,7 @@ def next_step(
     status: int | None = None,
     headers: Headers = (),
     *,
-    formats: Collection[str] = _MADE,
+    formats: Collection[str] = _MADE.keys(),
 ) -> Step:
     """Decide what to do about a request, and with the response to it once there is a ``status``.
 
@@ -100,13 +100,13 @@ def next_step(
 
 
 def _is_list(headers: Headers, formats: Collection[str]) -> bool:
-    return not _asked(headers).isdisjoint(_MADE.intersection(formats))
+    return not _asked(headers).isdisjoint(_MADE.keys() & set(formats))
 
 
 def format_of(headers: Headers, formats: Collection[str]) -> Format:
     """Return the format of the archive that a list, as `next_step` has it, is for."""
     asked = _asked(headers).intersection(formats)
-    return next(made for name, made in FORMATS.items() if name in asked)
+    return next(made for name, made in _MADE.items() if name in asked)
 
 
 def _asked(headers: Headers) -> set[str]:

@@ -35,11 +35,11 @@ class PlanDocument:
         self._plan = plan
         self._hides_places = hides_places
         layout = plan.layout
-        self._head = {
+        self._head: dict[str, object] = {
             "filename": filename,
             "format": layout.format.name,
-            "size": layout.size,
-            "etag": layout.etag.text,
+            "size": None if layout.format.coding else layout.size,
+            "etag": None if layout.format.coding else layout.etag.text,
             "link": link,
         }
         self._pieces = self._walk()
@@ -59,6 +59,7 @@ class PlanDocument:
     def _etag(self) -> Validator:
         """Make a tag of all that the document says; the archive's own covers all but the paths."""
         digest = sha256(_text(self._head).encode("utf-8"))
+        digest.update(self._plan.layout.etag.text.encode("utf-8"))
         for fault in self._plan.missing:
             digest.update(_text(self._missing(fault)).encode("utf-8"))
         for entry in () if self._hides_places else self._plan.bundle.members:

@@ -26,8 +26,8 @@ def test_it_counts_what_gunicorn_is_told(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize(
     ("setting", "more", "field", "by"),
     [
-        ("max_downloads", 1, "memory", 1024 * 10_000 + 2 * 2 * MIB + 3 * MIB // 2),
-        ("max_downloads", 1, "tasks", 1),
+        ("max_downloads", 1, "memory", 1024 * 10_000 + 2 * 2 * MIB + 4 * MIB),
+        ("max_downloads", 1, "tasks", 2),
         ("max_downloads", 1, "descriptors", 3),
         ("max_members", 1, "memory", 97 * 1024),
         ("max_body", 1, "memory", 2 * 96),

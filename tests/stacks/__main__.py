@@ -10,7 +10,9 @@ from tests.stacks.checks import (
     FRAMEWORKS,
     LEFT,
     is_bundled,
+    is_compressed,
     is_seen_as_broken,
+    is_seen_without_length,
     is_sliced,
     seconds_until_cut_off,
     seconds_until_noticed,
@@ -25,6 +27,7 @@ HEADINGS = (
     "server",
     "a bundle, and a part of it",
     "a broken member is seen as a failure",
+    "`tar.gz`, `tar.zst`",
     "a client that leaves is noticed",
     "also while an upstream is silent",
     "a client that reads nothing is cut off",
@@ -37,6 +40,7 @@ def row(server: Server, place: Path) -> Iterator[str]:
     with stack(FRAMEWORKS["bare"], server, place / "bare") as running:
         yield said(is_bundled(running) and is_sliced(running))
         yield said(all(is_seen_as_broken(running, target) for target in BROKEN.values()))
+        yield said(is_compressed(running) and is_seen_without_length(running))
         seconds = max(seconds_until_noticed(running, name) for name in LEFT.values())
         yield f"within {ceil(seconds)} s"
         cut = seconds_until_cut_off(running, LONG)

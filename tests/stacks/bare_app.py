@@ -36,6 +36,9 @@ def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[byt
             [("Content-Type", "application/x-tar"), ("Content-Length", str(archive.size))],
         )
         return archive
+    if folder == "/unmeasured":
+        start_response("200 OK", [("Content-Type", "application/x-tar")])
+        return files.archive(name)
     start_response("404 Not Found", [])
     return [b"There is nothing here."]
 

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, IncompleteRead
 from importlib.util import find_spec
@@ -212,6 +212,32 @@ def is_seen_as_broken(stack: Stack, target: str) -> bool:
     except TimeoutError:
         return False
     return False
+
+
+def is_seen_without_length(stack: Stack) -> bool:
+    """Tell whether a response that breaks off, and has no length, is an error to a client."""
+    try:
+        stack.get("/unmeasured/broken")
+    except (IncompleteRead, ConnectionResetError):
+        return True
+    return False
+
+
+def is_compressed(stack: Stack) -> bool:
+    """Tell whether a compressed archive is sent, whole, and is an error where it breaks off.
+
+    Where it is refused instead, nothing is promised.
+    """
+    target = bundle_of("small.txt", "middle.bin") + "&format=tar.gz"
+    answer = stack.get(target)
+    if answer.status == 406:
+        return False
+    assert answer.members() == {"small.txt": files.SMALL, "middle.bin": files.MIDDLE}
+    assert "Content-Length" not in answer.headers
+    with suppress(IncompleteRead, ConnectionResetError):
+        answer = stack.get(bundle_of("middle.bin", "broken.bin") + "&format=tar.gz")
+        raise AssertionError(f"a broken archive came as if whole: {len(answer.body)} bytes")
+    return True
 
 
 LEFT = {"a member that comes fast": "large.bin", "one that drips": "drip.bin"}

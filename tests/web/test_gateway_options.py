@@ -253,7 +253,9 @@ def test_digests_that_are_not_made_are_refused(app):
 
 def test_a_format_that_is_not_made_is_refused(app):
     response = app.get("/?bundle=a.txt&format=rar", status=400)
-    assert response.json["detail"] == "the format 'rar' is not known: use tar or zip"
+    assert response.json["detail"] == (
+        "the format 'rar' is not known: use tar or zip or tar.gz or tar.zst"
+    )
 
 
 def listing(checksum):

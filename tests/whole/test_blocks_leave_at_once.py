@@ -1,18 +1,20 @@
 """Each block reaches the client when it is there, whatever the size of its file."""
 
 import re
-import socket
 import threading
 import time
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from statistics import quantiles
 from urllib.parse import unquote, urlencode
 
 import pytest
+from backports import zstd
 
 from tar_gateway.archive.format import Borrowed, Member
 from tar_gateway.archive.layout import Layout
@@ -98,19 +100,19 @@ def trickling(
             thread.join()
 
 
-def arrivals(port: int, target: str) -> list[tuple[int, float]]:
-    """Download, and note after every read how many bytes of the body were there and when."""
-    noted = []
-    with socket.create_connection(("127.0.0.1", port)) as client:
-        request = f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-        client.sendall(request.encode())
-        received = b""
-        while b"\r\n\r\n" not in received:
-            received += client.recv(65536)
-        count = len(received.partition(b"\r\n\r\n")[2])
-        noted.append((count, time.monotonic()))
-        while block := client.recv(65536):
-            count += len(block)
+def arrivals(
+    port: int, target: str, read: Callable[[bytes], bytes] = bytes
+) -> list[tuple[int, float]]:
+    """Download, and note after every block how many bytes of the archive were there and when.
+
+    ``read`` decompresses what has come.
+    """
+    noted, count = [], 0
+    with closing(HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+        connection.request("GET", target)
+        answer = connection.getresponse()
+        while block := answer.read1(65536):
+            count += len(read(block))
             noted.append((count, time.monotonic()))
     return noted
 
@@ -126,21 +128,29 @@ def test_reads_have_grown_to_the_largest_by_half_of_what_comes_at_full_speed():
 
 # Files' sizes, and bytes of a file that come at full speed.
 TRICKLES = {
-    "one large file": ({"large": 20 * PIECE}, 0),
-    "many small files": ({f"small-{n}": 2 * PIECE for n in range(10)}, 0),
-    "after reads have grown": ({"large": GROWN + 20 * PIECE}, GROWN),
+    "one large file": ({"large": 20 * PIECE}, 0, "tar"),
+    "many small files": ({f"small-{n}": 2 * PIECE for n in range(10)}, 0, "tar"),
+    "after reads have grown": ({"large": GROWN + 20 * PIECE}, GROWN, "tar"),
+    "compressed by gzip": ({"large": 20 * PIECE}, 0, "tar.gz"),
+    "compressed by zstd": ({"large": 20 * PIECE}, 0, "tar.zst"),
+}
+READERS = {
+    "tar": lambda: bytes,
+    "tar.gz": lambda: zlib.decompressobj(31).decompress,
+    "tar.zst": lambda: zstd.ZstdDecompressor().decompress,
 }
 
 
-def lags(sizes: dict[str, int], at_once: int, worker: str, place: Path) -> list[float]:
+def lags(sizes: dict[str, int], at_once: int, format: str, worker: str, place: Path) -> list[float]:
     """Download files that trickle, and give the seconds that each piece took."""
     layout = Layout([Member(name, size, 1_600_000_000) for name, size in sizes.items()])
     with (
         trickling(sizes, at_once) as (upstream, sent),
         gateway(upstream, place, *WORKERS[worker]) as running,
     ):
-        target = "/?" + urlencode([("bundle", name) for name in sizes])
-        noted = arrivals(running.port, target)
+        named = [("bundle", name) for name in sizes]
+        target = "/?" + urlencode([*named, ("format", format)])
+        noted = arrivals(running.port, target, READERS[format]())
     taken = []
     position = 0
     turn = 0.0  # when the last piece before was sent: no later one may overtake it

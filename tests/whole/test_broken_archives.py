@@ -1,5 +1,6 @@
 """A broken download is seen as broken by every client, behind every proxy and on every worker."""
 
+import gzip
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -125,11 +126,18 @@ def test_a_whole_plain_file_is_a_success(path: str, client: Client, url: str):
 
 @pytest.mark.parametrize(
     "target",
-    ["?bundle=broken", "?bundle=whole&bundle=broken", "broken"],
-    ids=["an archive", "an archive's second member", "a plain file"],
+    ["?bundle=broken", "?bundle=whole&bundle=broken", "broken", "?bundle=broken&format=tar.gz"],
+    ids=["an archive", "an archive's second member", "a plain file", "a compressed archive"],
 )
 def test_a_broken_download_is_a_failure(target: str, client: Client, url: str):
     assert not client.download(url + target).succeeded
+
+
+@pytest.mark.parametrize("url", places("nginx as it comes"), indirect=True)
+def test_a_whole_compressed_archive_is_a_success(client: Client, url: str):
+    done = client.download(url + "?bundle=whole&format=tar.gz")
+    assert done.succeeded, done.said
+    assert CONTENT in gzip.decompress(done.content)
 
 
 # nginx as it comes takes the end of the connection for the end of such a file.

@@ -23,8 +23,10 @@ from tests.stacks.checks import (
     Stack,
     bundle_of,
     is_bundled,
+    is_compressed,
     is_posted,
     is_seen_as_broken,
+    is_seen_without_length,
     is_sliced,
     seconds_until_cut_off,
     seconds_until_noticed,
@@ -140,6 +142,13 @@ def test_a_view_gives_an_archive_of_its_own(site: Stack):
     assert answer.headers["Content-Type"] == "application/x-tar"
     assert int(answer.headers["Content-Length"]) == len(answer.body)
     assert answer.members() == {"data": files.SMALL}
+
+
+def test_compressed_archives_are_sent_where_a_break_is_seen_and_nowhere_else(site: Stack):
+    if site.framework.name == "bare":
+        assert is_compressed(site) == is_seen_without_length(site)
+    else:  # the server's matter, and no framework's
+        is_compressed(site)
 
 
 @pytest.mark.parametrize("target", BROKEN.values(), ids=BROKEN)
