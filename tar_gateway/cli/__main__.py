@@ -1,5 +1,5 @@
 """``python -m tar_gateway.cli``: the command without its script."""
 
-from tar_gateway.cli.commands import main
+from tar_gateway.cli.main import main
 
 main()

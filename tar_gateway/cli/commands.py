@@ -1,4 +1,4 @@
-"""The command: ``tar-gateway serve``, ``demo``, ``check``, ``drain`` and ``sign``."""
+"""The commands of those who run a gateway: ``serve``, ``demo``, ``check``, ``drain``, ``sign``."""
 
 import os
 import re
@@ -20,13 +20,6 @@ from tar_gateway.settings import PREFIX
 from tar_gateway.settings.line_files import read_keys
 from tar_gateway.web.observe import draining
 
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="tar_gateway")
-def main() -> None:
-    """Hand a user many files from a protected server as one streamed tar."""
-
-
 _UPSTREAMS = ("UPSTREAM", "LOCATIONS_FILE")
 
 
@@ -38,7 +31,7 @@ def _address(_: click.Context, __: click.Parameter, text: str) -> str:
     return text
 
 
-@main.command()
+@click.command()
 @click.argument("upstream", metavar="[UPSTREAM_URL_OR_DIRECTORY]", required=False)
 @click.option(
     "--bind",
@@ -98,7 +91,7 @@ def serve(upstream: str | None, bind: str, *, hidden: bool) -> None:
     os.execv(sys.executable, [sys.executable, *gunicorn_command(bind)])
 
 
-@main.command()
+@click.command()
 @click.option("--once", is_flag=True, help="End after the download instead of serving on.")
 @click.option(
     "--port",
@@ -118,7 +111,7 @@ def demo(*, once: bool, port: int) -> None:
         raise click.ClickException(str(error)) from error
 
 
-@main.command()
+@click.command()
 def check() -> None:
     """Print the settings in effect, and what would fail with them.
 
@@ -140,7 +133,7 @@ def check() -> None:
         sys.exit(1)
 
 
-@main.command()
+@click.command()
 @click.option("--pid", type=click.IntRange(1), help="The process id of gunicorn's master.")
 @click.option(
     "--pid-file",
@@ -188,7 +181,7 @@ def _time_span(_: click.Context, __: click.Parameter, text: str | None) -> timed
     return timedelta(**{_UNITS[read[2]]: int(read[1])})
 
 
-@main.command()
+@click.command()
 @click.argument("url")
 @click.option(
     "--keys-file",

@@ -16,10 +16,10 @@ from typing import IO
 from urllib.parse import urlencode
 
 import click
-from urllib3 import PoolManager, Retry, Timeout
-from urllib3.exceptions import HTTPError
 
 from tar_gateway.cli.directory_server import DirectoryServer, address, listen
+from tar_gateway.cli.progress import Progress
+from tar_gateway.client import Access, Download, DownloadError, Options
 from tar_gateway.errors import TarGatewayError
 from tar_gateway.server.startup import gunicorn_command
 from tar_gateway.settings import PREFIX
@@ -52,14 +52,13 @@ def run(port: int, *, serve_on: bool) -> None:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tar-gateway-")))
         files, archive = directory / "files", directory / "reports.tar"
         make_samples(files)
-        token = b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-        upstream = stack.enter_context(closing(DirectoryServer.start(files, f"Basic {token}")))
+        upstream = stack.enter_context(closing(DirectoryServer.start(files, f"Basic {_token()}")))
         gateway = stack.enter_context(_gateway(upstream.url, port))
         names = [name.removeprefix("reports/") for name, _ in SAMPLES]
         url = gateway + "reports/?" + urlencode([("bundle", name) for name in names])
         click.echo(f"protected upstream  {upstream.url}  (user {USER}, password {PASSWORD})")
         click.echo(f"gateway             {gateway}\n")
-        download(url, f"Basic {token}", archive)
+        download(url, archive)
         check(archive, files / "reports", names)
         size = archive.stat().st_size
         click.echo(f"\n{len(names)} members, {size} bytes as announced, every byte is right.\n")
@@ -67,6 +66,10 @@ def run(port: int, *, serve_on: bool) -> None:
             _suggest(gateway, url)
             click.echo("Serving until Ctrl-C.")
             _wait()
+
+
+def _token() -> str:
+    return b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 
 
 def make_samples(files: Path) -> None:
@@ -81,27 +84,17 @@ def make_samples(files: Path) -> None:
         os.utime(path, (1_780_000_000, 1_780_000_000))
 
 
-def download(url: str, authorization: str, archive: Path) -> None:
-    """Download to a file, with a progress bar that knows the length from the first byte on."""
-    with PoolManager(retries=Retry(3, backoff_factor=0.2), timeout=Timeout(30)) as client:
-        started = time.monotonic()
-        try:
-            response = client.request(
-                "GET", url, headers={"Authorization": authorization}, preload_content=False
-            )
-            if response.status != 200:
-                raise DemoFailed(f"the gateway answered {response.status}: {response.data!r}")
-            size = int(response.headers["Content-Length"])
-            with (
-                archive.open("wb") as file,
-                click.progressbar(length=size, label="reports.tar", show_pos=True) as bar,
-            ):
-                while block := response.read1(256 * 1024):
-                    file.write(block)
-                    bar.update(len(block))
-        except HTTPError as error:
-            raise DemoFailed(f"the download failed: {error}") from error
-        seconds = time.monotonic() - started
+def download(url: str, archive: Path) -> None:
+    """Download to a file by the client, whose progress knows the length from the first byte on."""
+    progress = Progress(quiet=False, objects=None)
+    access = Access(user=USER, password=PASSWORD)
+    started = time.monotonic()
+    try:
+        Download(url, Options(file=archive), access=access, listener=progress).run()
+    except DownloadError as error:
+        raise DemoFailed(f"the download failed: {error}") from error
+    progress.end({})
+    size, seconds = archive.stat().st_size, time.monotonic() - started
     click.echo(f"{size / _MIB:.1f} MiB in {seconds:.2f} s, {size / _MIB / seconds:.0f} MiB/s")
 
 
@@ -154,6 +147,7 @@ def _gateway(upstream: str, port: int) -> Iterator[str]:
 
 def _suggest(gateway: str, url: str) -> None:
     click.echo("Try:")
+    click.echo(f"  tar-gateway get --user {USER} '{url}'")
     click.echo(f"  curl -u {USER}:{PASSWORD} -OJ '{url}'")
     click.echo(
         f"  curl -su {USER}:{PASSWORD} "
