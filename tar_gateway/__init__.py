@@ -11,12 +11,13 @@ if TYPE_CHECKING:
     from tar_gateway.settings import Settings
     from tar_gateway.sources.locations import Locations
     from tar_gateway.sources.replicas import Replicas
+    from tar_gateway.sources.s3.bucket import S3
     from tar_gateway.sources.upstream import Upstream
     from tar_gateway.web.gateway import Gateway
     from tar_gateway.web.middleware import BundleMiddleware
     from tar_gateway.web.observe.metrics import Metrics
 
-__all__ = [
+__all__ = [  # noqa: RUF022 - in the order of `sorted`, which takes S3 for no constant
     "BrokenOff",
     "BundleMiddleware",
     "Gateway",
@@ -24,6 +25,7 @@ __all__ = [
     "Member",
     "Metrics",
     "Replicas",
+    "S3",
     "Settings",
     "SettingsError",
     "TarGatewayError",
@@ -45,6 +47,7 @@ _HOMES = {
     "Member": "archive.format",
     "Metrics": "web.observe.metrics",
     "Replicas": "sources.replicas",
+    "S3": "sources.s3.bucket",
     "Settings": "settings",
     "SettingsError": "errors",
     "TarGatewayError": "errors",

@@ -4,7 +4,7 @@ import errno
 import re
 import resource
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from typing import Protocol
@@ -13,9 +13,10 @@ from tar_gateway.access.authority import Authority
 from tar_gateway.cli.footprint import footprint
 from tar_gateway.errors import SourceError
 from tar_gateway.settings import PREFIX, Settings
+from tar_gateway.settings.buckets import is_bucket
 from tar_gateway.settings.locations import read_locations
 from tar_gateway.settings.types import Address
-from tar_gateway.sources.upstream import Upstream
+from tar_gateway.sources.locations import server_of
 
 # What gunicorn is sized by; where it listens is for its command line to say.
 _SIZES = ("workers", "worker_class", "threads", "worker_connections", "graceful_timeout")
@@ -62,11 +63,14 @@ def findings(settings: Settings) -> Iterator[Finding]:
     Raise `SettingsError` for a file that has become wrong since the settings were checked.
     """
     if settings.upstream is not None:
-        yield _reached("upstream", settings.upstream, Upstream, settings)
+        yield _reached("upstream", settings.upstream, server_of, settings)
+        yield from _opened_to_all([settings.upstream], settings, "upstream")
     if settings.locations_file is not None:
         for location in read_locations(settings.locations_file, settings):
+            called = f"location {location.prefix}"
             for url in location.upstreams:
-                yield _reached(f"location {location.prefix}", url, Upstream, location.settings)
+                yield _reached(called, url, server_of, location.settings)
+            yield from _opened_to_all(location.upstreams, location.settings, called)
     if settings.auth_request is not None:
         yield _reached("authority", settings.auth_request, Authority, settings)
     if settings.pages_bind is not None:
@@ -80,8 +84,24 @@ def findings(settings: Settings) -> Iterator[Finding]:
         yield Finding(f"metrics: on no address; set {PREFIX}PAGES_BIND to have them on their own")
 
 
+def _opened_to_all(urls: Iterable[str], settings: Settings, called: str) -> Iterator[Finding]:
+    """Warn where the service's own credentials open files to everyone."""
+    if settings.is_guarded:
+        return
+    opens = None
+    if any(map(is_bucket, urls)):
+        opens = "S3_PUBLIC"
+    elif settings.upstream_headers_file is not None:
+        opens = "UPSTREAM_HEADERS_FILE"
+    if opens is not None:
+        yield Finding(
+            f"{called}: everyone may have what the gateway's own credentials open ({opens}): set "
+            f"{PREFIX}SIGNING_KEYS_FILE or {PREFIX}AUTH_REQUEST if not all of it is public"
+        )
+
+
 class _Server(Protocol):
-    def reach(self) -> int: ...
+    def reach(self) -> object: ...
 
     def close(self) -> None: ...
 

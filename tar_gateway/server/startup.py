@@ -1,11 +1,13 @@
 """What is checked before a server starts, so that what is wrong is one line and no traceback."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, cast
 
 from tar_gateway.errors import SettingsError
 from tar_gateway.settings import Settings
+from tar_gateway.settings.buckets import is_bucket
 from tar_gateway.settings.locations import read_locations
 
 if TYPE_CHECKING:
@@ -23,11 +25,13 @@ def checked_settings(environ: Mapping[str, str]) -> Settings:
     """Read a gateway's settings, certificates and locations included. Raise `SettingsError`."""
     settings = Settings.from_environment(environ)
     _check_certificates(settings)
+    _check_signing([settings.upstream or ""])
     if settings.locations_file is not None:
         locations = read_locations(settings.locations_file, settings)
         for number, location in enumerate(locations, start=1):
             try:
                 _check_certificates(location.settings)
+                _check_signing(location.upstreams)
             except SettingsError as error:
                 where = f"{settings.locations_file}: location {number}"
                 raise SettingsError(f"{where}: {error}") from error
@@ -40,6 +44,14 @@ def _check_certificates(settings: Settings) -> None:
         from tar_gateway.sources.wire.tls import client_tls  # noqa: PLC0415
 
         client_tls(settings, certificate=True)
+
+
+def _check_signing(upstreams: Iterable[str]) -> None:
+    """Raise `SettingsError` for a bucket where the package that signs is not installed."""
+    if any(map(is_bucket, upstreams)) and find_spec("botocore") is None:
+        raise SettingsError(
+            "an s3:// upstream needs the package botocore: pip install 'tar_gateway[s3]'"
+        )
 
 
 def gunicorn_command(bind: str) -> list[str]:

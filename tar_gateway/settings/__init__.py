@@ -22,10 +22,12 @@ from pydantic_core import ArgsKwargs
 
 from tar_gateway.errors import SettingsError, WrongSetting
 from tar_gateway.http.paths import MAX_NAME_BYTES
+from tar_gateway.settings.buckets import is_bucket
 from tar_gateway.settings.types import (
     ArchiveFormats,
     BaseUrl,
     BindAddress,
+    Endpoint,
     File,
     HeaderNames,
     HeadersFile,
@@ -35,7 +37,9 @@ from tar_gateway.settings.types import (
     PagesPrefix,
     ParameterName,
     Pause,
+    Profile,
     Proxies,
+    Region,
     Seconds,
     Size,
     Url,
@@ -58,7 +62,24 @@ class Settings:
     """
 
     upstream: BaseUrl | None = None
-    """Base URL of the protected server; nothing outside it is ever asked for."""
+    """Base URL of the protected server, or ``s3://bucket/prefix/``; nothing outside it is ever
+    asked for."""
+
+    s3_endpoint: Endpoint | None = None
+    """URL of the store that has an ``s3://`` upstream; AWS's own without it. The bucket is part of
+    the path there, or of the host where ``{bucket}`` stands for it."""
+
+    s3_region: Region | None = None
+    """The bucket's region, which requests are signed for; without it that of the credentials'
+    configuration, or else us-east-1. A store that says another is believed."""
+
+    s3_profile: Profile | None = None
+    """The profile of the AWS configuration files whose credentials are used, in place of those that
+    the usual chain finds first."""
+
+    s3_public: bool = False
+    """Whether everyone may have what the gateway's own credentials may read of a bucket. Otherwise
+    an ``s3://`` upstream needs ``signing_keys_file`` or ``auth_request``."""
 
     locations_file: File | None = None
     """TOML file of locations, in place of ``upstream``: paths by their prefixes, each with one or
@@ -261,6 +282,20 @@ class Settings:
         listed = self.pass_through if self.listings is None else self.listings == "auto"
         return self.max_listing if listed else None
 
+    @property
+    def is_guarded(self) -> bool:
+        """Whether anything says who may have what: signed links, or an authority."""
+        return self.signing_keys_file is not None or self.auth_request is not None
+
+    def check_guarded(self, upstreams: Iterable[str]) -> None:
+        """Raise `SettingsError` where one of these is a bucket that everyone would have."""
+        if any(map(is_bucket, upstreams)) and not (self.s3_public or self.is_guarded):
+            raise SettingsError(
+                "a bucket is opened by the gateway's own credentials, and nothing says who may "
+                f"have what of it: set {PREFIX}SIGNING_KEYS_FILE or {PREFIX}AUTH_REQUEST, or "
+                f"{PREFIX}S3_PUBLIC=yes to let everyone have all of it"
+            )
+
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Settings":
         """Read the settings of a gateway: ``UPSTREAM`` or ``LOCATIONS_FILE`` is among them.
@@ -287,6 +322,8 @@ class Settings:
             raise SettingsError(
                 f"{PREFIX}UPSTREAM and {PREFIX}LOCATIONS_FILE are both set: give one of them"
             )
+        if settings.upstream is not None:
+            settings.check_guarded([settings.upstream])
         return settings
 
 

@@ -27,7 +27,14 @@ _SETTINGS: Final = {
     "max_members": "max_members",
     "max_bytes": "max_bytes",
     "listings": "listings",
+    "s3_endpoint": "s3_endpoint",
+    "s3_region": "s3_region",
+    "s3_profile": "s3_profile",
+    "s3_public": "s3_public",
 }
+# Of these, what may be true or false.
+_SWITCHES: Final = frozenset({"s3_public"})
+
 KEYS: Final = ("prefix", "upstream", *_SETTINGS)
 
 
@@ -83,11 +90,13 @@ def _read(table: Mapping[str, Any], directory: Path, settings: Settings) -> Loca
     for key in ("prefix", "upstream"):
         if key not in table:
             raise ValueError(f"{key}: it is missing")
-    return Location(
-        _prefix(table["prefix"]),
-        _upstreams(table["upstream"]),
-        _settings(table, directory, settings),
-    )
+    prefix, upstreams = _prefix(table["prefix"]), _upstreams(table["upstream"])
+    own = _settings(table, directory, settings)
+    try:
+        own.check_guarded(upstreams)
+    except SettingsError as error:
+        raise ValueError(f"upstream: {error}") from error
+    return Location(prefix, upstreams, own)
 
 
 def _prefix(prefix: object) -> str:
@@ -123,7 +132,9 @@ def _settings(table: Mapping[str, Any], directory: Path, settings: Settings) -> 
     for key, name in _SETTINGS.items():
         if key in table:
             value = table[key]
-            if isinstance(value, bool) or not isinstance(value, str | int | float):
+            if isinstance(value, bool) and key in _SWITCHES:
+                pass
+            elif isinstance(value, bool) or not isinstance(value, str | int | float):
                 raise ValueError(f"{key}: it is neither a text nor a number")
             changes[name] = directory / str(value) if key.endswith("_file") else value
     try:

@@ -24,6 +24,13 @@ from pydantic.dataclasses import dataclass
 from tar_gateway.errors import SettingsError, WrongSetting
 from tar_gateway.http.headers import OF_ONE_REQUEST, TOKEN
 from tar_gateway.http.paths import BadName, check_name, decode_text, shown
+from tar_gateway.settings.buckets import (
+    IN_HOST,
+    check_bucket_url,
+    check_profile,
+    check_region,
+    is_bucket,
+)
 from tar_gateway.settings.line_files import read_keys, read_service_headers
 
 
@@ -49,6 +56,8 @@ def _check_server(url: str, example: str) -> SplitResult:
 
 def _check_base_url(url: str) -> str:
     """Check an upstream's base URL. Return it with exactly one slash at its end."""
+    if is_bucket(url):
+        return check_bucket_url(url)
     parts = _check_server(url, "http://files.internal:8080/base/")
     if parts.query or parts.fragment or "?" in url or "#" in url:
         raise ValueError("it must end with its path: no ? and no #")
@@ -61,6 +70,14 @@ def _check_base_url(url: str) -> str:
         except BadName as error:
             raise ValueError(f"its path {error}") from error
     return f"{parts.scheme}://{parts.netloc}/{path}{'/' if path else ''}"
+
+
+def _check_endpoint(url: str) -> str:
+    """Check the URL of a store. Return it without a slash at its end."""
+    parts = _check_server(url.replace(IN_HOST, "bucket"), "https://store.internal:9000")
+    if parts.path.strip("/") or "?" in url or "#" in url:
+        raise ValueError("it must end with its host and port: no path, no ? and no #")
+    return url.rstrip("/")
 
 
 def check_base_url(url: object) -> str:
@@ -251,6 +268,9 @@ def _check_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
 _BYTES = TypeAdapter(ByteSize)  # understands 64KiB
 
 Url = Annotated[str, AfterValidator(_check_url)]
+Endpoint = Annotated[str, AfterValidator(_check_endpoint)]
+Region = Annotated[str, AfterValidator(check_region)]
+Profile = Annotated[str, AfterValidator(check_profile)]
 BaseUrl = Annotated[str, AfterValidator(_check_base_url)]
 _BASE_URL = TypeAdapter[str](BaseUrl, config=ConfigDict(hide_input_in_errors=True))
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]

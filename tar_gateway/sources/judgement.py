@@ -12,7 +12,7 @@ from tar_gateway.http.messages import DIGITS
 from tar_gateway.http.validators import Validator
 from tar_gateway.sources import Stat, UnknownSize
 from tar_gateway.sources.wire.asking import Read, Steps, discard
-from tar_gateway.sources.wire.response import Content, Response, failed, fault_of
+from tar_gateway.sources.wire.response import Content, Headers, Response, failed, fault_of
 
 _CONTENT_RANGE = re.compile(rf"bytes ({DIGITS})-({DIGITS})/({DIGITS}|\*)", re.IGNORECASE)
 _EMPTY_RANGE = re.compile(r"bytes \*/0+", re.IGNORECASE)
@@ -139,6 +139,25 @@ def _check_version(response: Response, promised: Validator | None) -> None:
     now = etag if promised.is_etag else response.get("last-modified")
     if now != promised.text or (promised.beside and etag and etag != promised.beside):
         raise MemberChanged("its validator has changed since its size was asked")
+
+
+def condition_of(validator: Validator | None) -> Headers:
+    """Return the condition that a changed file fails. A weak validator can't be used in one."""
+    if validator is None or not validator.strong:
+        return []
+    return [("If-Match" if validator.is_etag else "If-Unmodified-Since", validator.text)]
+
+
+def read_all(response: Response, limit: int) -> Steps[bytes]:
+    """Read all of a listing, of ``limit`` bytes at most. Raise `SourceError` for more or less."""
+    length, body = response.length(), bytearray()
+    while block := (yield Read(response.content, 64 * 1024)):
+        body += block
+        if len(body) > limit:
+            raise SourceError(f"its listing is longer than MAX_LISTING, {limit} bytes")
+    if length is not None and len(body) != length:
+        raise SourceError("its listing ended too early", transient=True)
+    return bytes(body)
 
 
 def skip(content: Content, count: int) -> Steps[None]:

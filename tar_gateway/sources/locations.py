@@ -8,10 +8,11 @@ from types import MappingProxyType
 from tar_gateway.errors import SourceError
 from tar_gateway.http.paths import below, decode_path, url_path
 from tar_gateway.settings import Settings
+from tar_gateway.settings.buckets import is_bucket
 from tar_gateway.settings.locations import Location, read_locations
 from tar_gateway.sources import Caller, Limits, Listing, Stat, UnknownSize
 from tar_gateway.sources.replicas import Replicas, reach_any
-from tar_gateway.sources.stepwise import FileServer, Remote
+from tar_gateway.sources.stepwise import FileServer, Remote, Replica, is_private
 from tar_gateway.sources.upstream import Upstream
 from tar_gateway.sources.wire.asking import Steps
 from tar_gateway.sources.wire.response import Content, Headers, Response
@@ -44,6 +45,11 @@ class Locations(Remote):
 
     def __repr__(self) -> str:
         return f"Locations({ {'/' + route.prefix: route.server for route in self._routes} })"
+
+    @property
+    def is_private(self) -> bool:
+        """Whether any of them is."""
+        return any(is_private(route.server) for route in self._routes)
 
     def is_concurrent(self, caller: Caller) -> bool:
         """Return whether all of them may be asked by several threads at once."""
@@ -114,7 +120,7 @@ def file_server(settings: Settings) -> FileServer:
     """Make the file server that the settings name. Raise `SettingsError`."""
     if settings.locations_file is None:
         assert settings.upstream is not None
-        return Upstream(settings.upstream, settings)
+        return server_of(settings.upstream, settings)
     locations = read_locations(settings.locations_file, settings)
     return Locations(
         {each.prefix: _one(each) for each in locations},
@@ -122,8 +128,18 @@ def file_server(settings: Settings) -> FileServer:
     )
 
 
+def server_of(url: str, settings: Settings, *, location: str = "/") -> Replica:
+    """Make the server that a checked base URL names, in a location. Raise `SettingsError`."""
+    if not is_bucket(url):
+        return Upstream(url, settings, location=location)
+    # Imported for those who use it: it takes a package that is not installed everywhere.
+    from tar_gateway.sources.s3.bucket import S3  # noqa: PLC0415
+
+    return S3(url, settings, location=location)
+
+
 def _one(location: Location) -> FileServer:
     servers = [
-        Upstream(url, location.settings, location=location.prefix) for url in location.upstreams
+        server_of(url, location.settings, location=location.prefix) for url in location.upstreams
     ]
     return servers[0] if len(servers) == 1 else Replicas(servers)

@@ -17,8 +17,10 @@ from tar_gateway.sources.judgement import (
     WHOLE,
     ExactContent,
     check_slice,
+    condition_of,
     names_version,
     outweighs_head,
+    read_all,
     skip,
     stat_by_get,
     stat_of,
@@ -27,7 +29,7 @@ from tar_gateway.sources.judgement import (
 from tar_gateway.sources.listing.documents import read_json
 from tar_gateway.sources.listing.found import BadListing, checked
 from tar_gateway.sources.listing.pages import read_page
-from tar_gateway.sources.wire.asking import Read, Steps, counted, discard, drain
+from tar_gateway.sources.wire.asking import Steps, counted, discard, drain
 from tar_gateway.sources.wire.response import PASSING, Content, Headers, Response, fault_of
 from tar_gateway.sources.wire.tally import Place, Tally
 
@@ -154,11 +156,7 @@ class HttpMembers:
         strong = validator is not None and validator.strong
         if not whole and not strong:
             raise SourceError("a part of it was asked for, and nothing proves the file the same")
-        condition = []
-        if validator is not None and strong:
-            # A condition that a changed file fails. A weak validator can't be used in one.
-            name = "If-Match" if validator.is_etag else "If-Unmodified-Since"
-            condition.append((name, validator.text))
+        condition = condition_of(validator)
         ranged = [] if whole else [("Range", f"bytes={start}-{stop - 1}")]
         response = yield from self.ask("GET", path, _headers(*condition, *ranged), caller)
         if ranged and response.status == 206 and not names_version(response, validator):
@@ -192,7 +190,7 @@ class HttpMembers:
                 raise fault_of(response, path)
             if response.coding(path):
                 raise SourceError("its listing is sent encoded, though the plain one was asked for")
-            body = yield from _read(response, self._max_listing)
+            body = yield from read_all(response, self._max_listing)
         media_type = (response.get("content-type") or "").partition(";")[0].strip().lower()
         try:
             return read_listing(response, media_type, body, at)
@@ -201,18 +199,6 @@ class HttpMembers:
 
     def _doubt(self, path: str) -> None:
         self._doubted.keep(path.encode(), True, 1)
-
-
-def _read(response: Response, limit: int) -> Steps[bytes]:
-    """Read all of a content, of ``limit`` bytes at most. Raise `SourceError` for more or less."""
-    length, body = response.length(), bytearray()
-    while block := (yield Read(response.content, 64 * 1024)):
-        body += block
-        if len(body) > limit:
-            raise SourceError(f"its listing is longer than MAX_LISTING, {limit} bytes")
-    if length is not None and len(body) != length:
-        raise SourceError("its listing ended too early", transient=True)
-    return bytes(body)
 
 
 def read_listing(response: Response, media_type: str, body: bytes, at: str) -> Listing:

@@ -12,8 +12,7 @@ from typing import TypeVar
 
 from tar_gateway.errors import MemberChanged, SourceError
 from tar_gateway.sources import Caller, Listing, Stat, UnknownSize
-from tar_gateway.sources.stepwise import FileServer, Remote
-from tar_gateway.sources.upstream import Upstream
+from tar_gateway.sources.stepwise import FileServer, Remote, Replica, is_private
 from tar_gateway.sources.wire.asking import Steps
 from tar_gateway.sources.wire.health import HealthContent
 from tar_gateway.sources.wire.response import PASSING, Content, Headers, Response
@@ -33,11 +32,16 @@ class Replicas(Remote):
     the middle of its bytes, where its version is provably the same there.
     """
 
-    def __init__(self, servers: Sequence[Upstream]) -> None:
+    def __init__(self, servers: Sequence[Replica]) -> None:
         self._servers = tuple(servers)
 
     def __repr__(self) -> str:
         return f"Replicas({list(self._servers)!r})"
+
+    @property
+    def is_private(self) -> bool:
+        """Whether any of them is."""
+        return any(map(is_private, self._servers))
 
     def stat_steps(self, path: str, caller: Caller) -> Steps[Stat | UnknownSize]:
         """Learn a member's size, date and validator. Raise `SourceError`.
@@ -58,7 +62,7 @@ class Replicas(Remote):
         passing fault while there is one that can't be asked.
         """
 
-        def open_at(server: Upstream) -> Steps[Content]:
+        def open_at(server: Replica) -> Steps[Content]:
             return server.open_steps(path, start, stop, stat, caller)
 
         content = yield from self._first(path, open_at, of_one_version=True)
@@ -78,7 +82,7 @@ class Replicas(Remote):
         """
         refused: list[Response] = []
 
-        def ask(server: Upstream) -> Steps[Response]:
+        def ask(server: Replica) -> Steps[Response]:
             response = yield from server.forward_steps(method, path, headers, caller)
             if response.status not in PASSING:
                 return response
@@ -110,7 +114,7 @@ class Replicas(Remote):
             server.close()
 
     def _first(
-        self, path: str, ask: Callable[[Upstream], Steps[T]], *, of_one_version: bool = False
+        self, path: str, ask: Callable[[Replica], Steps[T]], *, of_one_version: bool = False
     ) -> Steps[T]:
         """Return what the first server gives that is able to, or raise what tells most.
 
@@ -127,7 +131,7 @@ class Replicas(Remote):
                 faults.append(error)
         raise _summed_up(faults)
 
-    def _in_order(self, path: str) -> Iterator[Upstream]:
+    def _in_order(self, path: str) -> Iterator[Replica]:
         """Return the servers as they are to be asked; those left alone come last.
 
         They come all the same: whether one is able to is not known before it was asked.
@@ -140,9 +144,9 @@ class Replicas(Remote):
                 yield server
         yield from sorted(left_alone, key=lambda server: server.health.last_failure)
 
-    def _ranked(self, path: str) -> list[Upstream]:
+    def _ranked(self, path: str) -> list[Replica]:
         # Rendezvous hashing: without one server, the order of the others stays as it is.
-        def rank(server: Upstream) -> bytes:
+        def rank(server: Replica) -> bytes:
             return blake2b(f"{server.url} {path}".encode(), digest_size=8).digest()
 
         return sorted(self._servers, key=rank)

@@ -4,6 +4,7 @@ from typing import Protocol, runtime_checkable
 
 from tar_gateway.sources import Caller, ListingSource, Source, Stat, UnknownSize
 from tar_gateway.sources.wire.asking import Steps, run
+from tar_gateway.sources.wire.health import Health
 from tar_gateway.sources.wire.response import Content, Headers, Response
 
 
@@ -52,6 +53,28 @@ class FileServer(StepwiseSource, ListingSource, Protocol):
     def close(self) -> None:
         """Close the connections that are not in use."""
         ...
+
+
+class Replica(FileServer, Protocol):
+    """One of several equivalent file servers: each is known by its ``url``."""
+
+    url: str
+    health: Health
+
+
+@runtime_checkable
+class PrivateSource(Protocol):
+    """A source that the gateway's own credentials open to all callers alike."""
+
+    @property
+    def is_private(self) -> bool:
+        """Whether somebody has to say who may have what."""
+        ...
+
+
+def is_private(source: object) -> bool:
+    """Return whether a source needs somebody else to say who may have what."""
+    return isinstance(source, PrivateSource) and source.is_private
 
 
 class Blocking:

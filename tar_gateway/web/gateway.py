@@ -6,10 +6,10 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 from tar_gateway.access.authority import Authority
 from tar_gateway.access.credentials import Hop
-from tar_gateway.errors import MethodNotAllowed, NotFound
+from tar_gateway.errors import MethodNotAllowed, NotFound, SettingsError
 from tar_gateway.http.environ import check_no_encoded_slash
 from tar_gateway.settings import Settings
-from tar_gateway.sources.stepwise import FileServer
+from tar_gateway.sources.stepwise import FileServer, is_private
 from tar_gateway.web.door import Door
 from tar_gateway.web.endpoint import Endpoint
 from tar_gateway.web.observe.download import Download
@@ -25,9 +25,9 @@ class Gateway:
 
     ``?bundle=`` requests become archives of the upstream's files; other GET and HEAD requests
     are passed to it unless ``settings.pass_through`` is off. The upstream is an `Upstream`,
-    several equivalent ones (`Replicas`), or a `Locations`. One serves many threads. Raise
-    `SettingsError` for a file of signing keys that has become wrong, and `TypeError` for an
-    upstream's URL in its place.
+    an `S3` bucket, several equivalent ones (`Replicas`), or a `Locations`. One serves many
+    threads. Raise `SettingsError` for a file of signing keys that has become wrong, and for a
+    bucket that everyone would have; `TypeError` for an upstream's URL in its place.
     """
 
     def __init__(self, upstream: FileServer, settings: Settings | None = None) -> None:
@@ -35,6 +35,12 @@ class Gateway:
             example = 'Gateway(Upstream("http://files.internal/"))'
             raise TypeError(f"it takes an upstream and not its URL: {example}")
         self._settings = settings or Settings()
+        if is_private(upstream) and not (self._settings.s3_public or self._settings.is_guarded):
+            raise SettingsError(
+                f"{upstream!r} is opened by the gateway's own credentials: give the gateway "
+                "settings with signing_keys_file or auth_request, which say who may have what of "
+                "it, or s3_public=True to let everyone have all of it"
+            )
         self._upstream = upstream
         metrics = _metrics()
         hop = Hop.before(upstream, self._settings)

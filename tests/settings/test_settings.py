@@ -284,6 +284,20 @@ WRONG = [
     *((name, text) for name in PAUSES for text in ("-1", "3601", "nan", "inf", "5s")),
     *((name, text) for name in SIZES for text in ("-1", "x", "5 parsecs", "KiB", "nan", "1e3")),
     *((name, os.devnull + "/none") for name in FILES),
+    *(
+        ("S3_ENDPOINT", text)
+        for text in (
+            "store",
+            "ftp://a/",
+            "http://a/b",
+            "http://a?b",
+            "http://{key}.a",
+            "http://a:0",
+        )
+    ),
+    *(("S3_REGION", text) for text in ("eu west", "eu/west", "é", ".")),
+    *(("S3_PROFILE", text) for text in ("a b", "a\\b")),
+    *(("S3_PUBLIC", text) for text in ("maybe", "2")),
     *(("RETRIES", text) for text in ("-1", "101", "1.5", "x", "yes")),
     *(("MAX_MEMBERS", text) for text in ("0", "-1", "1.5", "10k")),
     *(("CHECKSUM_MEMORY", text) for text in ("-1", "1.5", "many")),

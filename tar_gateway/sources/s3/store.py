@@ -1,0 +1,143 @@
+"""Asks a store what was composed: signed, at the bucket's own region, its errors understood.
+
+Nothing is signed here that does not come from `tar_gateway.sources.s3.composing`, and no redirect
+is followed: a region that a store names is signed for, at a host that is composed as well.
+"""
+
+import logging
+import threading
+from contextlib import closing, suppress
+from typing import Final
+
+from tar_gateway.errors import SourceError
+from tar_gateway.settings import Settings
+from tar_gateway.sources import Caller
+from tar_gateway.sources.s3.composing import Scope
+from tar_gateway.sources.s3.refusals import LONGEST, Complaint
+from tar_gateway.sources.s3.signing import Signer
+from tar_gateway.sources.wire.asking import Ask, Call, Read, Steps, counted, discard
+from tar_gateway.sources.wire.pool import Origin
+from tar_gateway.sources.wire.response import Headers, Response, failure_of
+from tar_gateway.sources.wire.tally import Place
+from tar_gateway.sources.wire.throttle import Throttles
+from tar_gateway.sources.wire.tls import client_tls
+
+# Statuses that answer what was asked; all others are errors.
+_ANSWERS: Final = frozenset({200, 206, 304, 412, 416})
+
+# Errors to a HEAD, which have no content, whose code decides what they mean.
+_TOLD_BY_CODE: Final = frozenset({301, 307, 400, 401, 403})
+
+log = logging.getLogger(__name__)
+
+
+class Store:
+    """The store that has the bucket in ``scope``. Safe to use from many threads.
+
+    ``place`` is what metrics call it.
+    """
+
+    def __init__(self, scope: Scope, settings: Settings, place: Place) -> None:
+        self._scope = scope
+        self._place = place
+        self._settings = settings
+        self._signer = Signer(settings.s3_profile)
+        self._throttles = Throttles(settings)
+        self._region = settings.s3_region
+        self._origins: dict[str, Origin] = {}
+        self._lock = threading.Lock()
+        https = scope.origin("us-east-1").startswith("https:")
+        self._tls = client_tls(settings, certificate=True) if https else None
+
+    def ask(
+        self,
+        method: str,
+        target: str,
+        headers: Headers,
+        caller: Caller,
+        *,
+        timeout: float | None = None,
+    ) -> Steps[Response]:
+        """Ask, and return a response of 200, 206, 304, 412 or 416, whose content is open.
+
+        ``target`` and ``headers`` are composed. Raise `SourceError` for any other response. Another
+        region, and credentials that have expired, cost one more request each.
+        """
+        moved = renewed = False
+        while True:
+            region = yield from self._known_region()
+            yield from self._signer.ready()
+            host = self._scope.origin(region).removesuffix("/")
+            signed = self._signer.sign(method, host + target, headers, region)
+            asked = Ask(self._origin(region), method, target, signed, caller, timeout)
+            response = yield from self._throttles.held_back(self._counted(asked), caller.key)
+            if response.status in _ANSWERS:
+                return response
+            complaint = yield from self._complaint(asked, response)
+            if complaint.region not in {None, region} and not moved:
+                moved = True
+                self._move(complaint.region or region)
+            elif complaint.is_of_passing_credentials and not renewed and self._forget(signed):
+                renewed = True
+            elif method == "HEAD" and response.status in _TOLD_BY_CODE and not complaint.code:
+                yield from self._ask_for_code(target, caller, timeout)
+                raise failure_of(response, "the upstream")  # GET is answered, and HEAD is not
+            else:
+                raise complaint.fault(response)
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        with self._lock:
+            origins = list(self._origins.values())
+        for origin in origins:
+            origin.close()
+
+    def _ask_for_code(self, target: str, caller: Caller, timeout: float | None) -> Steps[None]:
+        """Raise what the store says to a GET: of its errors to a HEAD it does not tell the code."""
+        first_byte = [("Range", "bytes=0-0")]
+        response = yield from self.ask("GET", target, first_byte, caller, timeout=timeout)
+        yield from discard(response)
+
+    def _counted(self, asked: Ask) -> Steps[Response]:
+        def steps() -> Steps[Response]:
+            response: Response = yield asked
+            return response
+
+        return counted(steps(), asked.caller.tally, self._place)
+
+    def _complaint(self, asked: Ask, response: Response) -> Steps[Complaint]:
+        body = b""
+        with closing(response.content), suppress(SourceError):
+            while asked.method != "HEAD" and len(body) < LONGEST:
+                block: bytes = yield Read(response.content, LONGEST)
+                if not block:
+                    break
+                body += block
+        return Complaint.read(body, response)
+
+    def _known_region(self) -> Steps[str]:
+        if self._region is None:
+            self._region = yield Call(self._signer.region)
+        return self._region
+
+    def _move(self, region: str) -> None:
+        """Sign for another region from now on, for the store says that the bucket is there."""
+        log.warning(
+            "%s is in the region %s: set S3_REGION, or each start asks twice", self._called, region
+        )
+        self._region = region
+
+    @property
+    def _called(self) -> str:
+        return f"the bucket {self._scope.bucket}"
+
+    def _forget(self, signed: Headers) -> bool:
+        return self._signer.forget(signed)
+
+    def _origin(self, region: str) -> Origin:
+        url = self._scope.origin(region)
+        with self._lock:
+            if url not in self._origins:
+                origin = Origin(url, self._settings, called="the upstream", tls=self._tls)
+                self._origins[url] = origin
+            return self._origins[url]
