@@ -13,8 +13,10 @@ install: ## make .venv, with what the tests and the checks need
 	python3 -m venv .venv
 	$(BIN)/pip install -q -e '.[dev]'
 
-install-all: install ## also what tests do less without: compiled servers, rivals, Atheris, schemas
-	$(BIN)/pip install -q -e '.[servers,bench,fuzz,deploy]'
+install-all: install ## also what tests do less without: compiled servers, rivals, Atheris, schemas, browsers
+	$(BIN)/pip install -q -e '.[servers,bench,fuzz,deploy,browsers]'
+	mkdir -p .venv/axe && cp tests/browser/package*.json .venv/axe
+	cd .venv/axe && if command -v npm >/dev/null; then npm ci --silent --no-audit --no-fund; fi
 
 hooks: install ## check each commit before it is made
 	$(BIN)/pre-commit install

@@ -87,7 +87,9 @@ class Asked:
 
 
 def _other_version() -> PreconditionFailed:
-    return PreconditionFailed("the bundle is not the version that the request is about")
+    return PreconditionFailed(
+        "the files have changed: the bundle is no longer the version that was asked for"
+    )
 
 
 @dataclass(frozen=True, slots=True)
