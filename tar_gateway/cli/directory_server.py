@@ -7,6 +7,7 @@ Any program on the machine can connect to a loopback port, so every request need
 It is told to the server in its environment, since everyone may read a command line.
 """
 
+import json
 import mimetypes
 import os
 import signal
@@ -16,6 +17,7 @@ import sys
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
+from email.utils import formatdate
 from hmac import compare_digest
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -25,7 +27,7 @@ from gunicorn.app.base import BaseApplication
 from webob import Response
 from webob.static import FileIter
 
-from tar_gateway.cli.directory import Directory
+from tar_gateway.cli.directory import Directory, Shown
 
 THREADS = 32
 
@@ -52,8 +54,10 @@ def files_app(directory: Directory, authorization: str) -> WSGIApplication:
         else:
             path = os.fsdecode(environ["PATH_INFO"].encode("latin-1")).removeprefix("/")
             if path.endswith("/") or not path:
-                path += _INDEX
-            response = _file(directory, path)
+                wanted = "application/json" in environ.get("HTTP_ACCEPT", "")
+                response = _listing(directory, path) if wanted else _file(directory, path + _INDEX)
+            else:
+                response = _file(directory, path)
         return response(environ, start_response)
 
     return files
@@ -77,6 +81,27 @@ def _file(directory: Directory, path: str) -> Response:
         accept_ranges="bytes",
         conditional_response=True,
     )
+
+
+def _listing(directory: Directory, path: str) -> Response:
+    """List a directory as nginx does (autoindex_format json), beside an index page as well."""
+    try:
+        shown = [_described(each) for each in directory.shown_in(path)]
+    except FileNotFoundError:
+        return _empty(404)
+    except PermissionError:
+        return _empty(403)
+    # A name's bytes stand as they are, as nginx writes them.
+    text = json.dumps(shown, ensure_ascii=False)
+    body = text.encode("utf-8", "surrogateescape")
+    return Response(body=body, content_type="application/json", cache_control="no-cache")
+
+
+def _described(shown: Shown) -> dict[str, str | int]:
+    date = formatdate(int(shown.status.st_mtime), usegmt=True)
+    kind = "directory" if shown.is_directory else "file"
+    size = {} if shown.is_directory else {"size": shown.status.st_size}
+    return {"name": shown.name, "type": kind, "mtime": date, **size}
 
 
 def _empty(status: int) -> Response:

@@ -125,6 +125,48 @@ def test_no_descriptor_is_left_open(shared: Path):
     assert os.listdir("/proc/self/fd") == before
 
 
+def listed(directory: Directory, path: str) -> list[str]:
+    return [each.name + ("/" if each.is_directory else "") for each in directory.shown_in(path)]
+
+
+def test_what_may_be_opened_is_listed_and_nothing_else(shared: Path):
+    assert listed(Directory(shared), "") == [
+        *("a.txt", "below/", "inside", "inside-directory/", "out-and-in")
+    ]
+    assert listed(Directory(shared), "below/") == ["b.txt"]
+    assert listed(Directory(shared), "inside-directory/") == ["b.txt"]
+    for each in Directory(shared).shown_in(""):
+        if not each.is_directory:
+            assert each.status.st_size == len(content(Directory(shared), each.name))
+
+
+def test_hidden_names_are_listed_only_on_demand(shared: Path):
+    assert {".env", ".git/", "to-hidden"} <= set(listed(Directory(shared, hidden=True), ""))
+    assert listed(Directory(shared, hidden=True), ".git/") == ["config"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("out-directory/", "../", "below/../", "/", "//", "/etc/", "./", ".git/", "nothing/"),
+        *("a.txt/", "loop/", "dangling/", "fifo/", "to-hidden-directory/", "a\0/", "n/" * 3000),
+    ],
+)
+def test_what_is_outside_hidden_or_no_directory_is_not_listed(shared: Path, path: str):
+    with pytest.raises(FileNotFoundError):
+        Directory(shared).shown_in(path)
+
+
+def test_no_descriptor_is_left_open_by_listings(shared: Path):
+    directory = Directory(shared)
+    before = os.listdir("/proc/self/fd")
+    directory.shown_in("inside-directory/")
+    for path in ("fifo/", "nothing/a/", "out-directory/", "a.txt/b/"):
+        with pytest.raises(FileNotFoundError):
+            directory.shown_in(path)
+    assert os.listdir("/proc/self/fd") == before
+
+
 # --- as a server --------------------------------------------------------------------------------
 
 
@@ -195,3 +237,24 @@ def test_a_file_that_may_not_be_read_is_refused(app: TestApp, monkeypatch: pytes
 
 def test_nothing_but_reading_is_allowed(app: TestApp):
     assert app.post("/a.txt", status=405).headers["Allow"] == "GET, HEAD"
+
+
+def test_a_directory_is_listed_to_whom_asks_for_json_beside_an_index_as_well(
+    app: TestApp, shared: Path
+):
+    (shared / "below" / "index.html").write_bytes(b"index")
+    os.utime(shared / "below" / "b.txt", (1_700_000_000, 1_700_000_000))
+    listing = app.get("/below/", headers={"Accept": "application/json, text/html;q=0.5"})
+    assert listing.json[0] == {
+        "name": "b.txt",
+        "type": "file",
+        "mtime": "Tue, 14 Nov 2023 22:13:20 GMT",
+        "size": 11,
+    }
+    assert [each["name"] for each in listing.json] == ["b.txt", "index.html"]
+    app.get("/out-directory/", headers={"Accept": "application/json"}, status=404)
+
+
+def test_a_name_that_is_not_utf_8_stands_in_a_listing_as_it_is(app: TestApp, shared: Path):
+    (shared / "below" / os.fsdecode(b"caf\xe9")).touch()
+    assert b'"caf\xe9"' in app.get("/below/", headers={"Accept": "application/json"}).body
