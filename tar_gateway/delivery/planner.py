@@ -19,8 +19,18 @@ from tar_gateway.delivery.survey import Hold, Survey, SurveyResult, too_large
 from tar_gateway.delivery.threads import FetcherPool
 from tar_gateway.errors import Cancelled, ContentTooLarge, TooManyRequests
 from tar_gateway.settings import Settings
-from tar_gateway.sources import Caller, LimitingSource, Limits, Permit, Source, Stat, UnknownSize
+from tar_gateway.sources import (
+    Caller,
+    LimitingSource,
+    Limits,
+    Listed,
+    Permit,
+    Source,
+    Stat,
+    UnknownSize,
+)
 from tar_gateway.sources.cache import ExpiringCache, Flight, SingleFlight
+from tar_gateway.sources.directories import version_of
 from tar_gateway.sources.spool import Spool, SpooledMember
 from tar_gateway.sources.stepwise import StepwiseSource
 from tar_gateway.sources.wire.asking import Steps, calling
@@ -94,7 +104,11 @@ class Planner:
                 caller.tally.expect(self._questions(members), refuse=False)
             ask, file = partial(self._ask, expanded.told), self.spool.file()
             survey = Survey(
-                ask, members, asker, largest, deadline=deadline, flight=flight, spool_file=file
+                *(ask, members, asker, largest),
+                deadline=deadline,
+                flight=flight,
+                spool_file=file,
+                missing=expanded.missing,
             )
             try:
                 survey.run(fetchers)
@@ -131,7 +145,6 @@ class Planner:
 
     def _failed(self, key: bytes | None) -> None:
         """Hear that a member was not as planned."""
-        self._expansion.doubt()
         if key is not None:
             self._remembered.forget(key)
 
@@ -211,7 +224,7 @@ class Planner:
 
     def _ask(
         self,
-        told: Mapping[str, Stat | None],
+        told: Mapping[str, Listed],
         member: Entry,
         caller: Caller,
         deadline: float,
@@ -228,8 +241,10 @@ class Planner:
             )
         if member.size is not None:
             return Stat(member.size, 0, None), None
-        if (stat := told.get(member.name)) is not None:
-            return stat, None
+        listed = told.get(member.name)
+        by_etag = listed is not None and listed.tells_etag
+        if listed is not None and listed.stat is not None:
+            return replace(listed.stat, version=version_of(listed.stat, by_etag=by_etag)), None
 
         def ask() -> Steps[tuple[Stat, SpooledMember | None]]:
             stat = yield from self._stat_steps(member.reference, caller)
@@ -247,6 +262,6 @@ class Planner:
             is_there=lambda: caller.tally.is_answered,
         )
         stat, spooled = yield from steps
-        if member.name in told:  # the archive's tag is the same as if its listing had told all
-            stat = replace(stat, version=stat.dated or stat.validator, checksum=None)
+        if listed is not None:  # the archive's tag is the same as if its listing had told all
+            stat = replace(stat, version=version_of(stat, by_etag=by_etag), checksum=None)
         return stat, spooled

@@ -56,11 +56,13 @@ class Survey:
         spool_file: SpoolFile,
         deadline: float,
         flight: Flight[SurveyResult],
+        missing: tuple[MemberFault, ...] = (),
     ) -> None:
         self._ask_about = ask
         self._bundle = bundle
         self._members = bundle.members
         self._does_without = bundle.missing != "fail"
+        self._missing = missing  # of its directories
         self._caller = caller
         self._largest = largest
         self._deadline = deadline
@@ -173,7 +175,7 @@ class Survey:
             raise self._defect
         members, stats = [], []
         faults: list[MemberFault] = []
-        missing: list[MemberFault] = []
+        missing = list(self._missing)
         for member, found in zip(self._members, self._found, strict=True):
             match found:
                 case Stat():

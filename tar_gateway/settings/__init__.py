@@ -7,7 +7,7 @@ keyword arguments of `Settings`. Values are checked alike, by pydantic, either w
 from collections.abc import Iterable, Mapping
 from dataclasses import field, fields
 from difflib import get_close_matches
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import (
     ConfigDict,
@@ -33,6 +33,7 @@ from tar_gateway.settings.types import (
     HeadersFile,
     Hosts,
     KeysFile,
+    Listings,
     Origins,
     PagesPrefix,
     ParameterName,
@@ -169,9 +170,14 @@ class Settings:
     """Whether names that differ only in case or Unicode form are refused, for the users whose
     file systems unpack only one of them (macOS, Windows); files on Linux may be called so."""
 
-    listings: Literal["auto", "no"] | None = None
-    """Whether directories are listed: ``auto`` by the GET that the caller could send, ``no`` not at
-    all. Without it ``auto``, but ``no`` without ``pass_through``: that GET is refused there."""
+    listings: Listings | None = None
+    """How directories are listed: ``auto`` by the GET that the caller could send, ``no`` not at
+    all; the others ask so that more may be listed, or take any page for a listing (``html``).
+    Without it ``auto``, but ``no`` without ``pass_through``: that GET is refused there."""
+
+    listing_exact: bool = True
+    """Whether sizes and dates of listings are believed where they are exact; otherwise each file is
+    asked about. For servers whose listings lag behind their files."""
 
     max_depth: Annotated[int, Field(ge=1, le=1000)] = 32
     """Levels of directories below one that is asked for: links can make a tree endless."""
@@ -277,10 +283,11 @@ class Settings:
             raise wrong_setting(error, name, (values or {})[name]) from error
 
     @property
-    def listing_limit(self) -> int | None:
-        """Bytes of one listing, `None` where directories are not listed."""
-        listed = self.pass_through if self.listings is None else self.listings == "auto"
-        return self.max_listing if listed else None
+    def listed_by(self) -> str | None:
+        """The kind of listings that is asked for, `None` where directories are not listed."""
+        if self.listings is None:
+            return "auto" if self.pass_through else None
+        return None if self.listings == "no" else self.listings
 
     @property
     def is_guarded(self) -> bool:

@@ -27,13 +27,14 @@ _SETTINGS: Final = {
     "max_members": "max_members",
     "max_bytes": "max_bytes",
     "listings": "listings",
+    "listing_exact": "listing_exact",
     "s3_endpoint": "s3_endpoint",
     "s3_region": "s3_region",
     "s3_profile": "s3_profile",
     "s3_public": "s3_public",
 }
 # Of these, what may be true or false.
-_SWITCHES: Final = frozenset({"s3_public"})
+_SWITCHES: Final = frozenset({"listing_exact", "s3_public"})
 
 KEYS: Final = ("prefix", "upstream", *_SETTINGS)
 

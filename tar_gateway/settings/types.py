@@ -279,6 +279,9 @@ Size = Annotated[int, BeforeValidator(_read_size), Field(ge=0)]
 HeaderNames = Annotated[
     tuple[Annotated[str, AfterValidator(_check_header_name)], ...], BeforeValidator(_split_commas)
 ]
+Listings = Literal["auto", "json", "html", "webdav", "lighttpd", "apache", "s3", "no"]
+"""How an upstream is asked for its directories; see `tar_gateway.sources.listing.kinds`."""
+
 ArchiveFormats = Annotated[tuple[Literal["tar", "zip"], ...], BeforeValidator(_read_formats)]
 Proxies = Annotated[
     tuple[IPv4Network | IPv6Network | Literal["unix"], ...], BeforeValidator(_read_networks)

@@ -11,6 +11,7 @@ from typing import Protocol, Self, runtime_checkable
 
 from tar_gateway.http.validators import Validator
 from tar_gateway.settings import Settings
+from tar_gateway.sources.listing.found import Unusable as Unusable
 from tar_gateway.sources.wire.asking import Steps
 from tar_gateway.sources.wire.caller import Caller as Caller
 from tar_gateway.sources.wire.response import Content
@@ -38,6 +39,8 @@ class Stat:
     """What an archive's tag is made of in place of ``validator``, which proves what is fetched."""
     checksum: int | None = None
     """The CRC-32 of the member's bytes, where the source tells it."""
+    told_by: str | None = field(default=None, compare=False)
+    """The server whose listing has told this, which is asked for the member first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ class Listed:
     stat: Stat | None = None
     size: int | None = field(default=None, compare=False)
     mtime: int | None = field(default=None, compare=False)
+    tells_etag: bool = field(default=False, compare=False)
+    """Whether the listing has told the entity tag of the file, or a source's listings all do."""
     listing: "Listing | None" = field(default=None, repr=False)
     """What lies directly below a directory, where the same listing tells that as well."""
 
@@ -66,11 +71,13 @@ class Listing:
     """What lies directly below a directory. ``no_store``: no cache may keep what is made of it.
 
     It took so many ``requests``: none, where it came with the listing of a directory above.
+    ``unusable`` are names that are listed as well, and that no member may have.
     """
 
     entries: tuple[Listed, ...]
     no_store: bool = False
     requests: int = 1
+    unusable: tuple[Unusable, ...] = ()
 
 
 @runtime_checkable

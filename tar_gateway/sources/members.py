@@ -10,9 +10,10 @@ from typing import Protocol
 
 from tar_gateway.errors import SourceError
 from tar_gateway.http.headers import is_replaced
-from tar_gateway.http.validators import read_date
-from tar_gateway.sources import Caller, Listed, Listing, Stat, UnknownSize
+from tar_gateway.settings import Settings
+from tar_gateway.sources import Caller, Listing, Stat, UnknownSize
 from tar_gateway.sources.cache import ExpiringCache
+from tar_gateway.sources.directories import Directories
 from tar_gateway.sources.judgement import (
     WHOLE,
     ExactContent,
@@ -20,15 +21,11 @@ from tar_gateway.sources.judgement import (
     condition_of,
     names_version,
     outweighs_head,
-    read_all,
     skip,
     stat_by_get,
     stat_of,
     told_by_range,
 )
-from tar_gateway.sources.listing.documents import read_json
-from tar_gateway.sources.listing.found import BadListing, checked
-from tar_gateway.sources.listing.pages import read_page
 from tar_gateway.sources.wire.asking import Steps, counted, discard, drain
 from tar_gateway.sources.wire.response import PASSING, Content, Headers, Response, fault_of
 from tar_gateway.sources.wire.tally import Place, Tally
@@ -66,11 +63,12 @@ class HttpMembers:
         *,
         place: Place = _UNNAMED,
         memory: float = 0,
-        max_listing: int | None = None,
+        server: str = "",
+        settings: Settings | None = None,
     ) -> None:
         self._exchange = exchange
         self._place = place
-        self._max_listing = max_listing  # bytes; nothing is listed without it
+        self._directories = Directories(server, settings)
         self._head = _HeadRefusals()
         # Paths of which GET did not keep what HEAD said: for ``memory`` seconds GET is asked alone.
         self._doubted = ExpiringCache[bool](memory, _MOST_DOUBTED)
@@ -169,56 +167,22 @@ class HttpMembers:
         except BaseException as error:
             response.content.close()
             if isinstance(error, SourceError) and response.status not in _OF_THE_SERVER:
-                self._doubt(path)
+                self._doubt(path, stat, _said(response))
             raise
-        on_fault = partial(self._doubt, path)
+        on_fault = partial(self._doubt, path, stat, f"{_said(response)}, and other bytes")
         return ExactContent(response.content, stop - start, ends=ends, on_fault=on_fault)
 
     def list(self, path: str, at: str, caller: Caller) -> Steps[Listing]:
-        """Ask for a directory as a client would, and read its listing.
+        """Ask for a directory; see `Directories.list`."""
 
-        ``path`` is its reference, ``at`` its URL's path as its server shows it. Raise `SourceError`
-        for anything that is not a whole listing of a known kind.
-        """
-        if self._max_listing is None:
-            raise SourceError("directories are not listed here: name the files in it", status=404)
-        accepted = ("Accept", "application/json, text/html;q=0.5")
-        response = yield from self.ask("GET", path, _headers(accepted), caller)
-        with closing(response.content):
-            if response.status != 200 or response.redirected:
-                yield from discard(response)
-                raise fault_of(response, path)
-            if response.coding(path):
-                raise SourceError("its listing is sent encoded, though the plain one was asked for")
-            body = yield from read_all(response, self._max_listing)
-        media_type = (response.get("content-type") or "").partition(";")[0].strip().lower()
-        try:
-            return read_listing(response, media_type, body, at)
-        except BadListing as error:
-            raise SourceError(f"this directory cannot be listed: {error}") from error
+        def ask(method: str, path: str, headers: Headers) -> Steps[Response]:
+            return self.ask(method, path, _headers(*headers), caller)
 
-    def _doubt(self, path: str) -> None:
+        return self._directories.list(ask, path, at)
+
+    def _doubt(self, path: str, stat: Stat, said: str) -> None:
         self._doubted.keep(path.encode(), True, 1)
-
-
-def read_listing(response: Response, media_type: str, body: bytes, at: str) -> Listing:
-    """Read what a response lists by its type. Raise `BadListing`."""
-    match media_type:
-        case "application/json":
-            found = checked(read_json(body, at))
-        case "text/html":
-            found = checked(read_page(body, at))
-        case _:
-            raise BadListing("the response is neither JSON nor HTML")
-    entries = []
-    for each in found:
-        validator = response.dated(each.modified) if each.modified else None
-        stat, date = None, read_date(each.modified)
-        # A date that is not strong yet may be of two versions: the file itself is asked.
-        if each.size is not None and validator is not None and validator.strong:
-            stat = Stat(each.size, date or 0, validator, version=validator)
-        entries.append(Listed(each.name, each.is_directory, stat, size=each.size, mtime=date))
-    return Listing(tuple(entries), response.no_store())
+        self._directories.contradicted(path, stat, said)
 
 
 class _HeadRefusals:
@@ -254,6 +218,13 @@ class _HeadRefusals:
             tally.confirmed.add(self)
         elif response.status not in PASSING:
             self._contradicted = True
+
+
+def _said(response: Response) -> str:
+    """Say for a log what a response says of its file."""
+    told = ("content-range", "content-length", "etag", "last-modified")
+    values = [f"{name} {value}" for name in told if (value := response.get(name)) is not None]
+    return ", ".join([str(response.status), *values])
 
 
 def _headers(*more: tuple[str, str]) -> Headers:

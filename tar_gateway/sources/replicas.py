@@ -65,7 +65,7 @@ class Replicas(Remote):
         def open_at(server: Replica) -> Steps[Content]:
             return server.open_steps(path, start, stop, stat, caller)
 
-        content = yield from self._first(path, open_at, of_one_version=True)
+        content = yield from self._first(path, open_at, of_one_version=True, at_first=stat.told_by)
         return self._tracked(content, path)
 
     def list_steps(self, path: str, caller: Caller, *, deep: bool = False) -> Steps[Listing]:
@@ -114,14 +114,20 @@ class Replicas(Remote):
             server.close()
 
     def _first(
-        self, path: str, ask: Callable[[Replica], Steps[T]], *, of_one_version: bool = False
+        self,
+        path: str,
+        ask: Callable[[Replica], Steps[T]],
+        *,
+        of_one_version: bool = False,
+        at_first: str | None = None,
     ) -> Steps[T]:
         """Return what the first server gives that is able to, or raise what tells most.
 
-        With ``of_one_version`` one that has another version, or no such file, is not able to.
+        With ``of_one_version`` one that has another version, or no such file, is not able to. The
+        one with the URL ``at_first`` is asked before others that are as well.
         """
         faults = []
-        for server in self._in_order(path):
+        for server in self._in_order(path, at_first):
             try:
                 return (yield from ask(server))
             except SourceError as error:
@@ -131,13 +137,14 @@ class Replicas(Remote):
                 faults.append(error)
         raise _summed_up(faults)
 
-    def _in_order(self, path: str) -> Iterator[Replica]:
+    def _in_order(self, path: str, at_first: str | None = None) -> Iterator[Replica]:
         """Return the servers as they are to be asked; those left alone come last.
 
         They come all the same: whether one is able to is not known before it was asked.
         """
         left_alone = []
-        for server in self._ranked(path.partition("?")[0]):
+        ranked = self._ranked(path.partition("?")[0])
+        for server in sorted(ranked, key=lambda server: server.url != at_first):
             if server.health.is_resting(path):
                 left_alone.append(server)
             else:

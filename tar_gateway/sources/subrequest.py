@@ -18,6 +18,7 @@ from wsgiref.types import WSGIApplication, WSGIEnvironment
 from tar_gateway.errors import SourceError
 from tar_gateway.http.environ import CLIENT_SOCKET, mount_of
 from tar_gateway.http.headers import is_override
+from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Listing, Stat, UnknownSize
 from tar_gateway.sources.judgement import ExactContent, size_by_get, stat_of
 from tar_gateway.sources.members import HttpMembers
@@ -67,11 +68,13 @@ class Subrequests(Blocking):
     """
 
     def __init__(
-        self, app: WSGIApplication, spool: Spool, *, max_listing: int | None = None
+        self, app: WSGIApplication, spool: Spool, settings: Settings | None = None
     ) -> None:
         self._app = app
         self._spool = spool
-        self._members = HttpMembers(self._ask, place=Place("application"), max_listing=max_listing)
+        self._members = HttpMembers(
+            self._ask, place=Place("application"), server="the application", settings=settings
+        )
 
     def is_concurrent(self, caller: Caller) -> bool:
         """Tell what the server told the application of itself."""

@@ -54,7 +54,8 @@ class Upstream(Remote):
             self._ask,
             place=self._place,
             memory=settings.plan_memory,
-            max_listing=settings.listing_limit,
+            server=self.url,
+            settings=settings,
         )
 
     def __repr__(self) -> str:
@@ -78,7 +79,7 @@ class Upstream(Remote):
 
     def list_steps(self, path: str, caller: Caller, *, deep: bool = False) -> Steps[Listing]:
         """List a directory, and nothing below it. Raise `SourceError`."""
-        steps = self._members.list(path, self._base + path, caller)
+        steps = self._refused(self._members.list(path, self._base + path, caller))
         return self.health.track(steps, path, caller)
 
     def forward_steps(

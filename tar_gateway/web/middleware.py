@@ -51,7 +51,7 @@ class BundleMiddleware:
         self._app = app
         self._settings = settings = settings or Settings()
         self._spool = Spool(settings.spool_limit)
-        source = source or Subrequests(app, self._spool, max_listing=settings.listing_limit)
+        source = source or Subrequests(app, self._spool, settings)
         hop = Hop.before(source, settings)
         self._door = Door(settings, hop, listener)
         self._authority = Authority.from_settings(settings, hop)

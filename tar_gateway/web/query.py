@@ -12,7 +12,7 @@ from itertools import islice
 
 from tar_gateway.archive.bundle import Bundle
 from tar_gateway.archive.picks import Pick, read_names, read_pick
-from tar_gateway.delivery.expand import SEEN
+from tar_gateway.delivery.walk import SEEN
 from tar_gateway.errors import BadRequest, ContentTooLarge
 from tar_gateway.http.paths import BadName, decode_form_value, shown
 from tar_gateway.settings import Settings

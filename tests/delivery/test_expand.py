@@ -131,9 +131,10 @@ def test_a_file_that_is_added_makes_another_version(app, upstream):
     app.get(f"/?bundle=d/&v={etag}", status=412)
 
 
-@pytest.mark.parametrize("mtime", [MTIME, int(time.time()) + 1000])
+@pytest.mark.parametrize("is_old", [True, False])
 @pytest.mark.parametrize("etag", ["", None, 'W/"weak"', '"strong"'])
-def test_the_tag_is_the_same_however_a_member_was_learned(mtime, etag):
+def test_the_tag_is_the_same_however_a_member_was_learned(is_old, etag):
+    mtime = MTIME if is_old else int(time.time()) + 1000
     file = File(b"alpha", mtime, etag)
     tags = set()
     for listed in (
@@ -146,7 +147,7 @@ def test_the_tag_is_the_same_however_a_member_was_learned(mtime, etag):
             tags.add(app.get("/?bundle=d/").headers["ETag"])
             tags.add(app.get("/?bundle=d/").headers["ETag"])
     assert len(tags) == 1
-    assert tags.pop().startswith('W/"') is (mtime != MTIME)
+    assert tags.pop().startswith('W/"') is not is_old
 
 
 @pytest.mark.parametrize(
@@ -160,7 +161,11 @@ def test_the_tag_is_the_same_however_a_member_was_learned(mtime, etag):
         (Canned(200, (HTML,), b"<html><title>Log in</title></html>"), 502, "cannot be listed"),
         (Canned(200, (HTML,), b"<html><title>Index of /d/sub/</title>"), 502, "too early"),
         (Canned(200, (JSON,), b'{"error": "no"}'), 502, "not a listing of a known kind"),
-        (Canned(200, (("Content-Type", "text/plain"),), b"a.txt"), 502, "neither JSON nor HTML"),
+        (
+            Canned(200, (("Content-Type", "text/plain"),), b"a.txt"),
+            502,
+            "neither JSON, XML nor HTML",
+        ),
         (Canned(200, (JSON,), b'[{"name": "a'), 502, "broken, or ended too early"),
         (listing("c.txt", length=1000), 502, "broke the connection"),
         (listing("../c.txt"), 502, "'../c.txt'"),
@@ -183,8 +188,8 @@ def test_a_loop_is_an_error_after_few_listings(app, upstream):
             upstream.files[request.target[1:]] = listing("a.txt", "one/", "two/")
 
     upstream.before = serve
-    assert "loop" in reason(app.get("/?bundle=d/", status=502))
-    assert len(upstream.requests) < 10
+    assert reason(app.get("/?bundle=d/", status=502)).startswith("d/one/: it is a loop")
+    assert len(upstream.requests) <= 3
 
 
 @pytest.mark.parametrize(

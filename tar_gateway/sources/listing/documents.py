@@ -1,9 +1,10 @@
-"""Listings as JSON: names, sizes and dates of nginx (autoindex_format json) and Caddy (browse)."""
+"""Listings as JSON: of nginx (autoindex_format json), Caddy (browse), lighttpd, and npm's serve."""
 
 import json
 from datetime import datetime
 from email.utils import formatdate
 from typing import Any
+from urllib.parse import unquote
 
 from tar_gateway.http.validators import read_date
 from tar_gateway.sources.listing.found import BadListing, Found
@@ -13,6 +14,12 @@ from tar_gateway.sources.listing.pages import found_by_link
 _CADDY_LIMIT = 10_000
 
 _CADDY_KEYS = frozenset({"name", "size", "url", "mod_time", "is_dir"})
+_SERVE_KEYS = frozenset({"files", "directory", "paths"})
+
+
+class _Unknown(BadListing):
+    def __init__(self) -> None:
+        super().__init__("its JSON is not a listing of a known kind")
 
 
 def read_json(body: bytes, path: str) -> list[Found]:
@@ -25,33 +32,41 @@ def read_json(body: bytes, path: str) -> list[Found]:
         # nginx writes a name's bytes as they are; what is not UTF-8 is kept for the check to name.
         entries = json.loads(body.decode("utf-8", "surrogateescape"))
     except (ValueError, RecursionError) as error:
+        if body.startswith(b"{["):
+            raise BadListing("its JSON is broken, as lighttpd's is before 1.4.77") from error
         raise BadListing("the listing is broken, or ended too early") from error
-    if not isinstance(entries, list):
-        raise BadListing("its JSON is not a listing of a known kind")
-    if len(entries) == _CADDY_LIMIT and all(map(_is_caddys, entries)):
-        raise BadListing(f"its server lists {_CADDY_LIMIT} entries at most: raise its file_limit")
     try:
-        return [found for entry in entries if (found := _found(entry, path)) is not None]
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        if isinstance(entries, dict) and entries.keys() >= _SERVE_KEYS:
+            return [found for each in entries["files"] if (found := _serves(each, path))]
+        if not isinstance(entries, list):
+            raise _Unknown
+        if len(entries) == _CADDY_LIMIT and all(map(_is_caddys, entries)):
+            raise BadListing(
+                f"its server lists {_CADDY_LIMIT} entries at most: raise its file_limit"
+            )
+        return [found for each in entries if (found := _found(each, path)) is not None]
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         if isinstance(error, BadListing):
             raise
-        raise BadListing("its JSON is not a listing of a known kind") from error
+        raise _Unknown from error
 
 
 def _found(entry: Any, path: str) -> Found | None:  # noqa: ANN401 - whatever JSON holds
     if _is_caddys(entry):
         return _caddys(entry, path)
-    if not (isinstance(entry["name"], str) and isinstance(entry["mtime"], str)):
-        raise BadListing("its JSON is not a listing of a known kind")
+    name, moment = entry["name"], entry["mtime"]
+    if type(moment) is int:  # lighttpd's
+        moment = formatdate(moment, usegmt=True)
+    if not (isinstance(name, str) and isinstance(moment, str)):
+        raise _Unknown
     match entry["type"]:
-        case "directory":
-            return Found(entry["name"], True, None, _date(entry["mtime"]))
+        case "directory" | "dir":
+            return Found(name.removesuffix("/"), True, modified=moment)
         case "file":
-            told = _size(entry["size"]), entry["mtime"]
-            return Found(entry["name"], False, *_exact(*told))
+            return Found(name, False, *_exact(_size(entry["size"]), moment))
         case "other":
             return None
-    raise BadListing("its JSON is not a listing of a known kind")
+    raise _Unknown
 
 
 def _is_caddys(entry: object) -> bool:
@@ -63,25 +78,34 @@ def _caddys(entry: dict[str, Any], path: str) -> Found:
     found = found_by_link(entry["url"], path)
     if found is None:
         raise BadListing("it lists the directory above")
+    is_directory = bool(found.is_directory or entry["is_dir"])
     if entry.get("is_symlink"):  # whose date is the link's
-        return Found(found.name, bool(found.is_directory or entry["is_dir"]))
+        return Found(found.name, is_directory)
     moment = datetime.fromisoformat(entry["mod_time"])
     modified = formatdate(int(moment.timestamp() // 1), usegmt=True)
-    if found.is_directory or entry["is_dir"]:
-        return Found(found.name, True, None, _date(modified))
+    if is_directory:
+        return Found(found.name, True, modified=modified)
     return Found(found.name, False, *_exact(_size(entry["size"]), modified))
+
+
+def _serves(entry: Any, path: str) -> Found | None:  # noqa: ANN401 - whatever JSON holds
+    """Read an entry of npm's serve; its sizes are rounded."""
+    base, is_file = entry["base"], entry["type"] == "file"
+    if base == ".." and entry["type"] == "directory":
+        return None
+    if not is_file and entry["type"] not in {"folder", "directory"}:
+        raise _Unknown
+    if entry["relative"] != unquote(path) + base:
+        raise BadListing("its entries are those of another directory")
+    return Found(base if is_file else base.removesuffix("/"), not is_file)
 
 
 def _size(size: object) -> int:
     if type(size) is not int or size < 0:
-        raise BadListing("its JSON is not a listing of a known kind")
+        raise _Unknown
     return size
 
 
 def _exact(size: int, modified: str) -> tuple[int, str] | tuple[None, None]:
     """Return both where the date is one that proves something."""
     return (size, modified) if read_date(modified) else (None, None)
-
-
-def _date(modified: str) -> str | None:
-    return modified if read_date(modified) else None

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 from tar_gateway.http.paths import shown
 from tar_gateway.sources.listing.found import BadListing
+from tar_gateway.sources.listing.markup import parse_xml
 
 # Storage classes whose objects have to be restored before they can be read.
 _ARCHIVED = frozenset({"GLACIER", "DEEP_ARCHIVE"})
@@ -40,19 +41,9 @@ class Page:
     token: str | None
 
 
-class _Builder(ElementTree.TreeBuilder):
-    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
-        raise BadListing("its XML has a document type, as no list has")
-
-
 def read_keys(body: bytes, prefix: str) -> Page:
     """Read a page that was asked for with ``prefix``. Raise `BadListing`."""
-    parser = ElementTree.XMLParser(target=_Builder())  # noqa: S314 - without a document type
-    try:
-        parser.feed(body)
-        root: ElementTree.Element = parser.close()
-    except ElementTree.ParseError as error:
-        raise BadListing("the listing is broken, or ended too early") from error
+    root = parse_xml(body)
     if _name(root) != "ListBucketResult":
         raise BadListing("its XML is not a list of keys")
     told = {_name(each): each.text or "" for each in root}

@@ -229,7 +229,7 @@ class S3(Remote):
 
     def _list(self, path: str, caller: Caller, *, deep: bool) -> Steps[Listing]:
         settings = self._settings
-        if settings.listing_limit is None:
+        if settings.listed_by is None:
             raise SourceError("directories are not listed here: name the files in it", status=404)
         prefix = self._scope.prefix_of(path)
         found, requests, names, token = Directories(prefix, deep=deep), 0, 0, None

@@ -95,7 +95,7 @@ class Directories:
 
     def _listed(self, directory: _Directory) -> Iterator[Listed]:
         for name, stat in directory.files.items():
-            yield Listed(name, False, stat)
+            yield Listed(name, False, stat, tells_etag=True)
         for name, below in directory.below.items():
             listing = Listing(tuple(self._listed(below)), requests=0) if self._deep else None
             yield Listed(name, True, listing=listing)

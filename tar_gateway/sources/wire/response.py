@@ -116,17 +116,18 @@ class Response:
         Without a ``Date`` (RFC 9110 6.6.1 lets a server without a clock leave it out) it was made
         when it arrived, give or take what the clocks differ by.
         """
-        date = self.get("date")
-        if "date" not in self.names:
-            date = formatdate(self.arrived - _CLOCKS_DIFFER, usegmt=True)
-        return read_validator(self.get("etag"), self.get("last-modified"), date)
+        return self.judged(self.get("etag"), self.get("last-modified"))
 
-    def dated(self, modified: str | None = None) -> Validator | None:
-        """Return ``modified``, or Last-Modified, as a validator told when this was made."""
+    def dated(self) -> Validator | None:
+        """Return Last-Modified as a validator."""
+        return self.judged(None, self.get("last-modified"))
+
+    def judged(self, etag: str | None, modified: str | None) -> Validator | None:
+        """Return the better of a tag and a date that were told when this response was made."""
         date = self.get("date")
         if "date" not in self.names:
             date = formatdate(self.arrived - _CLOCKS_DIFFER, usegmt=True)
-        return read_validator(None, modified or self.get("last-modified"), date)
+        return read_validator(etag, modified, date)
 
     def mtime(self) -> int:
         """Return the date of ``Last-Modified`` in seconds since 1970, 0 without one."""

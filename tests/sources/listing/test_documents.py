@@ -30,7 +30,7 @@ CADDY = json.dumps(
 
 
 def read(body: bytes) -> tuple[Found, ...]:
-    return checked(read_json(body, "/d/"))
+    return checked(read_json(body, "/d/")).found
 
 
 @pytest.mark.parametrize("body", [NGINX, CADDY])
@@ -61,13 +61,28 @@ def test_a_listing_at_caddys_limit_is_an_error():
     assert len(read(json.dumps(rows[1:]).encode())) == 9_999
 
 
-@pytest.mark.parametrize(
-    "name", ["", ".", "..", "a/b", "/a", "a\\\\b", "a\\u0000", "a\\n", "%2e%2e", "caf\udce9", "sub"]
-)
-def test_a_hostile_name_is_an_error(name):
-    body = NGINX.replace(b'"a.txt"', f'"{name}"'.encode("utf-8", "surrogateescape"))
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a", "../a", "a\\u0000", "sub"])
+def test_a_name_that_leads_elsewhere_or_comes_twice_is_an_error(name):
     with pytest.raises(BadListing):
-        read(body)
+        read(NGINX.replace(b'"a.txt"', f'"{name}"'.encode()))
+
+
+@pytest.mark.parametrize(
+    ("name", "shown", "reason"),
+    [
+        (rb"a\\b", r"a\b", "contains a backslash"),
+        (rb"a\nb", r"a\nb", "contains a control character"),
+        (b"%2e%2e", "%2e%2e", "when it is decoded once more"),
+        (b"caf\xe9", r"caf\xe9", "is not valid UTF-8"),
+        (rb"\ud800", r"\xed\xa0\x80", "is not valid UTF-8"),
+    ],
+)
+def test_a_name_that_no_member_may_have_is_told_apart_from_the_others(name, shown, reason):
+    names = checked(read_json(NGINX.replace(b"a.txt", name), "/d/"))
+    assert names.found == (Found("sub", True, modified=DATE),)
+    (unusable,) = names.unusable
+    assert unusable.name == shown
+    assert reason in unusable.reason
 
 
 @pytest.mark.parametrize(
@@ -111,3 +126,46 @@ def test_any_json_names_only_what_is_directly_below_or_is_an_error(value):
     except BadListing:
         return
     assert all(each.name and "/" not in each.name for each in found)
+
+
+LIGHTTPD = (
+    b'[{"name":"sub","mtime":1700000000,"size":4096,"type":"dir"},'
+    b'{"name":"a.txt","mtime":1700000000,"size":5,"type":"file"}]'
+)
+SERVE = json.dumps(
+    {
+        "files": [
+            {"type": "directory", "base": "..", "relative": "/", "title": "/", "ext": ""},
+            {"base": "a.txt", "relative": "/d/a.txt", "type": "file", "size": "5 B"},
+            {"base": "sub/", "relative": "/d/sub/", "type": "folder"},
+        ],
+        "directory": "tree/d/",
+        "paths": [{"name": "tree/", "url": ""}, {"name": "d/", "url": "d/"}],
+    }
+).encode()
+
+
+def test_lighttpd_tells_dates_as_numbers():
+    assert read(LIGHTTPD) == (Found("sub", True, modified=DATE), Found("a.txt", False, 5, DATE))
+
+
+def test_the_broken_json_of_an_old_lighttpd_says_so():
+    with pytest.raises(BadListing, match=r"lighttpd's is before 1\.4\.77"):
+        read(b"{" + LIGHTTPD + b"}")
+
+
+def test_the_rounded_sizes_of_npms_serve_are_not_used():
+    assert read(SERVE) == (Found("a.txt", False), Found("sub", True))
+
+
+@pytest.mark.parametrize("new", [b'"/e/a.txt"', b'"/d/x/a.txt"', b"null"])
+def test_entries_of_another_directory_are_an_error(new):
+    with pytest.raises(BadListing):
+        read(SERVE.replace(b'"/d/a.txt"', new))
+
+
+@pytest.mark.parametrize("body", [SERVE, LIGHTTPD])
+def test_these_are_errors_where_they_are_cut_off_as_well(body):
+    for end in range(len(body)):
+        with pytest.raises(BadListing):
+            read(body[:end])
