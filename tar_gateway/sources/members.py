@@ -63,12 +63,11 @@ class HttpMembers:
         *,
         place: Place = _UNNAMED,
         memory: float = 0,
-        server: str = "",
         settings: Settings | None = None,
     ) -> None:
         self._exchange = exchange
         self._place = place
-        self._directories = Directories(server, settings)
+        self._directories = Directories(place.server, settings)
         self._head = _HeadRefusals()
         # Paths of which GET did not keep what HEAD said: for ``memory`` seconds GET is asked alone.
         self._doubted = ExpiringCache[bool](memory, _MOST_DOUBTED)

@@ -72,9 +72,7 @@ class Subrequests(Blocking):
     ) -> None:
         self._app = app
         self._spool = spool
-        self._members = HttpMembers(
-            self._ask, place=Place("application"), server="the application", settings=settings
-        )
+        self._members = HttpMembers(self._ask, place=Place("application"), settings=settings)
 
     def is_concurrent(self, caller: Caller) -> bool:
         """Tell what the server told the application of itself."""

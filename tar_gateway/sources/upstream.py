@@ -54,7 +54,6 @@ class Upstream(Remote):
             self._ask,
             place=self._place,
             memory=settings.plan_memory,
-            server=self.url,
             settings=settings,
         )
 
