@@ -38,15 +38,25 @@ _NOT_ON_THE_INTERNET: list[Network] = [
 _PORT = re.compile(r"^(?:([0-9.]+):[0-9]+|\[([0-9A-Fa-f:.]+)\](?::[0-9]+)?)$")
 
 
-def address_of(environ: WSGIEnvironment, trusted: Trusted) -> str:
-    """Return the client's address, by which it is counted; of IPv6 the network of 64 bits.
+def address_of(environ: Mapping[str, Any], trusted: Trusted) -> str:
+    """Return the client's address, by which it is counted; of IPv6 the network of 64 bits."""
+    peer = client_of(environ, trusted)
+    address = _address(peer)
+    if isinstance(address, IPv6Address):
+        # One client has a whole network of these, and may take another for each request.
+        return str(IPv6Network((address, 64), strict=False))
+    return peer if address is None else str(address)
+
+
+def client_of(environ: Mapping[str, Any], trusted: Trusted) -> str:
+    """Return the client's address, ``""`` for a unix socket.
 
     What ``X-Forwarded-For`` says is believed as far as ``trusted`` proxies have said it:
     ``unix`` stands for all that connect by a unix socket.
     """
     networks = _networks(trusted)
     hops = environ.get("HTTP_X_FORWARDED_FOR", "").split(",")
-    peer = environ.get("REMOTE_ADDR", "")
+    peer: str = environ.get("REMOTE_ADDR", "")
     believed = is_trusted(environ, trusted)
     while believed and hops and (hop := hops.pop().strip()):
         hop = _PORT.sub(r"\1\2", hop)  # some proxies tell it as well
@@ -54,11 +64,7 @@ def address_of(environ: WSGIEnvironment, trusted: Trusted) -> str:
             break
         peer = hop
         believed = _is_within(peer, networks)
-    address = _address(peer)
-    if isinstance(address, IPv6Address):
-        # One client has a whole network of these, and may take another for each request.
-        return str(IPv6Network((address, 64), strict=False))
-    return peer if address is None else str(address)
+    return peer
 
 
 def is_trusted(environ: Mapping[str, Any], trusted: Trusted) -> bool:

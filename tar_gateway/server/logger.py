@@ -4,14 +4,19 @@ Both go to the access log, and the ``id`` joins them. What a gateway warns of go
 log, beside gunicorn's own; there each message is a line of JSON, its traceback included.
 """
 
+import json
 import logging
+import os
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.glogging import Logger
 
+from tar_gateway.access.limits import client_of
 from tar_gateway.access.links import hide_signature, logged_query, referer_of
+from tar_gateway.errors import SettingsError
 from tar_gateway.http.environ import logged_path
+from tar_gateway.settings import Settings
 from tar_gateway.web.observe.download import LOGGER
 from tar_gateway.web.observe.log_line import log_line
 
@@ -39,8 +44,35 @@ class JsonFormatter(logging.Formatter):
         return log_line("log", line, at=datetime.fromtimestamp(record.created, UTC))
 
 
+# What of a line a person sees, in this order.
+_SHOWN = (
+    *("outcome", "status", "method", "path", "range", "bytes", "bytes_sent", "seconds", "client"),
+    *("member", "reason", "cause"),
+)
+
+
+class TerminalFormatter(logging.Formatter):
+    """Writes a line of the access log for a person, who reads it while it is written."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a request or a download."""
+        line: dict[str, object] = json.loads(record.getMessage())
+        if "query" in line:
+            line["path"] = f"{line['path']}?{line['query']}"
+        for name, unit in (("bytes", "bytes"), ("bytes_sent", "bytes"), ("seconds", "s")):
+            if name in line:
+                line[name] = f"{line[name]} {unit}"
+        # Escaped as in JSON, so that nothing moves the cursor.
+        words = (json.dumps(str(line[name]))[1:-1] for name in _SHOWN if line.get(name))
+        at = datetime.fromtimestamp(record.created).astimezone()
+        return f"{at:%H:%M:%S} {line['event']:7} {' '.join(words)}"
+
+
 class JsonLogger(Logger):
-    """Writes both logs as JSON, whatever gunicorn's formats for them say."""
+    """Writes both logs as JSON, whatever gunicorn's formats for them say.
+
+    At a terminal they are lines for a person instead.
+    """
 
     def setup(self, cfg: "Config") -> None:
         """Open the logs, and let the package's own messages go to them."""
@@ -49,6 +81,15 @@ class JsonLogger(Logger):
         # An operator's own configuration may be in its place; at a terminal a person reads.
         if handler is not None and not handler.stream.isatty():
             handler.setFormatter(JsonFormatter())
+        for handler in self.access_log.handlers:
+            if isinstance(handler, logging.StreamHandler) and handler.stream.isatty():
+                handler.setFormatter(TerminalFormatter())
+        try:
+            settings = Settings.from_environment(os.environ, needs_upstream=False)
+        except SettingsError:  # which stops the start, and says so
+            settings = Settings()
+        self._trusted = settings.trusted_proxies
+        self._unlogged = None if settings.log_pages else settings.pages_prefix
         downloads = logging.getLogger(LOGGER)
         downloads.setLevel(logging.INFO)
         downloads.propagate = False
@@ -70,9 +111,13 @@ class JsonLogger(Logger):
             return
         headers = {name.lower(): value for name, value in resp.headers}
         status = str(resp.status)[:3]  # an application may have failed before it had one
+        path = environ.get("PATH_INFO", "")
+        if self._unlogged and status == "200" and path.rpartition("/")[0] + "/" == self._unlogged:
+            return
         line = {
             "id": headers.get("x-request-id"),
-            "client": environ.get("REMOTE_ADDR"),
+            "client": client_of(environ, self._trusted) or None,
+            "peer": environ.get("REMOTE_ADDR") or None,
             "forwarded_for": environ.get("HTTP_X_FORWARDED_FOR"),
             "method": environ.get("REQUEST_METHOD"),
             "path": hide_signature(logged_path(environ)),

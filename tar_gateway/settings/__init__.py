@@ -264,6 +264,10 @@ class Settings:
     public_metrics: bool = False
     """Whether the metrics are on the public address too."""
 
+    log_pages: bool = True
+    """Whether requests for the gateway's own pages leave a line in the access log. Balancers ask
+    every second; a page that is not well has a line all the same."""
+
     @model_validator(mode="wrap")
     @classmethod
     def _check(
@@ -304,18 +308,22 @@ class Settings:
             )
 
     @classmethod
-    def from_environment(cls, environ: Mapping[str, str]) -> "Settings":
+    def from_environment(
+        cls, environ: Mapping[str, str], *, needs_upstream: bool = True
+    ) -> "Settings":
         """Read the settings of a gateway: ``UPSTREAM`` or ``LOCATIONS_FILE`` is among them.
 
-        An empty variable counts as unset. Raise `SettingsError`, one line, for the first
-        that is missing, wrong or unknown.
+        Neither has to be where the settings are those of a `BundleMiddleware`. An empty variable
+        counts as unset. Raise `SettingsError`, one line, for the first that is missing, wrong or
+        unknown.
         """
         known = {PREFIX + field.name.upper(): field.name for field in fields(cls)}
         given = {name: text for name, text in environ.items() if name.startswith(PREFIX) and text}
         for name in given:
             if name not in known:
                 raise _unknown(name, list(known), PREFIX)
-        if PREFIX + "UPSTREAM" not in given and PREFIX + "LOCATIONS_FILE" not in given:
+        has_upstream = not given.keys().isdisjoint({PREFIX + "UPSTREAM", PREFIX + "LOCATIONS_FILE"})
+        if needs_upstream and not has_upstream:
             raise SettingsError(
                 f"{PREFIX}UPSTREAM is not set: give the base URL of the files, "
                 "such as http://files.internal:8080/base/"
