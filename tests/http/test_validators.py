@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tar_gateway.http.validators import Validator, read_date, read_validator
+from tar_gateway.http.validators import Validator, _any_date, read_date, read_validator
 
 MODIFIED = "Sun, 06 Nov 1994 08:49:37 GMT"
 SAME_SECOND = MODIFIED
@@ -148,3 +148,16 @@ pieces = st.lists(
 def test_no_text_makes_reading_a_date_raise_or_give_a_time_before_1970(text):
     seconds = read_date(text)
     assert seconds is None or seconds >= 0
+
+
+@given(
+    st.sampled_from(["Sun", "Mon"]),
+    st.integers(0, 32),
+    st.sampled_from(["Jan", "Feb", "Sep", "Dec", "Xyz", "May"]),
+    st.integers(0, 9999),
+    st.tuples(st.integers(0, 25), st.integers(0, 61), st.integers(0, 61)),
+)
+def test_a_date_in_the_usual_form_is_read_as_the_library_reads_it(day, number, month, year, clock):
+    hour, minute, second = clock
+    text = f"{day}, {number:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT"
+    assert read_date.__wrapped__(text) == _any_date(text)
