@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
+from typing import TypeAlias
 
 from tar_gateway.archive.bundle import Bundle, Entry
 from tar_gateway.delivery.expand import Expansion
@@ -37,6 +38,10 @@ from tar_gateway.sources.wire.asking import Steps, calling
 
 # Bytes: half of what fits into signed 64 bits, more than any disk and any client can hold.
 _LARGEST = 2**62
+
+# Named here, since Python makes a generic type anew each time that a function is defined.
+_Found: TypeAlias = tuple[Stat, SpooledMember | None]
+_Asked: TypeAlias = Steps[_Found]
 
 
 class Planner:
@@ -229,7 +234,7 @@ class Planner:
         caller: Caller,
         deadline: float,
         hold: Hold,
-    ) -> Steps[tuple[Stat, SpooledMember | None]]:
+    ) -> _Asked:
         """Ask about one member; ``hold`` sets it aside where that is the only way to its size.
 
         ``told`` has the names of those that listings have named, and what they said of them.
@@ -246,7 +251,7 @@ class Planner:
         if listed is not None and listed.stat is not None:
             return replace(listed.stat, version=version_of(listed.stat, by_etag=by_etag)), None
 
-        def ask() -> Steps[tuple[Stat, SpooledMember | None]]:
+        def ask() -> _Asked:
             stat = yield from self._stat_steps(member.reference, caller)
             if isinstance(stat, UnknownSize):
                 content = stat.content

@@ -90,7 +90,8 @@ class MemoryServer:
             raise SourceError("it is not HTTP", transient=True) from error
         if head is None:
             raise SourceError("it broke", transient=True)
-        return Response(head.status, head.fields, _Content(receiver, wire.error))
+        content = _Content(receiver, wire.error)
+        return Response(head.status, head.fields, content, values=head.values)
 
 
 class MemoryUpstream(Blocking):

@@ -120,7 +120,7 @@ class Origin:
         pooled.owner = None if head.length else caller.key
         keeps = head.keeps and not identifies(sent)
         content = _Content(self, pooled, head, cancellation, keeps=keeps)
-        return Response(head.status, head.fields, content)
+        return Response(head.status, head.fields, content, values=head.values)
 
     def _ask(
         self, method: str, request: bytes, caller: Caller, timeout: float | None, anew: bool = False

@@ -69,7 +69,8 @@ class Response:
     """A response's status, its headers in order, and its content, which is open.
 
     ``arrived`` is when it was received, in seconds since 1970. ``redirected`` says that another
-    place was asked than the one that was meant.
+    place was asked than the one that was meant. ``values`` are those of the headers by their names
+    in lower case, and made of them unless they are given.
     """
 
     status: int
@@ -77,22 +78,21 @@ class Response:
     content: Content
     arrived: float = field(default_factory=time.time, repr=False, compare=False)
     redirected: bool = False
-    _values: dict[str, list[str]] = field(init=False, repr=False, compare=False)
+    values: dict[str, list[str]] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        values: dict[str, list[str]] = {}
-        for name, value in self.headers:
-            values.setdefault(name.lower(), []).append(value.strip(" \t"))
-        object.__setattr__(self, "_values", values)
+        if not self.values:
+            for name, value in self.headers:
+                self.values.setdefault(name.lower(), []).append(value.strip(" \t"))
 
     @property
     def names(self) -> Set[str]:
         """The names of the headers, in lower case."""
-        return self._values.keys()
+        return self.values.keys()
 
     def all(self, name: str) -> list[str]:
         """Return the values of every header of this name, in order, ``name`` in lower case."""
-        return self._values.get(name, [])
+        return self.values.get(name, [])
 
     def get(self, name: str) -> str | None:
         """Return the value of a header that must not come twice; `None` unless it came once."""
