@@ -1,18 +1,27 @@
 """gunicorn's settings for a gateway, in the wheel so that every installation has them.
 
 Used as ``gunicorn --config python:tar_gateway.gunicorn_conf``, or as plain ``gunicorn`` in a
-directory whose ``gunicorn.conf.py`` takes them over. Options on the command line and
-``GUNICORN_CMD_ARGS`` still come before them.
+directory whose ``gunicorn.conf.py`` takes them over. With an application of one's own behind it,
+such as ``mysite.wsgi``, that is run the same way, and no upstream has to be set. Options on the
+command line and ``GUNICORN_CMD_ARGS`` still come before them.
 """
 
 import atexit
 import os
 import signal
+import sys
 from typing import TYPE_CHECKING, cast
 
 from tar_gateway.errors import SettingsError
 from tar_gateway.server import metrics_directory
-from tar_gateway.server.startup import SPARE_THREADS, WAITING, Reloader, checked_settings
+from tar_gateway.server.startup import (
+    GATEWAY,
+    SPARE_THREADS,
+    WAITING,
+    Reloader,
+    checked_settings,
+    runs_gateway,
+)
 from tar_gateway.web.observe import draining
 
 if TYPE_CHECKING:
@@ -25,11 +34,12 @@ _STOPS = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
 
 # Read before a worker starts, so that what is wrong is one line and not a worker's traceback.
 try:
-    _settings = checked_settings(os.environ)
+    _is_gateway = runs_gateway(sys.argv[1:])
+    _settings = checked_settings(os.environ, needs_upstream=_is_gateway)
 except SettingsError as error:
     raise SystemExit(f"tar_gateway: {error}") from error
 
-wsgi_app = "tar_gateway.wsgi:application"
+wsgi_app = GATEWAY
 
 # gunicorn's threaded worker, except that clients which are slow to ask or to close hold no
 # thread. "gevent" is possible too, once it is installed; `deploy/README.md` tells them apart.
@@ -102,7 +112,7 @@ def on_starting(server: "Arbiter") -> None:
         metrics_directory.share(server.cfg.uid, server.cfg.gid)
     except SettingsError as error:
         raise SystemExit(f"tar_gateway: {error}") from error
-    server.reload = Reloader(server, server.reload)  # type: ignore[method-assign]
+    server.reload = Reloader(server, server.reload, needs_upstream=_is_gateway)  # type: ignore[method-assign]
     if draining.SIGNAL is not None:
         signal.signal(draining.SIGNAL, draining.begin)
     _let_starting_workers_be_stopped()

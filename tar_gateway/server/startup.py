@@ -1,7 +1,7 @@
 """What is checked before a server starts, so that what is wrong is one line and no traceback."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, cast
 
@@ -20,10 +20,16 @@ if TYPE_CHECKING:
 SPARE_THREADS = 32
 WAITING = 512
 
+GATEWAY = "tar_gateway.wsgi:application"
+"""What gunicorn runs unless it is told of another application."""
 
-def checked_settings(environ: Mapping[str, str]) -> Settings:
-    """Read a gateway's settings, certificates and locations included. Raise `SettingsError`."""
-    settings = Settings.from_environment(environ)
+
+def checked_settings(environ: Mapping[str, str], *, needs_upstream: bool = True) -> Settings:
+    """Read a gateway's settings, certificates and locations included. Raise `SettingsError`.
+
+    An application of one's own, which `BundleMiddleware` wraps, needs no upstream.
+    """
+    settings = Settings.from_environment(environ, needs_upstream=needs_upstream)
     _check_certificates(settings)
     _check_signing([settings.upstream or ""])
     if settings.locations_file is not None:
@@ -59,11 +65,25 @@ def gunicorn_command(bind: str) -> list[str]:
     return ["-m", "gunicorn", "--config", "python:tar_gateway.gunicorn_conf", "--bind", bind]
 
 
+def runs_gateway(arguments: Sequence[str]) -> bool:
+    """Return whether gunicorn's arguments name no application of somebody's own."""
+    # Here, for it is there by now: gevent has to patch much of it first.
+    from gunicorn.config import Config  # noqa: PLC0415
+
+    config = Config()
+    given = [*config.get_cmd_args_from_env(), *arguments]
+    named, _ = config.parser().parse_known_args(given)
+    return named.args in ([], [GATEWAY])
+
+
 class Reloader:
     """Takes the place of an arbiter's ``reload``, which ``reload`` is."""
 
-    def __init__(self, server: "Arbiter", reload: Callable[[], None]) -> None:
+    def __init__(
+        self, server: "Arbiter", reload: Callable[[], None], *, needs_upstream: bool
+    ) -> None:
         self._server = server
+        self._needs_upstream = needs_upstream
         self._reload = reload
         self._graceful_timeout = server.cfg.graceful_timeout
         self._old: set[int] = set()
@@ -72,7 +92,7 @@ class Reloader:
         """Reload, unless a setting or a file has become wrong: then all goes on as it was."""
         server = self._server
         try:
-            checked_settings(os.environ)
+            checked_settings(os.environ, needs_upstream=self._needs_upstream)
         except SettingsError as error:
             assert server.log is not None
             server.log.error("Not reloaded: %s", error)  # noqa: TRY400 - it is the operator's

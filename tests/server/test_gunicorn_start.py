@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -64,6 +65,24 @@ def test_a_unix_socket_is_for_its_owner_and_group(tmp_path: Path):
 )
 def test_a_default_of_gunicorn_that_hurts_is_changed(name: str, value: str):
     assert effective()[name].strip("[]'") == value
+
+
+OWN = """
+import time
+
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Length", "2")])
+    yield b"a"
+    time.sleep(1.5)
+    yield b"b"
+"""
+
+
+def test_an_application_of_ones_own_needs_no_upstream_and_is_not_cut_off(tmp_path: Path):
+    (tmp_path / "mysite.py").write_text(OWN)
+    options = ("--chdir", str(tmp_path), "--timeout", "1")
+    with gateway("", tmp_path, *options, application="mysite:application") as running:
+        assert urlopen(running.url).read() == b"ab"
 
 
 @pytest.mark.parametrize(
