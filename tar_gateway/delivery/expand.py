@@ -106,7 +106,10 @@ class Expansion:
         for name, each in zip(names, members, strict=True):
             if max(len(name.encode("utf-8")), len(each.path.encode("utf-8"))) > limit:
                 raise ContentTooLarge(f"the member {shown(name)} is longer than {limit} bytes")
-        return tuple(replace(e, name=n) for n, e in zip(names, members, strict=True))
+        return tuple(
+            each if each.name == name else replace(each, name=name)
+            for name, each in zip(names, members, strict=True)
+        )
 
     def _list(
         self, directory: Directory, *, caller: Caller, deadline: float, deep: bool

@@ -28,6 +28,7 @@ LARGE_FILES = "directio 8m; output_buffers 2 1m;"
 PATIENCE = 30  # seconds; a server that is not there by then never will be
 
 NGINX_CONF = """
+{top}
 daemon off;
 {user}
 pid {place}/nginx.pid;
@@ -89,13 +90,14 @@ def _is_free(port: int) -> bool:
 
 
 @contextmanager
-def nginx(root: Path, place: Path, extra: str = "") -> Iterator[str]:
-    """Serve a directory with a stock nginx; ``extra`` goes into its server block."""
+def nginx(root: Path, place: Path, extra: str = "", top: str = "") -> Iterator[str]:
+    """Serve a directory with a stock nginx; ``extra`` goes into its server block, ``top`` first."""
     place.mkdir(parents=True, exist_ok=True)
     port = free_port()
     user = "user root;" if os.geteuid() == 0 else ""
     conf = place / "nginx.conf"
-    conf.write_text(NGINX_CONF.format(user=user, place=place, port=port, root=root, extra=extra))
+    text = NGINX_CONF.format(top=top, user=user, place=place, port=port, root=root, extra=extra)
+    conf.write_text(text)
     process = subprocess.Popen(["nginx", "-c", str(conf)], stderr=subprocess.DEVNULL)
     try:
         wait_until(lambda: listens(port) or process.poll() is not None, "nginx")

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes, urlsplit
 from xml.etree.ElementTree import Element
 
@@ -25,18 +26,20 @@ class _Resource:
 
     path: str
     status: int
-    properties: dict[str, Element]
+    properties: list[Element]
 
     @property
     def is_collection(self) -> bool:
-        kind = self.properties.get("resourcetype")
-        if kind is None:
-            return self.path.endswith("/")
-        return kind.find(f"{_DAV}collection") is not None
+        for prop in self.properties:
+            if (kind := prop.find(f"{_DAV}resourcetype")) is not None:
+                return kind.find(f"{_DAV}collection") is not None
+        return self.path.endswith("/")
 
     def text(self, name: str) -> str:
-        element = self.properties.get(name)
-        return "" if element is None else (element.text or "").strip()
+        for prop in self.properties:
+            if (text := prop.findtext(_DAV + name)) is not None:
+                return text.strip()
+        return ""
 
 
 def read_multistatus(body: bytes, path: str) -> list[Found]:
@@ -55,7 +58,7 @@ def read_multistatus(body: bytes, path: str) -> list[Found]:
         if unquote_to_bytes(resource.path).rstrip(b"/") == here.rstrip(b"/"):
             itself = resource
             continue
-        found.append(_found(resource, here))
+        found.append(_found(resource, path, here))
     if itself is None:
         raise BadListing("the directory itself is not in the multistatus")
     if not itself.is_collection:
@@ -71,17 +74,16 @@ def _resource(response: Element) -> _Resource:
         raise BadListing(f"it names {shown(href)}, which is no reference") from error
     if not path.startswith("/"):
         raise BadListing(f"it names {shown(href)}, which is not below it")
-    properties: dict[str, Element] = {}
+    properties: list[Element] = []
     for propstat in response.findall(f"{_DAV}propstat"):
         # What a resource does not have stands in one of 404.
-        if _status(propstat) == 200:
-            for prop in propstat.findall(f"{_DAV}prop"):
-                properties |= {each.tag.removeprefix(_DAV): each for each in prop}
-    return _Resource(path, _status(response), properties)
+        if _status(propstat.findtext(f"{_DAV}status")) == 200:
+            properties += propstat.findall(f"{_DAV}prop")
+    return _Resource(path, _status(response.findtext(f"{_DAV}status")), properties)
 
 
-def _status(element: Element) -> int:
-    text = element.findtext(f"{_DAV}status")
+@lru_cache(maxsize=16)  # most are the same
+def _status(text: str | None) -> int:
     if text is None:
         return 200
     match = _STATUS.fullmatch(text.strip())
@@ -90,8 +92,10 @@ def _status(element: Element) -> int:
     return int(match[1])
 
 
-def _found(resource: _Resource, here: bytes) -> Found:
-    rest = below(resource.path, here)
+def _found(resource: _Resource, at: str, here: bytes) -> Found:
+    path = resource.path
+    # As a rule both are spelled alike.
+    rest = path.removeprefix(at) if path.startswith(at) else below(path, here)
     name = None if rest is None else rest.removesuffix("/")
     if not name or re.search("[/?#]", name):
         raise BadListing(f"it names {shown(resource.path)}, which is not directly below it")
