@@ -34,4 +34,4 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="tar_gateway")
 def main() -> None:
-    """Hand a user many files from a protected server as one streamed archive, and get it."""
+    """Hand a user many files from a protected server as one streamed archive."""

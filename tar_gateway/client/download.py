@@ -16,6 +16,7 @@ from tar_gateway.client.making import Making, extract, keep, pour
 from tar_gateway.client.options import Options, Result
 from tar_gateway.client.plan import Plan
 from tar_gateway.client.session import Access, Session
+from tar_gateway.client.verify import sums_member
 from tar_gateway.http.paths import shown
 
 _SUFFIX = re.compile(r"\.(?:tar|zip|tar\.gz|tar\.zst)\Z")
@@ -137,6 +138,9 @@ class Download:
             taken = self.chosen(plan)
             if not taken:
                 raise WrongUse(f"none of the {len(plan.members)} members is chosen")
+            sums = sums_member(plan) if options.verify else None
+            if sums is not None and sums not in taken:
+                taken = sorted([*taken, sums])
         making = Making(
             session,
             found.version,

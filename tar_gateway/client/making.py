@@ -142,7 +142,7 @@ def keep(making: Making, path: Path, filename: str) -> int:
         tree = stack.enter_context(closing(Tree(path.parent)))
         state = stack.enter_context(closing(State(tree.fd, str(path.parent), making.identity)))
         runs = making.runs()
-        target = Archive(state, runs, str(path))
+        target = Archive(state, runs or [(0, 0)], str(path))
         stack.callback(os.close, target.fd)
         there = _there(making, state, target)
         ledger = Ledger(making.plan, there)

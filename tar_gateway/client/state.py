@@ -25,7 +25,7 @@ from tar_gateway.client.tree import on_disk, open_regular
 
 _FORMAT = 1
 _NAME, _NEXT = "state", "state.next"
-_EVERY = 0.5
+_EVERY = 0.2
 """Seconds between two states: what a kill may lose."""
 _TAIL = 16 * 1024
 """Bytes before a span's end that are hashed: after a loss of power there may be zeros."""

@@ -422,5 +422,5 @@ def test_help_lists_the_commands_each_with_a_whole_sentence():
     listed = typed("--help").stdout.partition("Commands:\n")[2]
     assert "..." not in listed
     assert re.findall(r"^  (\w+) ", listed, re.MULTILINE) == [
-        *("check", "demo", "drain", "serve", "sign")
+        *("check", "demo", "drain", "get", "serve", "sign")
     ]
