@@ -1,11 +1,13 @@
 """Faults of an upstream, and an oracle: a response that looks complete is right in every byte.
 
 ``python -m tests.faults --trials N --seed S`` runs random ones and prints what came of them;
-with ``--replicas`` there are two upstreams, that don't always agree.
+with ``--replicas`` there are two upstreams, that don't always agree, and with ``--bucket`` one that
+is asked as a store.
 """
 
 import argparse
 import logging
+import os
 import random
 import re
 import sys
@@ -19,13 +21,14 @@ from itertools import count
 from urllib.parse import urlencode
 from wsgiref.util import setup_testing_defaults
 
-from tar_gateway import Gateway, Replicas, Settings, Upstream
+from tar_gateway import S3, Gateway, Replicas, Settings, Upstream
 from tar_gateway.archive.format import Literal, Member
 from tar_gateway.archive.layout import Layout
 from tar_gateway.errors import BrokenOff
 from tar_gateway.http.validators import Validator, read_date
 from tar_gateway.sources.wire.response import Response
-from tests.support.scripted import Scripted, Wire
+from tests.support.scripted import Script, Scripted, Wire
+from tests.support.stores import Keys
 
 SETTINGS = Settings(retries=2, retry_pause=0, read_timeout=0.5, plan_timeout=30)
 SIZES = (0, 1, 511, 512, 513, 10_240, 40_000, 65_537, 200_001)
@@ -111,6 +114,22 @@ class Version:
             return Reply("416 Range Not Satisfiable", head, b"", 0)
         head = (*self.head, ("Content-Range", f"bytes {start}-{stop - 1}/{size}"))
         return Reply("206 Partial Content", head, self.data[start:stop], stop - start)
+
+
+class AsBucket:
+    """What a scripted server answers as a store: its paths lie in a bucket."""
+
+    def __init__(self, scripted: Scripted) -> None:
+        self._scripted = scripted
+
+    def on(self, path: str, *scripts: Script) -> None:
+        self._scripted.on(f"/bucket{path}", *scripts)
+
+    def gateway(self) -> Gateway:
+        """Make a gateway in front of the bucket."""
+        settings = replace(SETTINGS, s3_public=True)
+        source = S3("s3://bucket/", settings, endpoint=self._scripted.url.rstrip("/"))
+        return Gateway(source, settings)
 
 
 # --- faults: what is sent instead of a reply; `offset` counts in the reply's body ---------------
@@ -273,7 +292,7 @@ class Trial:
 
     def __init__(
         self,
-        scripted: Scripted,
+        scripted: Scripted | AsBucket,
         prefix: str,
         members: Sequence[Version],
         *,
@@ -393,7 +412,7 @@ def must_recover(trial: Trial) -> bool:
 
 
 def random_trial(
-    scripted: Scripted, number: int, seed: int, second: Scripted | None = None
+    scripted: Scripted | AsBucket, number: int, seed: int, second: Scripted | None = None
 ) -> Trial:
     """Make the trial with this number of a run with this seed."""
     choose = random.Random(f"{seed}/{number}")
@@ -443,6 +462,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=8)
     parser.add_argument("--replicas", action="store_true", help="two upstreams instead of one")
+    parser.add_argument("--bucket", action="store_true", help="the upstream is a bucket")
     options = parser.parse_args(arguments)
     logging.disable()  # every trial has something to say
     outcomes: Counter[str] = Counter()
@@ -451,10 +471,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with Scripted() as scripted, Scripted() as second:
         upstreams = [Upstream(server.url, SETTINGS) for server in (scripted, second)]
         gateway = Gateway(Replicas(upstreams) if options.replicas else upstreams[0], SETTINGS)
+        server: Scripted | AsBucket = scripted
+        if options.bucket:
+            os.environ.update(Keys("key", "secret").environment)
+            server = AsBucket(scripted)
+            gateway = server.gateway()
 
         def run(number: int) -> tuple[int, Trial, str]:
             other = second if options.replicas else None
-            trial = random_trial(scripted, number, options.seed, other)
+            trial = random_trial(server, number, options.seed, other)
             return number, trial, trial.run(gateway)
 
         with ThreadPoolExecutor(options.threads) as pool:

@@ -4,6 +4,7 @@ Asks through an `Exchange` and judges the answers; how they travel is not known 
 upstream's socket and a wrapped application's call are read by the same rules.
 """
 
+from collections.abc import Callable
 from contextlib import closing, suppress
 from functools import partial
 from typing import Protocol
@@ -143,33 +144,13 @@ class HttpMembers:
         return None
 
     def open(self, path: str, start: int, stop: int, stat: Stat, caller: Caller) -> Steps[Content]:
-        """Ask for a slice and check everything that the response says of it.
+        """Ask for a slice and check everything that the response says of it."""
 
-        Anything less than the whole needs a strong validator: without one nothing proves
-        that two parts are of one file.
-        """
-        whole = start == 0 and stop == stat.size
-        validator = stat.validator
-        strong = validator is not None and validator.strong
-        if not whole and not strong:
-            raise SourceError("a part of it was asked for, and nothing proves the file the same")
-        condition = condition_of(validator)
-        ranged = [] if whole else [("Range", f"bytes={start}-{stop - 1}")]
-        response = yield from self.ask("GET", path, _headers(*condition, *ranged), caller)
-        if ranged and response.status == 206 and not names_version(response, validator):
-            response.content.close()
-            ranged = []
-            response = yield from self.ask("GET", path, _headers(*condition), caller)
-        try:
-            before, ends = check_slice(response, path, start, stop, stat, ranged=bool(ranged))
-            yield from skip(response.content, before)
-        except BaseException as error:
-            response.content.close()
-            if isinstance(error, SourceError) and response.status not in _OF_THE_SERVER:
-                self._doubt(path, stat, _said(response))
-            raise
-        on_fault = partial(self._doubt, path, stat, f"{_said(response)}, and other bytes")
-        return ExactContent(response.content, stop - start, ends=ends, on_fault=on_fault)
+        def ask(headers: Headers) -> Steps[Response]:
+            return self.ask("GET", path, _headers(*headers), caller)
+
+        doubt = partial(self._doubt, path, stat)
+        return open_slice(ask, path, start, stop, stat, on_fault=doubt)
 
     def list(self, path: str, at: str, caller: Caller) -> Steps[Listing]:
         """Ask for a directory; see `Directories.list`."""
@@ -217,6 +198,44 @@ class _HeadRefusals:
             tally.confirmed.add(self)
         elif response.status not in PASSING:
             self._contradicted = True
+
+
+def open_slice(
+    ask: Callable[[Headers], Steps[Response]],
+    path: str,
+    start: int,
+    stop: int,
+    stat: Stat,
+    *,
+    on_fault: Callable[[str], None] = lambda _: None,
+) -> Steps[Content]:
+    """Ask for a slice by a GET with the headers given, and check all that the response says of it.
+
+    Anything less than the whole needs a strong validator: without one nothing proves that two
+    parts are of one file. ``on_fault`` hears what a response said that was not as promised.
+    """
+    whole = start == 0 and stop == stat.size
+    validator = stat.validator
+    strong = validator is not None and validator.strong
+    if not whole and not strong:
+        raise SourceError("a part of it was asked for, and nothing proves the file the same")
+    condition = condition_of(validator)
+    ranged = [] if whole else [("Range", f"bytes={start}-{stop - 1}")]
+    response = yield from ask([*condition, *ranged])
+    if ranged and response.status == 206 and not names_version(response, validator):
+        response.content.close()
+        ranged = []
+        response = yield from ask(condition)
+    try:
+        before, ends = check_slice(response, path, start, stop, stat, ranged=bool(ranged))
+        yield from skip(response.content, before)
+    except BaseException as error:
+        response.content.close()
+        if isinstance(error, SourceError) and response.status not in _OF_THE_SERVER:
+            on_fault(_said(response))
+        raise
+    differs = partial(on_fault, f"{_said(response)}, and other bytes")
+    return ExactContent(response.content, stop - start, ends=ends, on_fault=differs)
 
 
 def _said(response: Response) -> str:

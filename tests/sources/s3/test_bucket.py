@@ -98,10 +98,19 @@ def test_an_object_is_known_by_one_head(server, bucket):
     assert [(seen.method, seen.target) for seen in server.requests] == [("HEAD", "/bucket/pre/a")]
 
 
-def test_an_empty_object_is_known_by_one_head_as_well(server, bucket):
-    server.on("/bucket/pre/a", stored(data=b""))
+def test_an_empty_object_is_known_by_one_head_where_its_tag_proves_it(server, bucket):
+    server.on("/bucket/pre/a", stored(data=b"", etag='"d41d8cd98f00b204e9800998ecf8427e"'))
     assert stat(bucket()).size == 0
     assert len(server.requests) == 1
+
+
+def test_a_head_without_a_length_is_no_empty_object(server, bucket):
+    def badly(wire: Wire) -> None:
+        (answer(b"", 'ETag: "x"') if wire.request.method == "HEAD" else stored())(wire)
+
+    server.on("/bucket/pre/a", badly)
+    assert stat(bucket()).size == 10
+    assert [seen.method for seen in server.requests] == ["HEAD", "GET"]
 
 
 CRC = "x-amz-checksum-crc32: GSBizw=="
