@@ -29,6 +29,10 @@ Ask = Callable[[str, str, Headers], Steps[Response]]
 """Asks one server: a method, a reference, and the headers of the request."""
 
 
+Fault = Callable[[Response, str], SourceError]
+"""Makes an error of a response that is a refusal, and of the reference that was asked for."""
+
+
 class Directories:
     """One server's listings. ``server`` is what logs call it, and told by its listings' stats.
 
@@ -52,11 +56,12 @@ class Directories:
         self._clock = clock
         self._doubted_until = -math.inf
 
-    def list(self, ask: Ask, path: str, at: str) -> Steps[Listing]:
+    def list(self, ask: Ask, path: str, at: str, fault: Fault = fault_of) -> Steps[Listing]:
         """Ask for a directory, and read its listing.
 
         ``path`` is its reference, ``at`` its URL's path as its server shows it. Raise `SourceError`
-        for anything that is not a whole listing of the expected kind.
+        for anything that is not a whole listing of the expected kind; ``fault`` makes it of a
+        response that is a refusal.
         """
         kind = self._kind
         if kind is None:
@@ -65,7 +70,7 @@ class Directories:
         with closing(response.content):
             if response.status != kind.status or response.redirected:
                 yield from discard(response)
-                raise _no_listing(response, kind, path)
+                raise _without_webdav(response, kind) or fault(response, path)
             if response.coding(path):
                 raise SourceError("its listing is sent encoded, though the plain one was asked for")
             body = yield from read_all(response, self._limit)
@@ -120,10 +125,10 @@ def version_of(stat: Stat, *, by_etag: bool) -> Validator | None:
     return Validator(tag.removeprefix("W/"), strong=not tag.startswith("W/"))
 
 
-def _no_listing(response: Response, kind: Kind, path: str) -> SourceError:
-    """Say what a response is in place of a listing."""
-    if kind.status == 207 and response.status in {200, 405, 501}:
-        return SourceError(
-            f"its server does not list by WebDAV: it answered PROPFIND with {response.status}"
-        )
-    return fault_of(response, path)
+def _without_webdav(response: Response, kind: Kind) -> SourceError | None:
+    """Say that a server knows no PROPFIND, where a response to it shows that."""
+    if kind.status != 207 or response.status not in {200, 405, 501}:
+        return None
+    return SourceError(
+        f"its server does not list by WebDAV: it answered PROPFIND with {response.status}"
+    )

@@ -14,7 +14,7 @@ from tar_gateway.http.headers import is_replaced
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Listing, Stat, UnknownSize
 from tar_gateway.sources.cache import ExpiringCache
-from tar_gateway.sources.directories import Directories
+from tar_gateway.sources.directories import Directories, Fault
 from tar_gateway.sources.judgement import (
     WHOLE,
     ExactContent,
@@ -152,13 +152,13 @@ class HttpMembers:
         doubt = partial(self._doubt, path, stat)
         return open_slice(ask, path, start, stop, stat, on_fault=doubt)
 
-    def list(self, path: str, at: str, caller: Caller) -> Steps[Listing]:
+    def list(self, path: str, at: str, caller: Caller, fault: Fault = fault_of) -> Steps[Listing]:
         """Ask for a directory; see `Directories.list`."""
 
         def ask(method: str, path: str, headers: Headers) -> Steps[Response]:
             return self.ask(method, path, _headers(*headers), caller)
 
-        return self._directories.list(ask, path, at)
+        return self._directories.list(ask, path, at, fault)
 
     def _doubt(self, path: str, stat: Stat, said: str) -> None:
         self._doubted.keep(path.encode(), True, 1)

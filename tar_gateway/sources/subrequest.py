@@ -111,7 +111,8 @@ class Subrequests(Blocking):
 
     def list_steps(self, path: str, caller: Caller, *, deep: bool = False) -> Steps[Listing]:
         """Read the application's own listing of a directory. Raise `SourceError`."""
-        return self._members.list(path, f"{mount_of(caller.environ)}/{path}", caller)
+        at = f"{mount_of(caller.environ)}/{path}"
+        return self._members.list(path, at, caller, _not_listed)
 
     def _ask(self, method: str, path: str, headers: Headers, caller: Caller) -> Steps[Response]:
         return calling(lambda: self._call(method, path, headers, caller))
@@ -134,6 +135,14 @@ def _redirected(response: Response, path: str) -> SourceError:
     location = response.get("location") if response.status in REDIRECTS else None
     reason = "it is not shown: a login is asked for instead"
     return SourceError(reason, status=403, login=location)
+
+
+def _not_listed(response: Response, path: str) -> SourceError:
+    """Say what an application's response means that is no listing."""
+    if response.status in {404, 405, 410}:
+        reason = "it does not exist, or this application lists no directories"
+        return SourceError(reason, status=404)
+    return _redirected(response, path) if response.status in REDIRECTS else fault_of(response, path)
 
 
 def subrequest(

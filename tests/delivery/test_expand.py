@@ -10,8 +10,7 @@ from email.utils import formatdate
 import pytest
 from webtest import TestApp
 
-from tar_gateway import BundleMiddleware
-from tar_gateway.archive.picks import Pick, pack_names
+from tar_gateway import BundleMiddleware, Settings
 from tests.support.files_upstream import MTIME, Canned, File, FilesUpstream, gateway_to
 
 JSON = ("Content-Type", "application/json")
@@ -246,76 +245,45 @@ def test_nothing_is_listed_where_that_is_not_allowed(upstream, setting):
     assert "/d/" not in {request.target for request in upstream.requests}
 
 
-def test_a_wrapped_application_lists_its_own_directories():
+def wrapped(pages: dict[str, tuple[str, str, bytes]], **settings: object) -> TestApp:
+    """Return the middleware around an application of these pages, by method and path."""
+
     def application(environ, start_response):
-        body = {"/d/": listing("a.txt").body, "/d/a.txt": b"alpha"}[environ["PATH_INFO"]]
-        kind = "application/json" if environ["PATH_INFO"] == "/d/" else "text/plain"
-        start_response("200 OK", [("Content-Type", kind), ("Content-Length", str(len(body)))])
+        asked = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
+        status, kind, body = pages.get(asked, ("404 Not Found", "text/plain", b""))
+        place = [("Location", "/login")] if status.startswith("302") else []
+        length = ("Content-Length", str(len(body)))
+        start_response(status, [("Content-Type", kind), length, *place])
         return [body]
 
-    app = TestApp(BundleMiddleware(application))
+    return TestApp(BundleMiddleware(application, settings=Settings(**settings)))
+
+
+LISTED = ("200 OK", "application/json", listing("a.txt").body)
+ALPHA = ("200 OK", "text/plain", b"alpha")
+
+
+def test_a_wrapped_application_lists_its_own_directories():
+    app = wrapped({"GET /d/": LISTED, "GET /d/a.txt": ALPHA})
     assert names(app.get("/?bundle=d/")) == ["d/a.txt"]
 
 
-# --- what is picked of a directory --------------------------------------------------------------
-
-LISTED = ["a.txt", "b.txt", "empty/", "sub/"]
-MADE = MTIME + 60
-
-
-def picked(*ticked: str, directory: str = "d/", listed: list[str] = LISTED) -> str:
-    indices = [listed.index(name) for name in ticked]
-    return f"/?bundle&pick={Pick.of(directory, sorted(listed), indices, MADE)}"
-
-
-def test_the_picked_entries_are_taken_and_all_below_a_directory_among_them(app):
-    assert names(app.get(picked("b.txt", "sub/"))) == ["d/b.txt", "d/sub/c.txt"]
-    assert names(app.get(picked("empty/", "a.txt"))) == ["d/a.txt", "d/empty/"]
-
-
-def test_picked_files_need_no_request_but_the_listing_to_be_planned(app, upstream):
-    app.head(picked("a.txt", "b.txt"))
-    assert [request.target for request in upstream.requests] == ["/d/"]
-
-
-def test_picks_of_several_directories_make_one_archive(app):
-    sub = Pick.of("d/sub/", ["c.txt"], [0], MADE)
-    assert names(app.get(f"{picked('a.txt')}&pick={sub}")) == ["d/a.txt", "d/sub/c.txt"]
-
-
-def test_what_is_picked_and_what_is_named_make_one_archive(app):
-    more = pack_names(["d/sub/c.txt", "d/empty/"])
-    assert names(app.get(f"{picked('a.txt')}&names={more}")) == [
-        *("d/sub/c.txt", "d/empty/", "d/a.txt"),
-    ]
-
-
-def test_a_pick_has_the_same_tag_as_the_same_files_of_the_directory(app, upstream):
-    upstream.files["d/"] = listing("a.txt", "b.txt")
-    whole = app.head("/?bundle=d/").headers["ETag"]
-    listed = ["a.txt", "b.txt"]
-    assert app.head(picked(*listed, listed=listed)).headers["ETag"] == whole
-
-
-def test_globs_are_about_what_lies_below_picked_directories(app):
-    assert names(app.get(f"{picked('a.txt', 'sub/')}&exclude=c.*&missing=skip")) == ["d/a.txt"]
-    assert names(app.get(f"{picked('a.txt', 'sub/')}&include=c.*")) == ["d/a.txt", "d/sub/c.txt"]
-
-
-def test_a_directory_that_has_changed_is_a_412_that_names_it(app, upstream):
-    upstream.files["d/"] = listing("a.txt", "sub/", "empty/")
-    response = app.get(picked("a.txt"), status=412)
-    assert response.json["detail"] == (
-        "the directory 'd/' has changed since files in it were selected"
+def test_a_wrapped_application_is_asked_by_webdav_where_that_is_set():
+    multistatus = (
+        b'<multistatus xmlns="DAV:"><response><href>/d/</href></response>'
+        b"<response><href>/d/a.txt</href></response></multistatus>"
     )
+    pages = {"PROPFIND /d/": ("207 Multi-Status", "text/xml", multistatus), "GET /d/a.txt": ALPHA}
+    assert names(wrapped(pages, listings="webdav").get("/?bundle=d/")) == ["d/a.txt"]
+    wrapped(pages).get("/?bundle=d/", status=404)
 
 
-def test_files_that_have_come_since_do_not_change_what_was_picked(app, upstream):
-    first = json.loads(TREE["d/"].body)
-    new = json.loads(listing("z.txt", mtime=MADE + 60).body)
-    upstream.files["d/"] = Canned(200, (JSON,), json.dumps(first + new).encode())
-    assert names(app.get(picked("a.txt"))) == ["d/a.txt"]
+def test_a_wrapped_application_that_lists_nothing_says_so():
+    app = wrapped({"GET /d/a.txt": ALPHA})
+    assert "this application lists no directories" in reason(app.get("/?bundle=d/", status=404))
+    assert "it is a file" in reason(app.get("/?bundle=d/a.txt/", status=404))
 
 
-def test_picks_of_another_directory_or_selection_are_another_plan(app):
-    assert names(app.get(picked("a.txt"))) != names(app.get(picked("b.txt")))
+def test_a_directory_behind_a_login_asks_for_it_as_a_file_does():
+    app = wrapped({"GET /d/": ("302 Found", "text/plain", b"")})
+    assert "a login is asked for" in reason(app.get("/?bundle=d/", status=403))

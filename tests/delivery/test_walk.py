@@ -278,3 +278,14 @@ def test_a_listing_that_was_wrong_makes_names_only_of_its_own_server(caplog):
         assert wrong.asked("HEAD")[-1].target == "/e/b.txt"
         other.get("/?bundle=d/sub/")
         assert not right.asked("HEAD")
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_listing_that_is_cut_off_at_any_byte_is_an_error_that_names_it(app, upstream, announced):
+    body = listing("c.txt").body
+    upstream.files["d/"] = listing("a.txt", "sub/")
+    for end in range(len(body)):
+        length = len(body) if announced else None
+        upstream.files["d/sub/"] = Canned(200, (JSON,), body[:end], length=length)
+        (fault,) = app.get("/?bundle=d/", status=502).json["members"]
+        assert fault["path"] == "d/sub/"

@@ -1,21 +1,28 @@
 """Directories as members, for real: what servers list, byte for byte."""
 
 import io
+import json
 import os
 import tarfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from email.utils import formatdate
 from pathlib import Path
 from shutil import which
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 from webtest import TestApp
 
 from tar_gateway import Gateway, Settings, Upstream
+from tests.support.files_upstream import Canned, FilesUpstream
 from tests.support.listing_servers import SERVERS
 from tests.support.papers import rows
+from tests.support.servers import gateway as running_gateway
+from tests.support.servers import resident
 
 OLD = 1_600_000_000
 
@@ -83,6 +90,15 @@ def unpacked(archive: bytes) -> list[tuple[str, bytes | None]]:
             (each.name, opened.extractfile(each).read() if each.isfile() else None)
             for each in opened
         ]
+
+
+def head(url: str) -> Mapping[str, str]:
+    """Return the headers of a response to HEAD, of errors as well."""
+    try:
+        with urlopen(Request(url, method="HEAD")) as response:
+            return response.headers
+    except HTTPError as error:
+        return error.headers
 
 
 def missing_programs(name: str) -> list[str]:
@@ -250,3 +266,21 @@ def test_an_index_page_in_place_of_a_listing_is_an_error(tmp_path):
     ):
         (fault,) = app.get("/?bundle=./", status=502).json["members"]
     assert fault["path"] == "sub/"
+
+
+@pytest.mark.alone
+def test_a_plan_of_100_000_listed_files_takes_little_memory(tmp_path):
+    count = 100_000
+    date = formatdate(OLD, usegmt=True)
+    files = ({"name": f"{n:06}", "type": "file", "mtime": date, "size": 4} for n in range(count))
+    listing = Canned(200, (("Content-Type", "application/json"),), json.dumps([*files]).encode())
+    with (
+        FilesUpstream({"": listing, "few/": Canned(200, listing.headers, b"[]")}) as upstream,
+        running_gateway(upstream.url, tmp_path, max_members=str(count)) as running,
+    ):
+        (worker,) = running.workers()
+        head(f"{running.url}few/?bundle=./")
+        idle = resident(worker)
+        assert int(head(f"{running.url}?bundle=./")["Content-Length"]) > count * 1024
+        assert resident(worker) - idle < 128 * 1024 * 1024
+        assert {each.target for each in upstream.requests} == {"/", "/few/"}
