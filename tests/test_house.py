@@ -61,6 +61,7 @@ BEHAVIOURS = {
         "gateway_options",
         *("gateway_ranges", "leaving_clients", "middleware_quirks"),
     },
+    "client": {"hostile"},
     "server": {"gunicorn_start", "production", "reloading"},
     "cli": {"command"},
 }
