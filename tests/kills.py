@@ -1,7 +1,8 @@
 """Replicas that are killed under downloads, and a client that goes on at another one.
 
 ``python -m tests.kills --kills N --seed S`` prints what came of it; with ``--balanced`` there are
-two replicas behind HAProxy, as `deploy/` has it, and the client knows nothing of them.
+two replicas behind HAProxy, as `deploy/` has it, and the client knows nothing of them. With
+``--bucket`` the files are in a bucket of moto's, which checks every signature.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from urllib.parse import urlencode
 
 from tests.support.fleet import fleet
 from tests.support.servers import PATIENCE, Running, gateway, nginx
+from tests.support.stores import moto
 
 SIZES = (700, 12_000_000, 0, 1, *range(20_000, 20_020), 512, 17_000_003, 513)
 FILES = {f"{index}.bin": random.Random(index).randbytes(size) for index, size in enumerate(SIZES)}
@@ -36,8 +38,9 @@ BUFFER = 32 * 1024  # bytes; what the client's system takes in advance can't be 
 class Replicas:
     """Gateways in front of one upstream: processes that share nothing, and stand ready."""
 
-    def __init__(self, upstream: str, place: Path) -> None:
+    def __init__(self, upstream: str, place: Path, **settings: str) -> None:
         self._upstream = upstream
+        self._settings = settings
         self._place = place
         self._running = ExitStack()
         self._starters = self._running.enter_context(ThreadPoolExecutor(2))
@@ -69,7 +72,7 @@ class Replicas:
         self._ready.append(self._starters.submit(self._start, self._place / str(self._started)))
 
     def _start(self, place: Path) -> Running:
-        return self._running.enter_context(gateway(self._upstream, place))
+        return self._running.enter_context(gateway(self._upstream, place, **self._settings))
 
 
 class Killable(Protocol):
@@ -169,14 +172,14 @@ class Outcome:
         )
 
 
-def run(kills: int, seed: int, *, balanced: bool = False) -> Outcome:
+def run(kills: int, seed: int, *, balanced: bool = False, bucket: bool = False) -> Outcome:
     """Kill so many replicas under downloads, one to three times each.
 
     The client goes to the next replica by itself, or always to a ``balanced`` fleet's HAProxy.
     """
     outcome = Outcome()
     choose = random.Random(seed)
-    with _replicas(balanced=balanced) as replicas:
+    with _of_a_bucket() if bucket else _replicas(balanced=balanced) as replicas:
         right = _whole(replicas)
         while outcome.kills < kills:
             outcome.downloads += 1
@@ -224,6 +227,16 @@ def _replicas(*, balanced: bool) -> Iterator[Killable]:
                     yield killable
 
 
+@contextmanager
+def _of_a_bucket() -> Iterator[Killable]:
+    with tempfile.TemporaryDirectory() as temporary, moto() as store:
+        store.fill("files", FILES, ChecksumAlgorithm="CRC32")
+        os.environ.update(store.keys.environment)
+        told = {"s3_endpoint": store.url, "s3_public": "yes"}
+        with closing(Replicas("s3://files/", Path(temporary), **told)) as killable:
+            yield killable
+
+
 def _whole(replicas: Killable) -> bytes:
     """Download the archive undisturbed, and see that it holds the files."""
     client = Client()
@@ -240,9 +253,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--balanced", action="store_true", help="two replicas behind HAProxy")
+    parser.add_argument("--bucket", action="store_true", help="the files are in a bucket")
     options = parser.parse_args(arguments)
     before = time.monotonic()
-    outcome = run(options.kills, options.seed, balanced=options.balanced)
+    outcome = run(options.kills, options.seed, balanced=options.balanced, bucket=options.bucket)
     for what in [*outcome.corrupted, *outcome.lost]:
         print(what)
     print(f"seed {options.seed}, {time.monotonic() - before:.0f} s, {outcome}")

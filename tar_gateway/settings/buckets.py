@@ -32,13 +32,14 @@ def check_bucket_url(url: str) -> str:
     bucket, _, prefix = url.removeprefix(SCHEME).partition("/")
     if not _BUCKET.fullmatch(bucket):
         raise ValueError("it must be s3://bucket/prefix/, with a bucket's name of 3 to 63 a-z0-9.-")
-    prefix = prefix.removesuffix("/")
-    if prefix:
-        try:
-            check_name(prefix)
-        except BadName as error:
-            raise ValueError(f"its prefix {error}") from error
-    return f"{SCHEME}{bucket}/{prefix}{'/' if prefix else ''}"
+    if not prefix:
+        return f"{SCHEME}{bucket}/"
+    name = prefix.removesuffix("/")
+    try:
+        check_name(name)
+    except BadName as error:
+        raise ValueError(f"its prefix {error}") from error
+    return f"{SCHEME}{bucket}/{name}/"
 
 
 def bucket_and_prefix(url: str) -> tuple[str, str]:

@@ -314,6 +314,18 @@ def test_check_tells_whether_the_bucket_can_be_had_and_by_whom(reports, monkeypa
     assert "SignatureDoesNotMatch" in told.stdout + told.stderr
 
 
+def test_check_warns_of_service_headers_that_open_an_upstream_to_everyone(tmp_path):
+    headers, keys = tmp_path / "headers", tmp_path / "keys"
+    headers.write_text("Authorization: Bearer x\n")
+    keys.write_text("k1:" + "s" * 32)
+    warning = "everyone may have what the gateway's own credentials open (UPSTREAM_HEADERS_FILE)"
+    with Scripted(default=answer(b"")) as server:
+        told = {"upstream": server.url, "upstream_headers_file": str(headers)}
+        assert warning in run_check(**told).stdout
+        assert warning not in run_check(**told, signing_keys_file=str(keys)).stdout
+        assert warning not in run_check(upstream=server.url).stdout
+
+
 def test_a_policy_as_the_page_shows_it_is_json():
     text = Path(__file__).parents[2].joinpath("docs/upstreams.md").read_text("utf-8")
     policy = json.loads(text.partition("```json\n")[2].partition("```")[0])

@@ -101,6 +101,7 @@ def test_a_replica_of_another_layout_refuses_a_part_that_must_match(replicas):
     "options",
     [
         pytest.param(["--kills", "5"], id="one after the other"),
+        pytest.param(["--kills", "3", "--bucket"], id="before a bucket"),
         pytest.param(
             ["--kills", "3", "--balanced"], id="behind HAProxy", marks=pytest.mark.needs("haproxy")
         ),
