@@ -100,8 +100,7 @@ class Directories:
         date, stat = read_date(found.modified), None
         # A date that is not strong yet, and a weak tag, may be of two versions: the file is asked.
         if believed and found.size is not None and validator is not None and validator.strong:
-            dated = response.judged(None, found.modified) if found.etag else None
-            stat = Stat(found.size, date or 0, validator, dated=dated, told_by=self._server)
+            stat = Stat(found.size, date or 0, validator, told_by=self._server)
         return Listed(
             *(found.name, found.is_directory, stat),
             size=found.size,
