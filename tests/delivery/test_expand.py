@@ -187,7 +187,8 @@ def test_a_loop_is_an_error_after_few_listings(app, upstream):
             upstream.files[request.target[1:]] = listing("a.txt", "one/", "two/")
 
     upstream.before = serve
-    assert reason(app.get("/?bundle=d/", status=502)).startswith("d/one/: it is a loop")
+    told = reason(app.get("/?bundle=d/", status=502))  # of whichever is listed first
+    assert told.startswith(("d/one/: it is a loop", "d/two/: it is a loop"))
     assert len(upstream.requests) <= 3
 
 
