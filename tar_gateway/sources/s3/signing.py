@@ -73,12 +73,15 @@ class Signer:
         elif self._ends_within(None):
             self._renew_ahead()
 
-    def sign(self, method: str, url: str, headers: Headers, region: str) -> Headers:
-        """Return the headers with those that sign them; `ready` comes before."""
+    def sign(self, method: str, url: str, headers: Headers, region: str, *, host: str) -> Headers:
+        """Return the headers with those that sign them; `ready` comes before.
+
+        ``host`` is the Host field that is sent, by whoever sends it.
+        """
         assert self._frozen is not None
-        request = AWSRequest(method, url, headers=dict(headers))
+        request = AWSRequest(method, url, headers={"Host": host, **dict(headers)})
         S3SigV4Auth(self._frozen, "s3", region).add_auth(request)
-        return list(request.headers.items())
+        return [pair for pair in request.headers.items() if pair[0] != "Host"]
 
     def forget(self, headers: Iterable[tuple[str, str]]) -> bool:
         """Hear that a store takes what signed these headers for expired, or for unknown.

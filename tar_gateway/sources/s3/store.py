@@ -7,16 +7,19 @@ is followed: a region that a store names is signed for, at a host that is compos
 import logging
 import threading
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlsplit
 
 from tar_gateway.errors import SourceError
+from tar_gateway.http.messages import host_field
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller
 from tar_gateway.sources.s3.composing import Scope
 from tar_gateway.sources.s3.refusals import LONGEST, Complaint
 from tar_gateway.sources.s3.signing import Signer
 from tar_gateway.sources.wire.asking import Ask, Call, Read, Steps, counted, discard
-from tar_gateway.sources.wire.pool import Origin
+from tar_gateway.sources.wire.pool import PORTS, Origin
 from tar_gateway.sources.wire.response import Headers, Response, failure_of
 from tar_gateway.sources.wire.tally import Place
 from tar_gateway.sources.wire.throttle import Throttles
@@ -44,7 +47,7 @@ class Store:
         self._signer = Signer(settings.s3_profile)
         self._throttles = Throttles(settings)
         self._region = settings.s3_region
-        self._origins: dict[str, Origin] = {}
+        self._hosts: dict[str, _Host] = {}
         self._lock = threading.Lock()
         https = scope.origin("us-east-1").startswith("https:")
         self._tls = client_tls(settings, certificate=True) if https else None
@@ -67,9 +70,10 @@ class Store:
         while True:
             region = yield from self._known_region()
             yield from self._signer.ready()
-            host = self._scope.origin(region).removesuffix("/")
-            signed = self._signer.sign(method, host + target, headers, region)
-            asked = Ask(self._origin(region), method, target, signed, caller, timeout)
+            host = self._host(region)
+            url = host.url + target
+            signed = self._signer.sign(method, url, headers, region, host=host.field)
+            asked = Ask(host.origin, method, target, signed, caller, timeout)
             response = yield from self._throttles.held_back(self._counted(asked), caller.key)
             if response.status in _ANSWERS:
                 return response
@@ -88,9 +92,9 @@ class Store:
     def close(self) -> None:
         """Close the connections that are not in use."""
         with self._lock:
-            origins = list(self._origins.values())
-        for origin in origins:
-            origin.close()
+            hosts = list(self._hosts.values())
+        for host in hosts:
+            host.origin.close()
 
     def _ask_for_code(self, target: str, caller: Caller, timeout: float | None) -> Steps[None]:
         """Raise what the store says to a GET: of its errors to a HEAD it does not tell the code."""
@@ -134,10 +138,25 @@ class Store:
     def _forget(self, signed: Headers) -> bool:
         return self._signer.forget(signed)
 
-    def _origin(self, region: str) -> Origin:
+    def _host(self, region: str) -> "_Host":
+        if (known := self._hosts.get(region)) is not None:
+            return known
         url = self._scope.origin(region)
         with self._lock:
-            if url not in self._origins:
-                origin = Origin(url, self._settings, called="the upstream", tls=self._tls)
-                self._origins[url] = origin
-            return self._origins[url]
+            # Regions of a store of one's own have one host, and its connections.
+            for known in self._hosts.values():
+                if known.url + "/" == url:
+                    return self._hosts.setdefault(region, known)
+            origin = Origin(url, self._settings, called="the upstream", tls=self._tls)
+            parts = urlsplit(url)
+            field = host_field(parts.hostname or "", parts.port, PORTS[parts.scheme])
+            return self._hosts.setdefault(region, _Host(origin, url.removesuffix("/"), field))
+
+
+@dataclass(frozen=True, slots=True)
+class _Host:
+    """What is asked: the connections to it, its URL without a slash, and its Host field."""
+
+    origin: Origin
+    url: str
+    field: str

@@ -19,7 +19,8 @@ from tests.support.stores import ALONE, Keys
 # Authorization Header", Amazon S3 API reference).
 EXAMPLE = Keys("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
 THEN = datetime.datetime(2013, 5, 24)
-HOST = "https://examplebucket.s3.amazonaws.com"
+HOST = "examplebucket.s3.amazonaws.com"
+URL = f"https://{HOST}"
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +64,7 @@ def test_signatures_are_those_that_aws_publishes(monkeypatch, target, headers, n
     monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda: THEN)
     signer = Signer()
     waited(signer.ready())
-    signed = dict(signer.sign("GET", HOST + target, headers, "us-east-1"))
+    signed = dict(signer.sign("GET", URL + target, headers, "us-east-1", host=HOST))
     assert signed.pop("Authorization") == (
         "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request, "
         f"SignedHeaders={names}, Signature={signature}"
@@ -75,7 +76,7 @@ def test_temporary_credentials_show_their_token(monkeypatch):
     using(EXAMPLE, monkeypatch, AWS_SESSION_TOKEN="token")
     signer = Signer()
     waited(signer.ready())
-    signed = dict(signer.sign("GET", HOST + "/a", [], "us-east-1"))
+    signed = dict(signer.sign("GET", URL + "/a", [], "us-east-1", host=HOST))
     assert signed["X-Amz-Security-Token"] == "token"
     assert "x-amz-security-token" in signed["Authorization"]
 
@@ -144,7 +145,7 @@ class Temporary:
 
 
 def key_of(signer: Signer) -> str:
-    signed = dict(signer.sign("GET", HOST + "/a", [], "us-east-1"))
+    signed = dict(signer.sign("GET", URL + "/a", [], "us-east-1", host=HOST))
     return signed["Authorization"].partition("Credential=")[2].partition("/")[0]
 
 
@@ -213,7 +214,7 @@ def test_credentials_that_are_over_are_renewed_before_anything_is_signed(tempora
 def test_what_a_store_takes_for_expired_is_looked_for_anew(temporary):
     signer, session = temporary(3600, 3600)
     waited(signer.ready())
-    signed = signer.sign("GET", HOST + "/a", [], "us-east-1")
+    signed = signer.sign("GET", URL + "/a", [], "us-east-1", host=HOST)
     assert signer.forget(signed)
     waited(signer.ready())
     assert key_of(signer) == "KEY2"
@@ -226,4 +227,4 @@ def test_credentials_that_are_as_new_as_can_be_are_not_looked_for_again(monkeypa
     using(EXAMPLE, monkeypatch)
     signer = Signer()
     waited(signer.ready())
-    assert not signer.forget(signer.sign("GET", HOST + "/a", [], "us-east-1"))
+    assert not signer.forget(signer.sign("GET", URL + "/a", [], "us-east-1", host=HOST))
