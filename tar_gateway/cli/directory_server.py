@@ -21,6 +21,7 @@ from email.utils import formatdate
 from hmac import compare_digest
 from pathlib import Path
 from typing import BinaryIO, Self
+from urllib.parse import quote
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from gunicorn.app.base import BaseApplication
@@ -67,7 +68,7 @@ def _file(directory: Directory, path: str) -> Response:
     try:
         file = directory.open(path)
     except FileNotFoundError:
-        return _empty(404)
+        return _to_directory(directory, path) or _empty(404)
     except PermissionError:
         return _empty(403)
     kind, encoding = mimetypes.guess_type(path)
@@ -81,6 +82,17 @@ def _file(directory: Directory, path: str) -> Response:
         accept_ranges="bytes",
         conditional_response=True,
     )
+
+
+def _to_directory(directory: Directory, path: str) -> Response | None:
+    """Redirect from a directory's name to the same with a slash, as servers of files do."""
+    try:
+        directory.shown_in(f"{path}/")
+    except OSError:
+        return None
+    response = _empty(301)
+    response.location = "/" + quote(os.fsencode(path)) + "/"
+    return response
 
 
 def _listing(directory: Directory, path: str) -> Response:

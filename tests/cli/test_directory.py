@@ -258,3 +258,9 @@ def test_a_directory_is_listed_to_whom_asks_for_json_beside_an_index_as_well(
 def test_a_name_that_is_not_utf_8_stands_in_a_listing_as_it_is(app: TestApp, shared: Path):
     (shared / "below" / os.fsdecode(b"caf\xe9")).touch()
     assert b'"caf\xe9"' in app.get("/below/", headers={"Accept": "application/json"}).body
+
+
+def test_a_directory_without_its_slash_is_redirected(app: TestApp):
+    assert app.get("/below", status=301).location == "http://localhost/below/"
+    for path in ("/out-directory", "/.git", "/nothing", "/a.txt/"):
+        app.get(path, status=404)
