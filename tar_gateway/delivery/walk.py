@@ -197,8 +197,7 @@ class Walk:
             place = directory.place if pick else self._filter.step(directory.place, each.name)
             if not self._filter.looks_below(place):
                 continue
-            # What came with a listing from above is no link that leads back there.
-            if each.listing is None and digest in above:
+            if listing.may_loop and digest in above:
                 raise SourceError(
                     "it is a loop: it lists the same as a directory above it, as a link that leads "
                     "back up does; exclude it, or name what is wanted of it"

@@ -71,13 +71,15 @@ class Listing:
     """What lies directly below a directory. ``no_store``: no cache may keep what is made of it.
 
     It took so many ``requests``: none, where it came with the listing of a directory above.
-    ``unusable`` are names that are listed as well, and that no member may have.
+    ``unusable`` are names that are listed as well, and that no member may have. ``may_loop``: a
+    directory may be a link to one above.
     """
 
     entries: tuple[Listed, ...]
     no_store: bool = False
     requests: int = 1
     unusable: tuple[Unusable, ...] = ()
+    may_loop: bool = True
 
 
 @runtime_checkable

@@ -58,13 +58,13 @@ def checked(found: Iterable[Found]) -> Names:
         try:
             check_name(name)
         except BadName as error:
-            unusable.append(Unusable(_readable(name), each.is_directory, str(error)))
+            unusable.append(Unusable(readable(name), each.is_directory, str(error)))
         else:
             kept[name] = each
     return Names(tuple(kept.values()), tuple(unusable))
 
 
-def _readable(name: str) -> str:
+def readable(name: str) -> str:
     """Write a name in characters that can be printed, its other bytes as escapes."""
     raw = name.encode("utf-8", "surrogatepass" if _has_lone(name) else "surrogateescape")
     text = raw.decode("utf-8", "backslashreplace")

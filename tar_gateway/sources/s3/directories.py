@@ -1,23 +1,24 @@
 """Directories made of keys: what of a list is a file, a directory, or neither.
 
-Pure. A key that is no path is an error that names it: left out, the archive would be smaller than
-the directory; renamed, it would hold another object.
+Pure. A key that is no path is told as unusable, in the directory that it lies in: it is never left
+out without a word, and never another object.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tar_gateway.http.paths import BadName, check_name, shown
 from tar_gateway.http.validators import Validator
 from tar_gateway.sources import Listed, Listing, Stat
-from tar_gateway.sources.listing.found import BadListing
+from tar_gateway.sources.listing.found import BadListing, Unusable, readable
 from tar_gateway.sources.listing.s3 import Page, StoredObject
 
 
 @dataclass(slots=True)
 class _Directory:
-    files: dict[str, Stat | None] = field(default_factory=dict)
+    files: dict[str, Listed] = field(default_factory=dict)
     below: dict[str, "_Directory"] = field(default_factory=dict)
+    unusable: list[Unusable] = field(default_factory=list)
+    listing: Listing | None = None
 
 
 class Directories:
@@ -30,6 +31,7 @@ class Directories:
         self._prefix = prefix
         self._deep = deep
         self._top = _Directory()
+        self._made: list[_Directory] = []
         self._last: tuple[str, _Directory] = ("", self._top)
         self.exists = False
         """Whether any key begins with the prefix."""
@@ -39,49 +41,53 @@ class Directories:
         for each in page.objects:
             self._add(each)
         for prefix in page.prefixes:
-            self._directory(self._checked(prefix).removesuffix("/"))
+            self._add_directory(prefix.removeprefix(self._prefix))
         count = len(page.objects) + len(page.prefixes)
         self.exists = self.exists or count > 0
         return count
 
     def listing(self, requests: int) -> Listing:
         """Return what was found; it took so many requests."""
-        return Listing(tuple(self._listed(self._top)), requests=requests)
+        if self._deep:
+            for each in reversed(self._made):  # what lies deeper was made later
+                each.listing = self._listing(each, 0)
+        return self._listing(self._top, requests)
 
     def _add(self, each: StoredObject) -> None:
-        if each.key == self._prefix:  # the directory's own
-            self._check_empty(each)
+        name = each.key.removeprefix(self._prefix)
+        if not name or name.endswith("/"):
+            directory = self._add_directory(name) if name else self._top
+            if each.size and directory is not None:
+                reason = f"is a key of {each.size} bytes that ends with a slash"
+                directory.unusable.append(Unusable("", False, reason))
             return
-        name = self._checked(each.key)
-        if name.endswith("/"):
-            self._check_empty(each)
-            self._directory(name.removesuffix("/"))
+        directory = self._usable(name, is_directory=False)
+        if directory is None:
             return
-        path, _, file = name.rpartition("/")
-        files = self._directory(path).files
-        if file in files:
+        file = name.rpartition("/")[2]
+        if file in directory.files:
             raise BadListing(f"it lists the key {shown(each.key)} twice")
-        files[file] = _stat(each)
+        directory.files[file] = _listed(file, each)
 
-    def _checked(self, key: str) -> str:
-        """Return the name of a key below the directory."""
-        name = key.removeprefix(self._prefix)
+    def _add_directory(self, name: str) -> _Directory | None:
+        """Return the directory of this name, which ends with a slash; `None` if that is no path."""
+        directory = self._usable(name.removesuffix("/"), is_directory=True)
+        return None if directory is None else self._directory(name.removesuffix("/"))
+
+    def _usable(self, name: str, *, is_directory: bool) -> _Directory | None:
+        """Return the directory that a name lies in. Note a name that is no path: `None`."""
+        if not self._deep and "/" in name:
+            key = shown(self._prefix + name)
+            raise BadListing(f"it lists the key {key}, which is not directly below it")
         try:
-            check_name(name.removesuffix("/"))
+            check_name(name)
         except BadName as error:
-            raise BadListing(
-                f"it has the key {shown(key)}, whose name {error}: no path leads to it"
-            ) from error
-        if not self._deep and "/" in name.removesuffix("/"):
-            raise BadListing(f"it lists the key {shown(key)}, which is not directly below it")
-        return name
-
-    def _check_empty(self, each: StoredObject) -> None:
-        if each.size:
-            raise BadListing(
-                f"it has the key {shown(each.key)}, which ends with a slash and is of {each.size} "
-                "bytes: no file can be called so"
-            )
+            path, rest = _parted(name)
+            # An empty name is shown by its slash.
+            unusable = Unusable(readable(rest) or "/", is_directory, str(error))
+            self._directory(path).unusable.append(unusable)
+            return None
+        return self._directory(name.rpartition("/")[0])
 
     def _directory(self, path: str) -> _Directory:
         """Return the directory at a path below, which exists from then on."""
@@ -89,20 +95,33 @@ class Directories:
         if path != known:
             found = self._top
             for segment in path.split("/") if path else ():
-                found = found.below.setdefault(segment, _Directory())
+                if segment not in found.below:
+                    found.below[segment] = _Directory()
+                    self._made.append(found.below[segment])
+                found = found.below[segment]
             self._last = path, found
         return found
 
-    def _listed(self, directory: _Directory) -> Iterator[Listed]:
-        for name, stat in directory.files.items():
-            yield Listed(name, False, stat, tells_etag=True)
-        for name, below in directory.below.items():
-            listing = Listing(tuple(self._listed(below)), requests=0) if self._deep else None
-            yield Listed(name, True, listing=listing)
+    def _listing(self, directory: _Directory, requests: int) -> Listing:
+        files, unusable = directory.files.values(), tuple(directory.unusable)
+        below = (Listed(name, True, listing=each.listing) for name, each in directory.below.items())
+        # No key is a link: however alike two directories are, none leads back up.
+        return Listing((*files, *below), requests=requests, unusable=unusable, may_loop=False)
 
 
-def _stat(each: StoredObject) -> Stat | None:
-    """Return what a HEAD would tell, `None` where it would tell more."""
-    if each.etag is None or each.archived:
-        return None
-    return Stat(each.size, each.mtime, Validator(each.etag, strong=True))
+def _parted(name: str) -> tuple[str, str]:
+    """Divide a name that is no path: the directories that lead to it, and the rest."""
+    segments = name.split("/")
+    for count, segment in enumerate(segments):
+        try:
+            check_name(segment)
+        except BadName:
+            return "/".join(segments[:count]), "/".join(segments[count:])
+    return "", name
+
+
+def _listed(name: str, each: StoredObject) -> Listed:
+    stat = None
+    if each.etag is not None and not each.archived:  # else a HEAD tells more
+        stat = Stat(each.size, each.mtime, Validator(each.etag, strong=True))
+    return Listed(name, False, stat, each.size, each.mtime, tells_etag=True)

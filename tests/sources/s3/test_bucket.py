@@ -242,7 +242,7 @@ def test_a_directory_of_which_no_key_begins_does_not_exist(server, bucket):
     [
         answer(page(("pre/d/a", 1, "x"))[:-20]),
         answer(page(("pre2/a", 1, "x"))),
-        answer(page(("pre/d//a", 1, "x"))),
+        answer(page(("pre/d/a", 1, "x"), ("pre/d/a", 1, "x"))),
         answer(b"<html>log in</html>"),
         answer(page(("pre/d/a", 1, "x"), token="same")),
         answer(page(), status="204 No Content"),
@@ -253,6 +253,32 @@ def test_a_list_that_is_wrong_is_an_error(server, bucket, broken):
     with pytest.raises(SourceError) as told:
         listed(bucket(), deep=True)
     assert told.value.status == 502
+
+
+def test_keys_that_are_no_paths_make_an_error_or_are_reported(server, bucket):
+    keys = ["pre/d/a", "pre/d//b", "pre/d/../../pre2/secret", "pre/d/x\x01"]
+    server.on("/bucket", answer(page(*((key, 10, '"x"') for key in sorted(keys)))))
+    server.on("/bucket/pre/d/a", stored())
+    app = TestApp(Gateway(bucket(s3_public=True), PUBLIC))
+    told = app.get("/?bundle=d/", status=502).json["members"][0]["reason"]
+    assert told.startswith("this directory cannot be listed: it lists the name '")
+    left = app.get("/?bundle=d/&missing=report&plan=json").json
+    assert {each["path"] for each in left["missing"]} == {
+        *("d//b", "d/../../pre2/secret", r"d/x\x01")
+    }
+    assert [each["name"] for each in left["members"]] == ["d/a", "MISSING.txt"]
+
+
+def test_directories_that_are_alike_are_no_loop(server, bucket):
+    def keys(wire: Wire) -> None:
+        prefix = parse_qs(urlsplit(wire.request.target).query)["prefix"][0]
+        below = [(f"{prefix}file", 10, '"x"')] if prefix.count("/") > 6 else []
+        answer(page(*below, prefixes=[] if below else [f"{prefix}a/"]))(wire)
+
+    server.on("/bucket", keys)
+    app = TestApp(Gateway(bucket(s3_public=True), PUBLIC))
+    plan = app.get("/?bundle=a/&include=**&plan=json", status=200).json
+    assert [each["name"] for each in plan["members"]] == ["a/a/a/a/a/a/file"]
 
 
 def test_a_list_without_end_is_left(server, bucket):

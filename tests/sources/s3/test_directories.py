@@ -1,6 +1,6 @@
 """Directories made of keys: files, directories, and keys that are no paths."""
 
-from itertools import pairwise
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -72,27 +72,48 @@ def test_both_a_file_and_a_directory_may_have_a_name():
 
 
 @pytest.mark.parametrize(
-    "key",
+    ("key", "at", "name"),
     [
-        *("d/a//b", "d//a", "d//", "d/../a", "d/a/../../b", "d/.", "d/./a", "d/a\x01b", "d/a\nb"),
-        *("d/a\\b", "d/%2e%2e/a", "d/%00", "d/..;/a", "d/C:/a", "d/a/..", "d/\x7f"),
+        ("d//a", [], "/a"),
+        ("d//", [], "/"),
+        ("d/a//b", ["a"], "/b"),
+        ("d/a//", ["a"], "/"),
+        ("d/../a", [], "../a"),
+        ("d/a/../../b", ["a"], "../../b"),
+        ("d/a/..", ["a"], ".."),
+        ("d/.", [], "."),
+        ("d/b/c/./a", ["b", "c"], "./a"),
+        ("d/a\x01b", [], r"a\x01b"),
+        ("d/a\nb", [], r"a\nb"),
+        ("d/a\\b", [], "a\\b"),
+        ("d/%2e%2e/a", [], "%2e%2e/a"),
+        ("d/..;/a", [], "..;/a"),
+        ("d/C:/a", [], "C:/a"),
+        ("d/\x7f/", [], r"\x7f"),
     ],
 )
-def test_a_key_that_is_no_path_is_an_error_that_names_it(key):
-    with pytest.raises(BadListing, match="has the key '"):
-        made("d/a", stored(key, 0))
+def test_a_key_that_is_no_path_is_told_where_it_lies(key, at, name):
+    listing = made("d/good", stored(key, 0))
+    for segment in at:
+        (listing,) = [e.listing for e in listing.entries if e.name == segment]
+    assert [each.name for each in listing.unusable] == [name]
+    assert [e.name for e in listing.entries if not e.is_directory] == ([] if at else ["good"])
 
 
-def test_a_key_that_begins_with_a_slash_is_no_path_either():
-    for listed in ({"prefixes": ["/"]}, {}):
-        with pytest.raises(BadListing):
-            made(*([] if listed else ["/a"]), prefix="", deep=not listed, **listed)
+def test_a_prefix_that_is_no_path_is_told_as_well():
+    assert [e.name for e in made(prefixes=["/"], prefix="", deep=False).unusable] == ["/"]
+    assert [e.name for e in made(prefixes=["d/../"], deep=False).unusable] == [".."]
 
 
-def test_bytes_under_a_directorys_name_are_an_error():
-    for key in ("d/", "d/b/"):
-        with pytest.raises(BadListing, match="of 5 bytes"):
-            made(stored(key, 5))
+def test_bytes_under_a_directorys_name_are_told_in_it():
+    listing = made(stored("d/", 5), stored("d/b/", 6))
+    assert [each.reason for each in listing.unusable] == [
+        "is a key of 5 bytes that ends with a slash"
+    ]
+    (below,) = listing.entries
+    assert [each.reason for each in below.listing.unusable] == [
+        "is a key of 6 bytes that ends with a slash"
+    ]
 
 
 def test_a_key_that_is_listed_twice_is_an_error():
@@ -111,16 +132,20 @@ def test_a_key_of_as_many_directories_as_can_be_is_read():
 
 
 @given(st.lists(st.text("ab/.", min_size=1, max_size=6), unique=True))
-def test_a_list_holds_each_file_once_or_is_an_error(keys):
-    objects = [stored("d/" + key, 0) for key in sorted(keys)]
-    try:
-        for key in keys:
+def test_each_key_is_a_file_a_directory_or_told_as_neither(keys):
+    def told(listing: Listing, above: str = "") -> Iterator[tuple[str, str]]:
+        yield from ((above + each.name, "unusable") for each in listing.unusable)
+        for each in listing.entries:
+            yield f"{above}{each.marked}", "directory" if each.is_directory else "file"
+            if each.listing is not None:
+                yield from told(each.listing, f"{above}{each.marked}")
+
+    found = set(told(made(*[stored("d/" + key, 0) for key in sorted(keys)])))
+    for key in keys:
+        try:
             check_name(key.removesuffix("/"))
-    except BadName:
-        with pytest.raises(BadListing):
-            made(*objects)
-        return
-    found = paths(made(*objects))
-    assert {key for key in keys if not key.endswith("/")} == {p for p in found if p[-1] != "/"}
-    for first, second in pairwise(sorted(p for p in found if p[-1] == "/")):
-        assert not second.startswith(first)
+        except BadName:
+            assert any(each == "unusable" and key.startswith(name) for name, each in found)
+        else:
+            assert (key, "directory" if key.endswith("/") else "file") in found
+    assert {name for name, each in found if each == "file"} <= set(keys)
