@@ -159,6 +159,7 @@ class S3(Remote):
     def _forward(self, method: str, path: str, headers: Headers, caller: Caller) -> Steps[Response]:
         wish = Wish.of(method, headers)
         asked = [*wish.conditions, *wish.range, *wish.if_range]
+        method = "HEAD" if method == "HEAD" else "GET"
         response = yield from self._ask_file(method, path, asked, caller)
         if response.status == 412 and wish.if_range:  # of another version there is only the whole
             yield from discard(response)
@@ -228,8 +229,8 @@ class S3(Remote):
                 break
             if names > _SEEN * settings.max_members or requests >= settings.max_listings:
                 raise ContentTooLarge(
-                    f"the directory holds more than {names} names: MAX_MEMBERS and MAX_LISTINGS "
-                    "allow no more"
+                    f"the directory has more keys than the {names} that were listed: MAX_LISTINGS "
+                    "or MAX_MEMBERS allows no more"
                 )
             if page.token == token:
                 raise _not_listed(BadListing("its listing does not go on"))

@@ -6,7 +6,6 @@ renewing them may block, so that is a `Call`, or happens in a thread of its own 
 
 import threading
 import time
-from collections.abc import Iterable
 from typing import Final, Protocol
 
 from tar_gateway.errors import SettingsError, SourceError
@@ -31,7 +30,7 @@ _LAST = 30
 _AGAIN = 10
 
 
-class _Frozen(Protocol):
+class Frozen(Protocol):
     """What signs: an access key, its secret, and a token of temporary ones."""
 
     access_key: str
@@ -39,8 +38,18 @@ class _Frozen(Protocol):
     token: str | None
 
 
-class Signer:
-    """Signs with the credentials of ``profile``, or those of the chain. Safe to use from threads.
+def sign(method: str, url: str, headers: Headers, region: str, *, host: str, by: Frozen) -> Headers:
+    """Return the headers with those that sign them by these credentials.
+
+    ``host`` is the Host field that is sent, by whoever sends it.
+    """
+    request = AWSRequest(method, url, headers={"Host": host, **dict(headers)})
+    S3SigV4Auth(by, "s3", region).add_auth(request)
+    return [pair for pair in request.headers.items() if pair[0] != "Host"]
+
+
+class Credentials:
+    """The credentials of ``profile``, or those that the chain finds. Safe to use from threads.
 
     Nothing is read before the first request, so that one may be made before a fork. ``called``
     names the thread that renews.
@@ -51,13 +60,13 @@ class Signer:
         self._called = called
         self._lock = threading.Lock()
         self._credentials: botocore.credentials.Credentials | None = None
-        self._frozen: _Frozen | None = None
+        self._frozen: Frozen | None = None
         self._fault: SourceError | None = None
         self._asked = -float("inf")
         self._renewing = False
 
     def __repr__(self) -> str:
-        return f"Signer(profile={self._profile!r})"
+        return f"Credentials(profile={self._profile!r})"
 
     def region(self) -> str:
         """Return the region that the configuration names, or the usual one. It may block."""
@@ -66,33 +75,22 @@ class Signer:
         except botocore.exceptions.BotoCoreError:  # an unknown profile: told when it is used
             return _USUAL_REGION
 
-    def ready(self) -> Steps[None]:
-        """Have credentials that are good for a request. Raise `SourceError` if there are none."""
-        if self._frozen is None or self._ends_within(_LAST):
-            yield Call(self._renew)
+    def ready(self) -> Steps["Frozen"]:
+        """Return credentials that are good for a request. Raise `SourceError` if there are none."""
+        frozen = self._frozen
+        if frozen is None or self._ends_within(_LAST):
+            frozen = yield Call(self._renew)
         elif self._ends_within(None):
             self._renew_ahead()
+        return frozen
 
-    def sign(self, method: str, url: str, headers: Headers, region: str, *, host: str) -> Headers:
-        """Return the headers with those that sign them; `ready` comes before.
-
-        ``host`` is the Host field that is sent, by whoever sends it.
-        """
-        assert self._frozen is not None
-        request = AWSRequest(method, url, headers={"Host": host, **dict(headers)})
-        S3SigV4Auth(self._frozen, "s3", region).add_auth(request)
-        return [pair for pair in request.headers.items() if pair[0] != "Host"]
-
-    def forget(self, headers: Iterable[tuple[str, str]]) -> bool:
-        """Hear that a store takes what signed these headers for expired, or for unknown.
+    def forget(self, used: Frozen) -> bool:
+        """Hear that a store takes these for expired, or for unknown.
 
         Return whether there may be others: these were not looked for a moment ago.
         """
         with self._lock:
-            if self._frozen is None:
-                return True
-            used = dict(headers).get("Authorization", "")
-            if f"Credential={self._frozen.access_key}/" not in used:
+            if self._frozen is not used:
                 return True  # others have found new ones meanwhile
             if time.monotonic() - self._asked < _AGAIN:
                 return False
@@ -107,30 +105,31 @@ class Signer:
     def _session(self) -> "botocore.session.Session":
         return botocore.session.Session(profile=self._profile)
 
-    def _renew(self) -> None:
+    def _renew(self) -> Frozen:
         """Find credentials, or renew those that are about to end. It blocks."""
         with self._lock:
             if self._frozen is not None and not self._ends_within(_LAST):
-                return  # another thread was faster
+                return self._frozen  # another thread was faster
             if self._fault is not None and time.monotonic() - self._asked < _AGAIN:
                 raise self._fault.but()
             try:
-                self._fetch()
+                return self._fetch()
             except SourceError as error:
                 self._fault = error
                 raise
             finally:
                 self._asked = time.monotonic()
 
-    def _fetch(self) -> None:
+    def _fetch(self) -> Frozen:
         try:
             found = self._credentials or self._session().get_credentials()
-            frozen = None if found is None else found.get_frozen_credentials()
+            frozen: Frozen | None = None if found is None else found.get_frozen_credentials()
         except Exception as error:  # whatever a provider of the chain raises
             raise _no_credentials(f"{type(error).__name__}: {error}") from error
         if frozen is None or not (frozen.access_key and frozen.secret_key):
             raise _no_credentials("none were found")
         self._credentials, self._frozen, self._fault = found, frozen, None
+        return frozen
 
     def _renew_ahead(self) -> None:
         """Renew in a thread of its own, while those that there are still hold."""

@@ -5,7 +5,6 @@ is followed: a region that a store names is signed for, at a host that is compos
 """
 
 import logging
-import threading
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Final
@@ -17,10 +16,10 @@ from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller
 from tar_gateway.sources.s3.composing import Scope
 from tar_gateway.sources.s3.refusals import LONGEST, Complaint
-from tar_gateway.sources.s3.signing import Signer
+from tar_gateway.sources.s3.signing import Credentials, sign
 from tar_gateway.sources.wire.asking import Ask, Call, Read, Steps, counted, discard
 from tar_gateway.sources.wire.pool import PORTS, Origin
-from tar_gateway.sources.wire.response import Headers, Response, failure_of
+from tar_gateway.sources.wire.response import Headers, Response
 from tar_gateway.sources.wire.tally import Place
 from tar_gateway.sources.wire.throttle import Throttles
 from tar_gateway.sources.wire.tls import client_tls
@@ -44,11 +43,11 @@ class Store:
         self._scope = scope
         self._place = place
         self._settings = settings
-        self._signer = Signer(settings.s3_profile)
+        self._credentials = Credentials(settings.s3_profile)
         self._throttles = Throttles(settings)
         self._region = settings.s3_region
+        self._moved = False
         self._hosts: dict[str, _Host] = {}
-        self._lock = threading.Lock()
         https = scope.origin("us-east-1").startswith("https:")
         self._tls = client_tls(settings, certificate=True) if https else None
 
@@ -66,13 +65,13 @@ class Store:
         ``target`` and ``headers`` are composed. Raise `SourceError` for any other response. Another
         region, and credentials that have expired, cost one more request each.
         """
-        moved = renewed = False
+        moved = renewed = explained = False
         while True:
             region = yield from self._known_region()
-            yield from self._signer.ready()
+            credentials = yield from self._credentials.ready()
             host = self._host(region)
             url = host.url + target
-            signed = self._signer.sign(method, url, headers, region, host=host.field)
+            signed = sign(method, url, headers, region, host=host.field, by=credentials)
             asked = Ask(host.origin, method, target, signed, caller, timeout)
             response = yield from self._throttles.held_back(self._counted(asked), caller.key)
             if response.status in _ANSWERS:
@@ -81,19 +80,19 @@ class Store:
             if complaint.region not in {None, region} and not moved:
                 moved = True
                 self._move(complaint.region or region)
-            elif complaint.is_of_passing_credentials and not renewed and self._forget(signed):
+            elif complaint.is_of_passing_credentials and not renewed:
                 renewed = True
-            elif method == "HEAD" and response.status in _TOLD_BY_CODE and not complaint.code:
+                if not self._credentials.forget(credentials):
+                    raise complaint.fault(response)
+            elif method == "HEAD" and response.status in _TOLD_BY_CODE and not explained:
+                explained = True  # if GET is answered, HEAD may be by now as well
                 yield from self._ask_for_code(target, caller, timeout)
-                raise failure_of(response, "the upstream")  # GET is answered, and HEAD is not
             else:
                 raise complaint.fault(response)
 
     def close(self) -> None:
         """Close the connections that are not in use."""
-        with self._lock:
-            hosts = list(self._hosts.values())
-        for host in hosts:
+        for host in tuple(self._hosts.values()):
             host.origin.close()
 
     def _ask_for_code(self, target: str, caller: Caller, timeout: float | None) -> Steps[None]:
@@ -121,36 +120,26 @@ class Store:
 
     def _known_region(self) -> Steps[str]:
         if self._region is None:
-            self._region = yield Call(self._signer.region)
+            self._region = yield Call(self._credentials.region)
         return self._region
 
     def _move(self, region: str) -> None:
         """Sign for another region from now on, for the store says that the bucket is there."""
-        log.warning(
-            "%s is in the region %s: set S3_REGION, or each start asks twice", self._called, region
-        )
-        self._region = region
-
-    @property
-    def _called(self) -> str:
-        return f"the bucket {self._scope.bucket}"
-
-    def _forget(self, signed: Headers) -> bool:
-        return self._signer.forget(signed)
+        if not self._moved:  # one that says another each time does not fill the log
+            log.warning(
+                "the bucket %s is in the region %s: set S3_REGION, or each start asks twice",
+                *(self._scope.bucket, region),
+            )
+        self._region, self._moved = region, True
 
     def _host(self, region: str) -> "_Host":
-        if (known := self._hosts.get(region)) is not None:
+        url = self._scope.origin(region)  # the same of all regions of a store of one's own
+        if (known := self._hosts.get(url)) is not None:
             return known
-        url = self._scope.origin(region)
-        with self._lock:
-            # Regions of a store of one's own have one host, and its connections.
-            for known in self._hosts.values():
-                if known.url + "/" == url:
-                    return self._hosts.setdefault(region, known)
-            origin = Origin(url, self._settings, called="the upstream", tls=self._tls)
-            parts = urlsplit(url)
-            field = host_field(parts.hostname or "", parts.port, PORTS[parts.scheme])
-            return self._hosts.setdefault(region, _Host(origin, url.removesuffix("/"), field))
+        origin = Origin(url, self._settings, called="the upstream", tls=self._tls)
+        parts = urlsplit(url)
+        field = host_field(parts.hostname or "", parts.port, PORTS[parts.scheme])
+        return self._hosts.setdefault(url, _Host(origin, url.removesuffix("/"), field))
 
 
 @dataclass(frozen=True, slots=True)

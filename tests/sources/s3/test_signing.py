@@ -10,7 +10,7 @@ import pytest
 from dateutil.tz import tzlocal
 
 from tar_gateway.errors import SourceError
-from tar_gateway.sources.s3.signing import Signer
+from tar_gateway.sources.s3.signing import Credentials, sign
 from tar_gateway.sources.wire.asking import Call
 from tests.support.fakes import waited
 from tests.support.stores import ALONE, Keys
@@ -62,9 +62,9 @@ def using(keys: Keys, monkeypatch: pytest.MonkeyPatch, **more: str) -> None:
 def test_signatures_are_those_that_aws_publishes(monkeypatch, target, headers, names, signature):
     using(EXAMPLE, monkeypatch)
     monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda: THEN)
-    signer = Signer()
-    waited(signer.ready())
-    signed = dict(signer.sign("GET", URL + target, headers, "us-east-1", host=HOST))
+    credentials = Credentials()
+    by = waited(credentials.ready())
+    signed = dict(sign("GET", URL + target, headers, "us-east-1", host=HOST, by=by))
     assert signed.pop("Authorization") == (
         "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request, "
         f"SignedHeaders={names}, Signature={signature}"
@@ -74,16 +74,16 @@ def test_signatures_are_those_that_aws_publishes(monkeypatch, target, headers, n
 
 def test_temporary_credentials_show_their_token(monkeypatch):
     using(EXAMPLE, monkeypatch, AWS_SESSION_TOKEN="token")
-    signer = Signer()
-    waited(signer.ready())
-    signed = dict(signer.sign("GET", URL + "/a", [], "us-east-1", host=HOST))
+    credentials = Credentials()
+    by = waited(credentials.ready())
+    signed = dict(sign("GET", URL + "/a", [], "us-east-1", host=HOST, by=by))
     assert signed["X-Amz-Security-Token"] == "token"
     assert "x-amz-security-token" in signed["Authorization"]
 
 
 def test_without_credentials_there_is_an_error_that_tells_the_operator_only():
     with pytest.raises(SourceError) as told:
-        waited(Signer().ready())
+        waited(Credentials().ready())
     assert (told.value.status, told.value.of_service) == (502, True)
     assert told.value.reason == "the gateway has no credentials for its store"
     assert told.value.for_operator.endswith("none were found")
@@ -91,30 +91,30 @@ def test_without_credentials_there_is_an_error_that_tells_the_operator_only():
 
 def test_an_unknown_profile_is_named_to_the_operator():
     with pytest.raises(SourceError, match="no credentials") as told:
-        waited(Signer("nobody").ready())
+        waited(Credentials("nobody").ready())
     assert "nobody" in told.value.for_operator
 
 
 def test_what_failed_is_not_tried_again_at_once(monkeypatch):
-    signer, tried = Signer(), []
-    monkeypatch.setattr(Signer, "_session", lambda _: tried.append(1) or 1 / 0)
+    credentials, tried = Credentials(), []
+    monkeypatch.setattr(Credentials, "_session", lambda _: tried.append(1) or 1 / 0)
     for _ in range(3):
         with pytest.raises(SourceError, match="no credentials"):
-            waited(signer.ready())
+            waited(credentials.ready())
     assert len(tried) == 1
 
 
 def test_a_region_is_the_configurations_or_the_usual_one(monkeypatch):
-    assert Signer().region() == "us-east-1"
-    assert Signer("nobody").region() == "us-east-1"
+    assert Credentials().region() == "us-east-1"
+    assert Credentials("nobody").region() == "us-east-1"
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
-    assert Signer().region() == "eu-west-1"
+    assert Credentials().region() == "eu-west-1"
 
 
 def test_secrets_are_in_no_repr(monkeypatch):
     using(EXAMPLE, monkeypatch)
-    signer = Signer("p")
-    assert repr(signer) == "Signer(profile='p')"
+    credentials = Credentials("p")
+    assert repr(credentials) == "Credentials(profile='p')"
 
 
 class Temporary:
@@ -144,17 +144,16 @@ class Temporary:
         }
 
 
-def key_of(signer: Signer) -> str:
-    signed = dict(signer.sign("GET", URL + "/a", [], "us-east-1", host=HOST))
-    return signed["Authorization"].partition("Credential=")[2].partition("/")[0]
+def key_of(credentials: Credentials) -> str:
+    return credentials._frozen.access_key
 
 
-def age(signer: Signer, seconds: float) -> None:
+def age(credentials: Credentials, seconds: float) -> None:
     """Let so much of the credentials' time be over."""
-    signer._credentials._expiry_time -= datetime.timedelta(seconds=seconds)
+    credentials._credentials._expiry_time -= datetime.timedelta(seconds=seconds)
 
 
-def joined(signer: Signer) -> None:
+def joined(credentials: Credentials) -> None:
     for thread in threading.enumerate():
         if thread.name == "tar-gateway-s3":
             thread.join(10)
@@ -162,69 +161,75 @@ def joined(signer: Signer) -> None:
 
 @pytest.fixture
 def temporary(monkeypatch):
-    def make(*lives: float) -> tuple[Signer, Temporary]:
+    def make(*lives: float) -> tuple[Credentials, Temporary]:
         session = Temporary(*lives)
-        monkeypatch.setattr(Signer, "_session", lambda _: session)
+        monkeypatch.setattr(Credentials, "_session", lambda _: session)
         monkeypatch.setattr("tar_gateway.sources.s3.signing._AGAIN", 0)
-        return Signer(), session
+        return Credentials(), session
 
     return make
 
 
 def test_credentials_are_found_outside_the_steps(temporary):
-    signer, _ = temporary(3600)
-    steps = signer.ready()
+    credentials, _ = temporary(3600)
+    steps = credentials.ready()
     assert isinstance(next(steps), Call)
     steps.close()
 
 
 def test_credentials_with_time_left_are_used_as_they_are(temporary):
-    signer, session = temporary(3600)
+    credentials, session = temporary(3600)
     for _ in range(3):
-        waited(signer.ready())
-    assert (key_of(signer), session.made) == ("KEY1", 1)
+        waited(credentials.ready())
+    assert (key_of(credentials), session.made) == ("KEY1", 1)
 
 
 def test_credentials_are_renewed_ahead_of_time_while_the_old_ones_sign(temporary):
-    signer, session = temporary(3600, 3600)
-    waited(signer.ready())
-    age(signer, 2800)
+    credentials, session = temporary(3600, 3600)
+    waited(credentials.ready())
+    age(credentials, 2800)
     session.may_go_on.clear()
     with pytest.raises(StopIteration):
-        next(signer.ready())  # it asks nothing, and waits for nothing
-    assert key_of(signer) == "KEY1"
+        next(credentials.ready())  # it asks nothing, and waits for nothing
+    assert key_of(credentials) == "KEY1"
     session.may_go_on.set()
-    joined(signer)
-    assert (key_of(signer), session.threads[1]) == ("KEY2", "tar-gateway-s3")
+    joined(credentials)
+    assert (key_of(credentials), session.threads[1]) == ("KEY2", "tar-gateway-s3")
 
 
 def test_credentials_that_are_over_are_renewed_before_anything_is_signed(temporary):
-    signer, session = temporary(3600, 3600)
-    waited(signer.ready())
-    age(signer, 3580)
+    credentials, session = temporary(3600, 3600)
+    waited(credentials.ready())
+    age(credentials, 3580)
     session.may_go_on.clear()
-    steps = signer.ready()
+    steps = credentials.ready()
     assert isinstance(next(steps), Call)
     session.may_go_on.set()
-    waited(signer.ready())
-    joined(signer)
-    assert key_of(signer) == "KEY2"
+    waited(credentials.ready())
+    joined(credentials)
+    assert key_of(credentials) == "KEY2"
 
 
 def test_what_a_store_takes_for_expired_is_looked_for_anew(temporary):
-    signer, session = temporary(3600, 3600)
-    waited(signer.ready())
-    signed = signer.sign("GET", URL + "/a", [], "us-east-1", host=HOST)
-    assert signer.forget(signed)
-    waited(signer.ready())
-    assert key_of(signer) == "KEY2"
-    assert signer.forget(signed)  # others have forgotten them before
-    waited(signer.ready())
+    credentials, session = temporary(3600, 3600)
+    used = waited(credentials.ready())
+    assert credentials.forget(used)
+    assert waited(credentials.ready()).access_key == "KEY2"
+    assert credentials.forget(used)  # others have forgotten them before
+    assert waited(credentials.ready()).access_key == "KEY2"
     assert session.made == 2
+
+
+def test_credentials_that_others_forget_meanwhile_still_sign_what_was_begun(temporary):
+    credentials, _ = temporary(3600, 3600)
+    by = waited(credentials.ready())
+    assert credentials.forget(by)
+    assert (
+        "KEY1" in dict(sign("GET", URL + "/a", [], "us-east-1", host=HOST, by=by))["Authorization"]
+    )
 
 
 def test_credentials_that_are_as_new_as_can_be_are_not_looked_for_again(monkeypatch):
     using(EXAMPLE, monkeypatch)
-    signer = Signer()
-    waited(signer.ready())
-    assert not signer.forget(signer.sign("GET", URL + "/a", [], "us-east-1", host=HOST))
+    credentials = Credentials()
+    assert not credentials.forget(waited(credentials.ready()))

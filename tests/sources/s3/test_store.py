@@ -90,10 +90,9 @@ def test_a_bucket_of_another_region_is_asked_there_from_then_on(method, moved, c
 def test_a_head_that_tells_no_region_is_followed_by_a_get_that_does():
     told = refuses("400 Bad Request", "AuthorizationHeaderMalformed", Region="eu-west-1")
     with serving(told, told, answer(b"abc")) as (server, store):
-        refused = refusal(store, "HEAD")
-        assert refused.status == 502
         assert asked(store, "HEAD").status == 200
         assert [seen.method for seen in server.requests] == ["HEAD", "GET", "GET", "HEAD"]
+        assert regions(server) == ["us-east-1", "us-east-1", "eu-west-1", "eu-west-1"]
 
 
 def test_a_store_that_sends_from_region_to_region_is_left():
@@ -102,6 +101,18 @@ def test_a_store_that_sends_from_region_to_region_is_left():
     with serving(there, back, answer(b"abc")) as (server, store):
         assert "is S3_ENDPOINT that of the bucket?" in refusal(store).for_operator
         assert len(server.requests) == 2
+
+
+def test_a_store_that_names_another_region_each_time_costs_no_memory_and_one_line(caplog):
+    def moves(wire):
+        region = f"x-amz-bucket-region: r{len(wire.server.requests)}"
+        refuses("301 Moved Permanently", "PermanentRedirect", region)(wire)
+
+    with serving(moves) as (_, store), caplog.at_level(logging.WARNING):
+        for _ in range(5):
+            assert refusal(store).status == 502
+        assert len(store._hosts) == 1
+        assert caplog.text.count("set S3_REGION") == 1
 
 
 def test_no_redirect_is_followed():
