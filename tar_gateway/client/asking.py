@@ -11,6 +11,7 @@ from tar_gateway.client.patience import Attempts, Patience
 from tar_gateway.client.plan import Plan, read_plan
 from tar_gateway.client.session import Response, Session
 from tar_gateway.client.stream import Version, failure_of, version_of
+from tar_gateway.client.verify import sums_member
 
 _T = TypeVar("_T")
 
@@ -93,10 +94,12 @@ def _version(address: Address, plan: Plan) -> Version:
     if not plan.link.startswith("?"):
         raise BrokenArchive("the plan's link leads elsewhere")
     pinned = address.following(plan.link)
+    is_strong = plan.etag is not None and not plan.etag.startswith("W/")
     return Version(
         pinned,
         plan.size,
         plan.etag,
-        is_strong=plan.etag is not None and not plan.etag.startswith("W/"),
+        is_strong=is_strong,
         is_pinned=pinned.has("v"),
+        prefers_ranges=is_strong and plan.is_tar and sums_member(plan) is None,
     )

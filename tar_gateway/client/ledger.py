@@ -21,6 +21,8 @@ class Ledger:
 
     def cover(self, start: int, stop: int) -> list[int]:
         """Note bytes that have arrived, and return the members that are complete by them."""
+        if start == stop:
+            return []
         with self._lock:
             self._spans.add(start, stop)
             return self._cover(start, stop) if self._plan is not None else []

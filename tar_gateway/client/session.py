@@ -117,8 +117,10 @@ class Response:
             self._raw.shutdown()
 
     def close(self) -> None:
-        """Close the connection: what is left of the content is not read."""
-        with suppress(OSError):
+        """Close the connection, unless all was read: then it takes the next request."""
+        with suppress(OSError, exceptions.HTTPError, HTTPException):
+            if self._raw.length_remaining == 0:
+                self._raw.read1(1)  # notices the end, and gives the connection back
             self._raw.close()
         self._raw.release_conn()
 
@@ -135,9 +137,9 @@ class Session:
         self._how: dict[str, Any] = {
             "maxsize": jobs + 1,
             "timeout": urllib3.Timeout(connect=min(timeout, 30), read=timeout),
-            "ssl_context": _tls(access),
         }
-        self._managers: dict[str | None, urllib3.PoolManager] = {}
+        self._access = access
+        self._managers: dict[tuple[str | None, str], urllib3.PoolManager] = {}
 
     @contextmanager
     def get(self, address: Address, headers: Mapping[str, str]) -> Iterator[Response]:
@@ -190,7 +192,7 @@ class Session:
         proxy = _proxy_for(address)
         exact = str(address) if proxy and address.scheme == "http" else address.target
         try:
-            raw = self._manager(proxy).urlopen(
+            raw = self._manager(proxy, address.scheme).urlopen(
                 "GET",
                 str(address),
                 headers=sent | {_TARGET: exact},
@@ -205,15 +207,19 @@ class Session:
             raise _failure(address, error) from error
         return Response(raw, address)
 
-    def _manager(self, proxy: str | None) -> urllib3.PoolManager:
+    def _manager(self, proxy: str | None, scheme: str) -> urllib3.PoolManager:
         with self._lock:
-            if proxy not in self._managers:
-                self._managers[proxy] = self._make(proxy)
-            return self._managers[proxy]
+            if (proxy, scheme) not in self._managers:
+                self._managers[proxy, scheme] = self._make(proxy, scheme)
+            return self._managers[proxy, scheme]
 
-    def _make(self, proxy: str | None) -> urllib3.PoolManager:
+    def _make(self, proxy: str | None, scheme: str) -> urllib3.PoolManager:
+        # Reading the system's authorities takes longer than a small download.
+        how = self._how
+        if "https" in {scheme, (proxy or "").partition(":")[0]}:
+            how = how | {"ssl_context": _tls(self._access)}
         if proxy is None:
-            manager = urllib3.PoolManager(**self._how)
+            manager = urllib3.PoolManager(**how)
         else:
             parts = urlsplit(proxy)
             shown = {}
@@ -222,7 +228,7 @@ class Session:
                 shown = urllib3.make_headers(proxy_basic_auth=name)
             bare = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
             try:
-                manager = urllib3.ProxyManager(bare, proxy_headers=shown, **self._how)
+                manager = urllib3.ProxyManager(bare, proxy_headers=shown, **how)
             except exceptions.HTTPError as error:
                 raise WrongUse(f"the proxy {bare} is not one of http or https") from error
         manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}

@@ -61,6 +61,8 @@ class Directory:
 class Unpacker:
     """Writes one member after another."""
 
+    by_member = True
+
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
         self._index = -1
@@ -118,6 +120,8 @@ class Unpacker:
 class Archive:
     """The archive, or some runs of it one after the other, as one file: part 0 of the state."""
 
+    by_member = False
+
     def __init__(self, state: State, runs: Sequence[Span], path: str) -> None:
         self._path = path
         self._starts = [start for start, _ in runs]
@@ -162,6 +166,8 @@ class Archive:
 
 class Pipe:
     """The archive into a descriptor, in order, and no byte twice."""
+
+    by_member = False
 
     def __init__(self, fd: int) -> None:
         self._fd = fd

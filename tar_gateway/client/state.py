@@ -162,14 +162,5 @@ def directory_name(version: str) -> str:
     return OWN_PREFIX + sha256(version.encode()).hexdigest()[:8]
 
 
-def others(parent: int, own: str) -> list[str]:
-    """Return the names of other downloads' directories beside it."""
-    try:
-        names = os.listdir(parent)
-    except OSError:
-        return []
-    return sorted(name for name in names if name.startswith(OWN_PREFIX) and name != own)
-
-
 def _check(spans: list[Any]) -> str:
     return sha256(json.dumps(spans).encode("ascii")).hexdigest()

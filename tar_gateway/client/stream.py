@@ -41,6 +41,8 @@ class Version:
     validator: str | None
     is_strong: bool
     is_pinned: bool = False
+    prefers_ranges: bool = False
+    """Whether a gateway remembers its plan for a range, which it makes anew for the whole."""
 
     @property
     def is_resumable(self) -> bool:
@@ -84,7 +86,8 @@ class Stream:
 
     def _headers(self) -> dict[str, str]:
         size, stop = self._version.size, self._stop
-        if self.position == 0 and (stop is None or stop == size):
+        is_whole = self.position == 0 and (stop is None or stop == size)
+        if is_whole and not self._version.prefers_ranges:
             return {}
         headers = {"Range": f"bytes={self.position}-{'' if stop is None else stop - 1}"}
         if not self._version.is_pinned and self._version.validator and self._version.is_strong:

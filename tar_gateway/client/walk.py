@@ -1,5 +1,6 @@
 """A run of an archive's bytes, taken apart by the plan and checked against it, piece by piece."""
 
+from collections.abc import Iterator
 from typing import Protocol
 
 from tar_gateway.client.failures import BrokenArchive
@@ -10,7 +11,9 @@ View = memoryview
 
 
 class Sink(Protocol):
-    """Where bytes go."""
+    """Where bytes go. ``by_member``: members are put into their places one by one."""
+
+    by_member: bool
 
     def raw(self, position: int, data: View) -> None:
         """Take bytes of the archive, from ``position`` on."""
@@ -41,19 +44,27 @@ class Walk:
             return None
         return self._plan.members[self._index].name
 
-    def feed(self, block: bytes) -> None:
-        """Take the next bytes. Raise `BrokenArchive` for bytes that the plan does not allow."""
+    def feed(self, block: bytes) -> Iterator[None]:
+        """Take the next bytes; stop wherever it is worth noting how far this is safe.
+
+        Raise `BrokenArchive` for bytes that the plan does not allow.
+        """
         view = memoryview(block)
         start = self._position
         self._position += len(view)
         if self._plan is None:
             self._sink.raw(start, view)
             self.safe = self._position
+            yield
             return
         taken = 0
         while taken < len(view):
+            index = self._index
             taken += self._take(self._plan, start + taken, view[taken:])
+            if self._index > index and self._sink.by_member:
+                yield
         self._sink.raw(start, view)
+        yield
 
     def _take(self, plan: Plan, position: int, view: View) -> int:
         """Take bytes of one kind, and return how many these were."""

@@ -20,7 +20,7 @@ Piece = Span | tuple[int, None]
 """Bytes that one request asks for; all, where their number is not known."""
 
 _SMALLEST, _LARGEST = 1024 * 1024, 64 * 1024 * 1024
-_EACH = 8
+_EACH = 4
 """Requests for each connection, so that none has much left to do when the others are ready."""
 
 
@@ -140,13 +140,13 @@ class Work:
                 walk = Walk(self._plan, start, worker)
                 attempts = Attempts(self._patience, self._session.is_stopped.wait, self._waiting)
                 for block in Stream(self._session, self._version, start, stop, attempts):
-                    before = walk.safe
-                    walk.feed(block)
-                    if walk.safe > before:
-                        for index in self._ledger.cover(before, walk.safe):
+                    noted = walk.safe
+                    for _ in walk.feed(block):
+                        for index in self._ledger.cover(noted, walk.safe):
                             worker.finish(index)
                             self._done(index)
-                        self._save()
+                        noted = walk.safe
+                    self._save()
                     self._listener(Received(len(block), walk.name))
                     if self._session.is_stopped.is_set():
                         raise Stopped("the download was stopped")

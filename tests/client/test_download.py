@@ -179,10 +179,8 @@ def test_a_line_that_breaks_is_gone_on_with_at_the_next_byte(server, to, tmp_pat
             to(server, pipe=file.fileno())
         assert (tmp_path / "piped").read_bytes() == server.bundle.archive
     size = len(server.bundle.archive)
-    assert spans_of(server) == [
-        None if position == 0 else f"bytes={position}-{size - 1}"
-        for position in (0, count, 2 * count, 3 * count)
-    ]
+    places = (0, count, 2 * count, 3 * count)
+    assert spans_of(server) == [f"bytes={place}-{size - 1}" for place in places]
 
 
 def test_attempts_are_counted_from_the_last_byte_that_arrived(server, to):
