@@ -17,6 +17,7 @@ from tar_gateway.cli.directory_server import DirectoryServer, secret_file
 from tar_gateway.errors import SettingsError, TarGatewayError
 from tar_gateway.server.startup import checked_settings, gunicorn_command
 from tar_gateway.settings import PREFIX
+from tar_gateway.settings.buckets import SCHEME
 from tar_gateway.settings.line_files import read_keys
 from tar_gateway.web.observe import draining
 
@@ -61,12 +62,13 @@ def serve(upstream: str | None, bind: str, *, hidden: bool) -> None:
             param_type="argument",
         )
     directory = None
-    if upstream is not None and not upstream.startswith(("http://", "https://")):
+    if upstream is not None and not upstream.startswith(("http://", "https://", SCHEME)):
         directory = Path(upstream)
     # An empty path is the current directory's: nobody means that by an unset variable.
     if directory is not None and not (upstream and directory.is_dir()):
         raise click.BadParameter(
-            f"'{upstream}' is neither a directory nor a URL that begins with http:// or https://",
+            f"'{upstream}' is neither a directory nor a URL that begins with http://, https:// or "
+            f"{SCHEME}",
             param_hint="UPSTREAM_URL_OR_DIRECTORY",
         )
     if hidden and directory is None:

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tarfile
@@ -23,7 +24,7 @@ from tar_gateway import S3, Gateway, Settings, sign_url
 from tar_gateway.errors import SourceError
 from tests.support.papers import block
 from tests.support.scripted import Scripted, answer
-from tests.support.servers import gateway
+from tests.support.servers import free_port, gateway, listens, wait_until
 from tests.support.stores import ALONE, Keys, RunningStore, moto, s3rver
 
 OBJECTS = {
@@ -293,10 +294,35 @@ def test_a_bucket_in_a_program(reports, tmp_path, monkeypatch):
 
 
 def run_check(**settings: str) -> "subprocess.CompletedProcess[str]":
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("TAR_GATEWAY_")}
-    environment |= {f"TAR_GATEWAY_{name.upper()}": text for name, text in settings.items()}
     command = [sys.executable, "-m", "tar_gateway.cli", "check"]
-    return subprocess.run(command, env=environment, capture_output=True, text=True)
+    return subprocess.run(command, env=environment_with(settings), capture_output=True, text=True)
+
+
+def test_a_bucket_is_served_by_the_command_as_any_upstream(reports, monkeypatch):
+    using(reports.keys, monkeypatch)
+    command = [sys.executable, "-m", "tar_gateway.cli", "serve", "s3://reports/2026/"]
+    told = {"S3_ENDPOINT": reports.url}
+    refused = subprocess.run(command, env=environment_with(told), capture_output=True, text=True)
+    assert refused.returncode != 0
+    assert "TAR_GATEWAY_S3_PUBLIC=yes" in refused.stderr
+    port = free_port()
+    told["S3_PUBLIC"] = "yes"
+    command += ["--bind", f"127.0.0.1:{port}"]
+    process = subprocess.Popen(
+        command, env=environment_with(told), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_until(lambda: listens(port), "the gateway")
+        body = fetched(f"http://127.0.0.1:{port}/?bundle=./")
+        assert unpacked(body) == {"jan.pdf": b"january"}
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+
+
+def environment_with(settings: Mapping[str, str]) -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("TAR_GATEWAY_")}
+    return kept | {f"TAR_GATEWAY_{name.upper()}": text for name, text in settings.items()}
 
 
 def test_check_tells_whether_the_bucket_can_be_had_and_by_whom(reports, monkeypatch):
