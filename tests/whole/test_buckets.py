@@ -15,12 +15,13 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
+from urllib.parse import urlsplit
 from zlib import crc32
 
 import pytest
 from webtest import TestApp
 
-from tar_gateway import S3, Gateway, Settings, sign_url
+from tar_gateway import S3, Gateway, Settings, Upstream, sign_url
 from tar_gateway.errors import SourceError
 from tests.support.papers import block
 from tests.support.scripted import Scripted, answer
@@ -200,6 +201,33 @@ def test_plain_files_keep_their_ranges_and_conditions(store, bucket, monkeypatch
     gone = {"Range": "bytes=1-", "If-Range": '"other"'}
     assert app.get("/a.txt", headers=gone, status=200).body == b"abc"
     assert not [name for name in whole.headers if name.lower().startswith("x-amz")]
+
+
+def test_an_upstream_may_still_hand_its_files_out_by_urls_that_are_signed_for_get(store):
+    signed = store.client().generate_presigned_url(
+        "get_object", Params={"Bucket": "files", "Key": "pre/a.txt"}
+    )
+    host = urlsplit(store.url).netloc
+
+    def refuses_head(wire):
+        status = "403 Forbidden" if wire.request.method == "HEAD" else "200 OK"
+        answer(b"abc", 'ETag: "x"', status=status)(wire)
+
+    with Scripted() as upstream, Scripted({"/signed": refuses_head}) as other:
+        upstream.on("/a.txt", answer(b"", f"Location: {signed}", status="302 Found"))
+        upstream.on(
+            "/b.txt",
+            answer(b"", f"Location: {other.url}signed?X-Amz-Signature=1", status="302 Found"),
+        )
+        settings = Settings(redirect_hosts=(host, f"127.0.0.1:{other.port}"), retry_pause=0)
+        store.check_signatures(yes=False)  # of URLs moto can't
+        try:
+            with closing(Gateway(Upstream(upstream.url, settings), settings)) as gateway:
+                body = TestApp(gateway).get("/?bundle=a.txt,b.txt").body
+        finally:
+            store.check_signatures()
+        assert unpacked(body) == {"a.txt": b"abc", "b.txt": b"abc"}
+        assert not any(seen.get("Authorization") for seen in other.requests)
 
 
 @pytest.mark.needs("s3rver")
