@@ -5,6 +5,7 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
@@ -201,6 +202,21 @@ def test_plain_files_keep_their_ranges_and_conditions(store, bucket, monkeypatch
     gone = {"Range": "bytes=1-", "If-Range": '"other"'}
     assert app.get("/a.txt", headers=gone, status=200).body == b"abc"
     assert not [name for name in whole.headers if name.lower().startswith("x-amz")]
+
+
+def test_a_store_may_have_a_host_for_each_bucket(store, monkeypatch):
+    using(store.keys, monkeypatch)
+    resolve = socket.getaddrinfo
+
+    def to_loopback(host, *more, **options):
+        return resolve("127.0.0.1" if host == "files.localhost" else host, *more, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", to_loopback)
+    endpoint = store.url.replace("127.0.0.1", "{bucket}.localhost")
+    with closing(Gateway(S3("s3://files/pre/", PUBLIC, endpoint=endpoint), PUBLIC)) as gateway:
+        app = TestApp(gateway)
+        assert app.get("/a%20b+c%2520&=~'.txt").body == b"strange"
+        assert set(unpacked(app.get("/?bundle=./").body)) == NAMES
 
 
 def test_an_upstream_may_still_hand_its_files_out_by_urls_that_are_signed_for_get(store):

@@ -199,6 +199,40 @@ def test_missing_files_cost_a_request_each_but_for_the_first_of_a_download(serve
     assert all(parse_qs(urlsplit(each.target).query)["max-keys"] == ["1"] for each in asked)
 
 
+def test_credentials_that_may_not_list_still_tell_of_missing_files(server, bucket):
+    server.on("/bucket", answer(error("AccessDenied"), status="403 Forbidden"))
+    with pytest.raises(SourceError) as told:
+        stat(bucket())
+    assert told.value.reason == "it does not exist"
+    assert bucket().reach() == 403
+
+
+def test_a_missing_bucket_is_looked_for_again_for_each_file(server, bucket):
+    server.on("/bucket", answer(error("NoSuchBucket"), status="404 Not Found"))
+    source, caller = bucket(), Caller()
+    for _ in range(12):
+        with pytest.raises(SourceError) as told:
+            waited(source.stat_steps("a", caller))
+        assert (told.value.status, told.value.cause) == (502, "NoSuchBucket")
+    with pytest.raises(SourceError):
+        source.reach()
+
+
+@pytest.mark.parametrize("status", ["206 Partial Content", "304 Not Modified"])
+def test_an_answer_that_nobody_asked_for_is_an_error(server, bucket, status):
+    server.on("/bucket/pre/a", answer(DATA, 'ETag: "x"', status=status))
+    with pytest.raises(SourceError) as told:
+        stat(bucket())
+    assert told.value.status == 502
+
+
+def test_a_size_that_is_not_told_may_be_the_next_time(server, bucket):
+    server.on("/bucket/pre/a", answer(b"", 'ETag: "x"', length=None))
+    with pytest.raises(SourceError) as told:
+        stat(bucket())
+    assert told.value.transient
+
+
 # --- directories ----------------------------------------------------------------------------------
 
 

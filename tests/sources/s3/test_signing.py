@@ -197,6 +197,18 @@ def test_credentials_are_renewed_ahead_of_time_while_the_old_ones_sign(temporary
     assert (key_of(credentials), session.threads[1]) == ("KEY2", "tar-gateway-s3")
 
 
+def test_a_renewal_that_fails_ahead_of_time_is_tried_again(temporary):
+    credentials, _ = temporary(3600)  # and no more
+    waited(credentials.ready())
+    age(credentials, 3300)
+    for _ in range(2):
+        assert waited(credentials.ready()).access_key == "KEY1"
+        joined(credentials)
+    age(credentials, 3600)
+    with pytest.raises(SourceError, match="no credentials"):
+        waited(credentials.ready())
+
+
 def test_credentials_that_are_over_are_renewed_before_anything_is_signed(temporary):
     credentials, session = temporary(3600, 3600)
     waited(credentials.ready())
