@@ -346,6 +346,31 @@ def test_a_bundle_of_a_directory_asks_for_no_heads(server, bucket):
     assert [seen.method for seen in server.requests] == ["GET"] * 6
 
 
+def test_an_authority_is_asked_about_each_directory_of_a_tree_that_came_in_one_list(server, bucket):
+    keys = [("pre/d/a", 10, '"x"'), ("pre/d/closed/hidden", 10, '"x"'), ("pre/d/e/b", 10, '"x"')]
+    server.on("/bucket", answer(page(*keys)))
+    for key, _, _ in keys:
+        server.on(f"/bucket/{key}", stored())
+
+    def judge(wire: Wire) -> None:
+        closed = wire.request.get("X-Original-URI") == "/d/closed/"
+        answer(b"", status="403 Forbidden" if closed else "200 OK")(wire)
+
+    with Scripted({"/check": judge}) as authority:
+        settings = Settings(auth_request=f"{authority.url}check", retry_pause=0)
+        with closing(Gateway(bucket(), settings)) as gateway:
+            app = TestApp(gateway)
+            refused = app.get("/?bundle=d/", status=403)
+            assert refused.json["members"][0]["path"] == "d/closed/"
+            assert "hidden" not in refused.text
+            left = app.get("/?bundle=d/&missing=skip&plan=json")
+            assert [each["name"] for each in left.json["members"]] == ["d/a", "d/e/b"]
+            assert "hidden" not in left.text
+        asked = {seen.get("X-Original-URI") for seen in authority.requests}
+    assert asked == {"/d/", "/d/closed/", "/d/e/", "/d/a", "/d/e/b"}
+    assert not any("hidden" in seen.target for seen in server.requests)
+
+
 def test_another_location_below_a_bucket_keeps_its_own_files(server, bucket):
     def keys(wire: Wire) -> None:
         below = "pre/d/" in wire.request.target or "pre%2Fd%2F" in wire.request.target
