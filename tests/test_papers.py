@@ -11,6 +11,8 @@ from webtest import TestApp
 
 import tar_gateway
 from tar_gateway import Gateway, Metrics, Settings, errors
+from tar_gateway.cli.get import get
+from tar_gateway.client import Download, failures
 from tar_gateway.server.startup import checked_settings
 from tar_gateway.settings import locations
 from tar_gateway.sources.locations import file_server
@@ -129,6 +131,32 @@ def test_the_example_of_a_middleware_wraps_an_application():
     exec(block("example: middleware"), made)
     answer = TestApp(made["application"]).get("/?bundle=a.txt")
     assert unpacked(answer.body) == {"a.txt": b"hello"}
+
+
+def test_the_example_of_the_client_is_a_download():
+    made: dict[str, object] = {}
+    exec(block("example: client"), made)
+    assert isinstance(made["download"], Download)
+
+
+def test_every_exit_status_of_the_client_stands_in_its_table_in_order():
+    kinds = [kind for kind in vars(failures).values() if isinstance(kind, type)]
+    statuses = {kind.status for kind in kinds if issubclass(kind, failures.DownloadError)}
+    told = [int(row[0]) for row in rows("Exit status")]
+    assert told == sorted(told)
+    assert set(told) == statuses | {0, 10}
+
+
+def test_every_option_of_the_client_is_described():
+    options = [name for each in get.params for name in each.opts if name.startswith("--")]
+    described = PAPERS["docs/client.md"]
+    long_for = {"--output": "-o", "--directory": "-d", "--recursive": "-r", "--header": "-H"}
+    missing = [
+        name
+        for name in options
+        if f"{long_for.get(name, name)} " not in described.replace("`", " ")
+    ]
+    assert missing == []
 
 
 def test_the_example_of_locations_is_understood(tmp_path):

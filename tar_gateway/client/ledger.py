@@ -49,6 +49,11 @@ class Ledger:
         with self._lock:
             return not any(self._spans.missing(*span))
 
+    def begun(self) -> list[int]:
+        """Return the members of which some bytes are there, and some are not."""
+        with self._lock:
+            return sorted(self._left)
+
     def _cover(self, start: int, stop: int) -> list[int]:
         assert self._plan is not None
         complete = []

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from tar_gateway.archive.tar import trailer_size
 from tar_gateway.client.events import Listener, Planned
-from tar_gateway.client.failures import DiskError, WrongUse
+from tar_gateway.client.failures import Changed, DiskError, WrongUse
 from tar_gateway.client.ledger import Ledger
 from tar_gateway.client.options import Options
 from tar_gateway.client.plan import Plan, check_side_by_side
 from tar_gateway.client.session import Session
 from tar_gateway.client.sinks import Archive, Directory, Pipe, Target
 from tar_gateway.client.spans import Span, Spans
-from tar_gateway.client.state import Identity, State, directory_name
+from tar_gateway.client.state import Identity, State, directory_name, of_other_versions
 from tar_gateway.client.stream import Version
 from tar_gateway.client.tree import Tree, on_disk
 from tar_gateway.client.verify import blocks, check_zip, verify
@@ -88,7 +88,7 @@ class Making:
         """What a state of this is of: of another choice of members it would be another one."""
         choice = "" if self.taken is None else sha256(repr(self.taken).encode()).hexdigest()
         kind = "directory" if self.options.is_extraction else f"file {choice}"
-        return Identity(self.source, f"{self.version.validator} {kind}", self.version.size)
+        return Identity(self.source, str(self.version.validator), kind, self.version.size)
 
     def runs(self) -> list[Span]:
         """Return the runs of the archive that are wanted."""
@@ -109,7 +109,7 @@ def extract(making: Making, path: Path, *, is_new: bool) -> tuple[int, int]:
             with closing(Tree(path)) as tree:
                 _check_ours(tree, making)
         tree = stack.enter_context(closing(Tree(path)))
-        state = stack.enter_context(closing(State(tree.fd, str(path), making.identity)))
+        state = stack.enter_context(closing(_state(making, tree)))
         if tree.folds(state.name):
             check_side_by_side([m.name for m in plan.members], strict=True)
         target = Directory(tree, state, plan)
@@ -140,7 +140,7 @@ def keep(making: Making, path: Path, filename: str) -> int:
         raise WrongUse(f"{path} is no regular file: write to a pipe by '-o -'")
     with ExitStack() as stack:
         tree = stack.enter_context(closing(Tree(path.parent)))
-        state = stack.enter_context(closing(State(tree.fd, str(path.parent), making.identity)))
+        state = stack.enter_context(closing(_state(making, tree)))
         runs = making.runs()
         target = Archive(state, runs or [(0, 0)], str(path))
         stack.callback(os.close, target.fd)
@@ -178,11 +178,38 @@ def pour(making: Making, filename: str) -> None:
         pipe.write(memoryview(bytes(trailer_size(sum(stop - start for start, stop in runs)))))
 
 
+def _state(making: Making, tree: Tree) -> State:
+    """Open the state. Raise `Changed` where an earlier run has left that of another version."""
+    where = str(tree.path)
+    for old in of_other_versions(tree.fd, where, making.identity):
+        with closing(old):
+            if not making.options.skip_existing:
+                raise _changed_since(making, old)
+            old.remove()
+    return State(tree.fd, where, making.identity)
+
+
+def _changed_since(making: Making, old: State) -> Changed:
+    text = f"it has changed since {old.shown} was begun: remove that directory to begin anew"
+    if making.options.is_extraction:
+        text += ", or add --skip-existing to fetch what is not there yet"
+    known, names = old.members(), []
+    if making.plan is not None and known:
+        pairs = zip(making.plan.members, making.plan.digests(), strict=True)
+        names = [member.name for member, digest in pairs if digest not in known]
+    if names:
+        listed = ", ".join(map(shown, names[:10])) + (", ..." if len(names) > 10 else "")
+        text += f"; changed or new: {listed}"
+    return Changed(text, names)
+
+
 def _there(making: Making, state: State, target: Target) -> Spans:
     """Return what an earlier run has left that can be gone on with; all else is removed."""
     there = state.read(target.tail) if making.version.is_resumable else Spans()
     if not there and isinstance(target, Directory):
         state.forget()
+    if making.plan is not None and making.version.is_resumable and not there:
+        state.note_members(making.plan.digests())
     return there
 
 
@@ -198,7 +225,8 @@ def _is_there(making: Making, tree: Tree, index: int) -> bool:
 def _put_what_is_complete(target: Directory, ledger: Ledger, taken: Sequence[int]) -> None:
     """Put members into their places whose last byte had arrived just before the end of a run.
 
-    Of what is complete and not there any more, nothing is: it is fetched again.
+    What was noted and is not there any more is forgotten, and fetched again. So is a member that
+    was put into its place just after its beginning had been noted: its part is gone.
     """
     lost = []
     parts = set(os.listdir(target.state.fd))
@@ -211,6 +239,13 @@ def _put_what_is_complete(target: Directory, ledger: Ledger, taken: Sequence[int
                 worker.finish(index)
             elif not target.tree.has(member.name, member.size, member.mtime):
                 lost.append(member.span)
+    there = ledger.spans()
+    for index in ledger.begun():
+        member = target.plan.members[index]
+        assert member.data_offset is not None
+        last = max(stop for _, stop in there.within(*member.span)) - member.data_offset
+        if target.state.part_size(index) < min(last, member.size):
+            lost.append(member.span)
     ledger.forget(lost)
 
 
@@ -232,12 +267,19 @@ def _check_room(free: int, wanted: int, path: str) -> None:
 def _check_ours(tree: Tree, making: Making) -> None:
     """Refuse a directory that holds something, but for a download of this that goes on."""
     names = os.listdir(tree.fd)
-    own = directory_name(making.identity.version)
-    if names and own not in names:
+    own = directory_name(making.identity)
+    is_begun = own in names or any(_has_another_version(tree, making))
+    if names and not is_begun:
         raise DiskError(
             f"{tree.path} exists already: name a directory by -d, or add --skip-existing to fetch "
             "what is not there yet"
         )
+
+
+def _has_another_version(tree: Tree, making: Making) -> Iterator[bool]:
+    for old in of_other_versions(tree.fd, str(tree.path), making.identity):
+        old.close()
+        yield True
 
 
 def _checked(making: Making, target: Archive) -> int:

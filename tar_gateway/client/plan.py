@@ -2,8 +2,9 @@
 
 import json
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from tar_gateway.archive.bundle import FORMATS, archive_filename, check_apart
@@ -83,6 +84,11 @@ class Plan:
         """Return the names of members that are others in another plan, or are in one only."""
         mine, theirs = ({m.name: _version(m) for m in plan.members} for plan in (self, other))
         return [name for name in mine | theirs if mine.get(name) != theirs.get(name)]
+
+    def digests(self) -> Iterator[str]:
+        """Return a short digest of each member's name and version."""
+        for member in self.members:
+            yield sha256(repr((member.name, _version(member))).encode()).hexdigest()[:16]
 
     def _check_places(self) -> None:
         position = 0

@@ -11,9 +11,9 @@ import json
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from hashlib import sha256
 from threading import Lock
 from typing import Any
@@ -24,7 +24,7 @@ from tar_gateway.client.spans import Spans
 from tar_gateway.client.tree import on_disk, open_regular
 
 _FORMAT = 1
-_NAME, _NEXT = "state", "state.next"
+_NAME, _NEXT, _MEMBERS = "state", "state.next", "members"
 _EVERY = 0.2
 """Seconds between two states: what a kill may lose."""
 _TAIL = 16 * 1024
@@ -34,10 +34,11 @@ _LARGEST = 16 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a state is of: where it is from, its version, and its size in bytes."""
+    """What a state is of: where it is from, its version, what is made, and its size in bytes."""
 
     source: str
     version: str
+    kind: str
     size: int | None
 
 
@@ -53,7 +54,7 @@ class State:
 
         Raise `DiskError` if it is a link, another user's, or in use by another download.
         """
-        self.name = directory_name(identity.version)
+        self.name = directory_name(identity)
         self.shown = f"{where}/{self.name}"
         self._parent = parent
         self._identity = identity
@@ -112,6 +113,28 @@ class State:
                 file.write(json.dumps(told).encode("ascii"))
             os.rename(_NEXT, _NAME, src_dir_fd=self.fd, dst_dir_fd=self.fd)
 
+    def note_members(self, digests: Iterable[str]) -> None:
+        """Note what its members are, by a digest of each. Raise `DiskError`."""
+        with on_disk(self.shown):
+            fd = open_regular(_MEMBERS, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, self.fd, 0o600)
+            with os.fdopen(fd, "wb") as file:
+                file.write("\n".join(digests).encode("ascii"))
+
+    def members(self) -> frozenset[str]:
+        """Return the digests of its members, none where they were not noted."""
+        try:
+            with os.fdopen(open_regular(_MEMBERS, os.O_RDONLY, self.fd), "rb") as file:
+                return frozenset(file.read().decode("ascii", "replace").split())
+        except OSError:
+            return frozenset()
+
+    def part_size(self, number: int) -> int:
+        """Return the bytes of a part, 0 where there is none."""
+        try:
+            return os.stat(str(number), dir_fd=self.fd, follow_symlinks=False).st_size
+        except OSError:
+            return 0
+
     def part(self, number: int) -> int:
         """Open a part to read and write, made where there is none. Raise `OSError`."""
         return open_regular(str(number), os.O_RDWR | os.O_CREAT, self.fd)
@@ -140,7 +163,7 @@ class State:
             )
 
     def _of(self) -> list[Any]:
-        return [_FORMAT, self._identity.source, self._identity.version, self._identity.size]
+        return [_FORMAT, *astuple(self._identity)]
 
     def _tail(self, tails: Tails, start: int, stop: int) -> str | None:
         """Hash the last bytes of a span, as far as a part holds them."""
@@ -157,9 +180,35 @@ class State:
             return sha256(os.pread(file.fileno(), length, end - length)).hexdigest()
 
 
-def directory_name(version: str) -> str:
+def directory_name(identity: Identity) -> str:
     """Return what the directory is called for a version: it tells nothing of the URL."""
-    return OWN_PREFIX + sha256(version.encode()).hexdigest()[:8]
+    return OWN_PREFIX + sha256(f"{identity.version} {identity.kind}".encode()).hexdigest()[:8]
+
+
+def of_other_versions(parent: int, where: str, identity: Identity) -> Iterator[State]:
+    """Return the states of downloads of the same that were begun when it had another version."""
+    for name in sorted(os.listdir(parent)):
+        if not name.startswith(OWN_PREFIX) or name == directory_name(identity):
+            continue
+        other = _identity_in(parent, name)
+        if other is None or directory_name(other) != name:
+            continue
+        if (other.source, other.kind) == (identity.source, identity.kind):
+            with suppress(DiskError):  # in use, or not ours
+                yield State(parent, where, other)
+
+
+def _identity_in(parent: int, name: str) -> Identity | None:
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+        try:
+            with os.fdopen(open_regular(_NAME, os.O_RDONLY, fd), "rb") as file:
+                _, *values = json.loads(file.read(_LARGEST))["of"]
+        finally:
+            os.close(fd)
+        return Identity(*values)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _check(spans: list[Any]) -> str:

@@ -1,5 +1,7 @@
 """What a download makes of a good server, and of one that fails now and then."""
 
+import hashlib
+import json
 import os
 import random
 import tarfile
@@ -270,6 +272,44 @@ def test_a_changed_bundle_names_the_members_that_changed(server, to):
     with pytest.raises(Changed, match=r"2 members have changed meanwhile: 'a.txt', 'new.txt'") as e:
         to(server)
     assert e.value.names == ("a.txt", "new.txt")
+
+
+@pytest.mark.parametrize("kind", ["directory", "file"])
+def test_a_later_run_says_what_has_changed_since(server, to, tmp_path, kind):
+    server.answers.extend([cut_after(300_000), *[cut_after(0)] * 3])
+    with pytest.raises(NetworkError):
+        to(server, **{kind: tmp_path / "out"})
+    server.bundle = type(server.bundle)({**FILES, "a.txt": b"longer", "new": b""})
+    server.seen.clear()
+    with pytest.raises(Changed, match=r"has changed since .*; changed or new: 'a.txt', 'new'"):
+        to(server, **{kind: tmp_path / "out"})
+    assert server.archive_requests == []
+
+
+def test_existing_files_may_be_kept_when_something_has_changed(server, to):
+    server.answers.extend([cut_after(300_000), *[cut_after(0)] * 3])
+    with pytest.raises(NetworkError):
+        to(server)
+    server.bundle = type(server.bundle)({**FILES, "new": b"new"})
+    assert files_of(to(server, skip_existing=True)) == {**FILES, "new": b"new"}
+
+
+def test_a_member_that_was_put_into_its_place_after_its_end_was_noted_is_fetched_again(
+    server, to, tmp_path
+):
+    """As with several connections: its last bytes had arrived before its first ones."""
+    server.answers.extend([cut_after(300_000), *[cut_after(0)] * 3])
+    with pytest.raises(NetworkError):
+        to(server)
+    (directory,) = (tmp_path / "out").glob(".tar-gateway-*")
+    (directory / "2").unlink()
+    told = json.loads((directory / "state").read_text())
+    member, behind = server.bundle.plan["members"][2], server.bundle.plan["members"][3]
+    told["spans"] = [[member["data_offset"] + 100_000, behind["offset"]]]
+    told["check"] = hashlib.sha256(json.dumps(told["spans"]).encode()).hexdigest()
+    told["tails"] = [None]
+    (directory / "state").write_text(json.dumps(told))
+    assert files_of(to(server)) == FILES
 
 
 def test_a_plan_that_was_cut_off_is_asked_for_again(server, to):
