@@ -7,7 +7,6 @@ from datetime import datetime
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree
 
-from tar_gateway.http.paths import shown
 from tar_gateway.sources.listing.found import BadListing
 from tar_gateway.sources.listing.markup import parse_xml
 
@@ -56,7 +55,7 @@ def read_keys(body: bytes, prefix: str) -> Page:
         below = decoded(_of(fields, "Prefix"))
         _check_below(below, prefix)
         if not below.endswith("/"):
-            raise BadListing(f"it lists the prefix {shown(below)}, which ends with no slash")
+            raise BadListing("it lists a prefix that ends with no slash")
         prefixes.append(below)
     match told.get("IsTruncated"):
         case "false":
@@ -72,20 +71,20 @@ def _object(fields: dict[str, str], key: str, prefix: str) -> StoredObject:
     _check_below(key, prefix)
     size = _of(fields, "Size")
     if not re.fullmatch("[0-9]{1,19}", size):
-        raise BadListing(f"it lists {shown(key)} without a size")
+        raise BadListing("it lists a key without a size")
     try:
         moment = datetime.fromisoformat(_of(fields, "LastModified"))
         mtime = max(0, int(moment.timestamp() // 1))
     except (ValueError, OverflowError) as error:
-        raise BadListing(f"it lists {shown(key)} without a date") from error
+        raise BadListing("it lists a key without a date") from error
     opaque = fields.get("ETag", "").strip().removeprefix('"').removesuffix('"')
     etag = f'"{opaque}"' if _OPAQUE.fullmatch(opaque) else None
     return StoredObject(key, int(size), mtime, etag, fields.get("StorageClass") in _ARCHIVED)
 
 
 def _check_below(key: str, prefix: str) -> None:
-    if not key.startswith(prefix):
-        raise BadListing(f"it lists the key {shown(key)}, which is not below it")
+    if not key.startswith(prefix):  # and is nothing that a client should hear of
+        raise BadListing("it lists a key that is not below it")
 
 
 def _fields(root: ElementTree.Element, name: str) -> Iterator[dict[str, str]]:

@@ -66,7 +66,7 @@ class Directories:
             return
         file = name.rpartition("/")[2]
         if file in directory.files:
-            raise BadListing(f"it lists the key {shown(each.key)} twice")
+            raise BadListing(f"it lists the name {shown(name)} twice")
         directory.files[file] = _listed(file, each)
 
     def _add_directory(self, name: str) -> _Directory | None:
@@ -77,8 +77,7 @@ class Directories:
     def _usable(self, name: str, *, is_directory: bool) -> _Directory | None:
         """Return the directory that a name lies in. Note a name that is no path: `None`."""
         if not self._deep and "/" in name:
-            key = shown(self._prefix + name)
-            raise BadListing(f"it lists the key {key}, which is not directly below it")
+            raise BadListing(f"it lists the name {shown(name)}, which is not directly below it")
         try:
             check_name(name)
         except BadName as error:
