@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from tar_gateway.cli.progress import Progress, in_bytes
+from tar_gateway.cli.progress import Progress, in_bytes, printable
 from tar_gateway.client import Access, Download, DownloadError, Options, Patience, Result
 from tar_gateway.client.failures import WrongUse
 from tar_gateway.http.paths import shown
@@ -96,7 +96,7 @@ def get(url: str, **typed: Any) -> None:  # noqa: ANN401 - the options above
         status, told = _MISSING if result.missing else 0, _told(result)
         text = "" if quiet else _text(result)
     except DownloadError as error:
-        status, told, text = error.status, {"error": str(error)}, f"Error: {error}"
+        status, told, text = error.status, {"error": str(error)}, f"Error: {printable(str(error))}"
     except KeyboardInterrupt:
         status, told = _INTERRUPTED, {"error": "interrupted"}
         text = "Interrupted." if is_pipe else "Interrupted: the same command goes on from here."

@@ -104,7 +104,7 @@ class Progress:
     def _say(self, text: str) -> None:
         if not self._quiet:
             self._clear()
-            print(text, file=self._out, flush=True)
+            print(printable(text), file=self._out, flush=True)
 
     def _clear(self) -> None:
         if self._width:
@@ -114,6 +114,11 @@ class Progress:
     def _object(self, told: dict[str, object]) -> None:
         if self._objects is not None:
             print(json.dumps(told, ensure_ascii=False), file=self._objects, flush=True)
+
+
+def printable(text: str) -> str:
+    """Return a text that may hold words of a server as one that a terminal only shows."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def in_bytes(count: int) -> str:

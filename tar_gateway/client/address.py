@@ -4,12 +4,13 @@ import re
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Self
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from tar_gateway.client.failures import WrongUse
 from tar_gateway.http.paths import BadName, check_name, shown
 
 _PORTS = {"http": 80, "https": 443}
+_OF_ONE_LINK = frozenset({"signature", "expires", "key_id", "v", "plan"})
 _ENTRIES = frozenset({"bundle", "bundle[]"})
 
 
@@ -103,13 +104,7 @@ class Address:
         if reference.startswith("/") and not reference.startswith("//"):
             path, mark, query = reference.partition("#")[0].partition("?")
             return replace(self, path=_encoded(path), query=_encoded(query) if mark else None)
-        if reference.startswith("//"):
-            reference = f"{self.scheme}:{reference}"
-        elif not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", reference):
-            reference = (
-                f"{self.scheme}://{self.authority}{self.path.rpartition('/')[0]}/{reference}"
-            )
-        return self.of(reference)[0]
+        return self.of(urljoin(str(self), reference))[0]
 
     def file_name(self) -> str | None:
         """Return the last segment of the path, `None` where that is no name of a visible file."""
@@ -121,9 +116,10 @@ class Address:
         return None if "/" in name or name.startswith(".") else name
 
     def digest(self) -> str:
-        """Return a digest of where it is: without the query, which holds what expires."""
-        where = f"{self.scheme}://{self.authority}{self.path}"
-        return sha256(where.encode()).hexdigest()
+        """Return a digest of what is asked for: without what a new link for the same has anew."""
+        parts = (self.query or "").split("&")
+        query = "&".join(part for part in parts if _name(part) not in _OF_ONE_LINK)
+        return sha256(f"{self.scheme}://{self.authority}{self.path}?{query}".encode()).hexdigest()
 
     def _names(self) -> frozenset[str]:
         return frozenset(_name(part) for part in (self.query or "").split("&"))

@@ -15,8 +15,8 @@ from tar_gateway.client.verify import sums_member
 
 _T = TypeVar("_T")
 
-LARGEST_PLAN = 512 * 1024 * 1024
-"""Bytes: more than two million members take."""
+LARGEST_PLAN = 128 * 1024 * 1024
+"""Bytes: more than half a million members take."""
 
 
 @dataclass(frozen=True, slots=True)

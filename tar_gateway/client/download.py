@@ -16,7 +16,8 @@ from tar_gateway.client.making import Making, extract, keep, pour
 from tar_gateway.client.options import Options, Result
 from tar_gateway.client.plan import Plan
 from tar_gateway.client.session import Access, Session
-from tar_gateway.client.verify import sums_member
+from tar_gateway.client.tree import disk_error
+from tar_gateway.client.verify import check_is_verifiable, sums_member
 from tar_gateway.http.paths import shown
 
 _SUFFIX = re.compile(r"\.(?:tar|zip|tar\.gz|tar\.zst)\Z")
@@ -69,6 +70,8 @@ class Download:
             found = self._find(session)
             try:
                 where, members, skipped, verified = self._make(session, found)
+            except OSError as error:
+                raise disk_error(str(self._options.file or "the directory"), error) from error
             except Changed as error:
                 if found.plan is None:
                     raise
@@ -134,6 +137,8 @@ class Download:
         """Return where it is, how many members, how many were there, how many are verified."""
         plan, options = found.plan, self._options
         taken = None
+        if options.verify:
+            check_is_verifiable(plan, is_extraction=options.is_extraction)
         if plan is not None and (options.include or options.exclude):
             taken = self.chosen(plan)
             if not taken:

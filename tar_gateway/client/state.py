@@ -21,7 +21,7 @@ from typing import Any
 from tar_gateway.client.failures import DiskError
 from tar_gateway.client.plan import OWN_PREFIX
 from tar_gateway.client.spans import Spans
-from tar_gateway.client.tree import on_disk, open_regular
+from tar_gateway.client.tree import disk_error, on_disk, open_regular
 
 _FORMAT = 1
 _NAME, _NEXT, _MEMBERS = "state", "state.next", "members"
@@ -73,7 +73,10 @@ class State:
         except BlockingIOError as error:
             os.close(self.fd)
             raise DiskError(f"another download of the same uses {self.shown}") from error
-        except BaseException:
+        except OSError as error:
+            os.close(self.fd)
+            raise disk_error(self.shown, error) from error
+        except DiskError:
             os.close(self.fd)
             raise
 
@@ -187,7 +190,9 @@ def directory_name(identity: Identity) -> str:
 
 def of_other_versions(parent: int, where: str, identity: Identity) -> Iterator[State]:
     """Return the states of downloads of the same that were begun when it had another version."""
-    for name in sorted(os.listdir(parent)):
+    with on_disk(where):
+        names = os.listdir(parent)
+    for name in sorted(names):
         if not name.startswith(OWN_PREFIX) or name == directory_name(identity):
             continue
         other = _identity_in(parent, name)

@@ -23,14 +23,25 @@ def sums_member(plan: Plan) -> int | None:
     return named[-1] if named else None
 
 
+def check_is_verifiable(plan: Plan | None, *, is_extraction: bool) -> None:
+    """Raise `WrongUse` where there is nothing to compare with, before anything is fetched."""
+    if plan is None:
+        raise WrongUse("this server has no checksums to verify")
+    if plan.format == "zip" and not is_extraction:
+        return
+    if not plan.is_tar:
+        raise WrongUse(f"the members of a {plan.format} can't be verified: extract it")
+    if sums_member(plan) is None:
+        raise WrongUse("the archive has no checksums: ask for them by checksums=sha256 in its URL")
+
+
 def verify(plan: Plan, taken: Iterable[int], read: Reader, listener: Listener) -> int:
     """Compare the members with the archive's ``SHA256SUMS``; return how many are right.
 
-    Raise `WrongUse` where it has none, `BrokenArchive` for a member that is not what it says.
+    Raise `BrokenArchive` for a member that is not what it says.
     """
     index = sums_member(plan)
-    if index is None:
-        raise WrongUse("the archive has no checksums: ask for them by checksums=sha256 in its URL")
+    assert index is not None
     if plan.members[index].size > _LARGEST_LIST:
         raise BrokenArchive("the list of checksums is too long")
     sums = _read_sums(b"".join(read(index)))

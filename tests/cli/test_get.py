@@ -1,5 +1,6 @@
 """``tar-gateway get`` as a user types it: what it prints, and its exit status."""
 
+import hashlib
 import json
 import os
 import signal
@@ -181,6 +182,52 @@ def test_netrc_is_read_only_on_demand(server, tmp_path):
     server.seen.clear()
     assert typed("--netrc", "-d", "again", server.url, HOME=str(home)).returncode == 0
     assert server.seen[0].headers["authorization"] == "Basic bWU6c2VjcmV0"
+
+
+def test_what_a_server_says_can_not_command_the_terminal(server):
+    def answer(handler, start, stop):
+        handler.give(200, b"x", "text/\x1b[2Jhtml", ETag=server.bundle.plan["etag"])
+
+    server.answers.append(answer)
+    done = typed(server.url)
+    assert done.returncode == 7
+    assert "text/?[2Jhtml" in done.stderr
+    assert "\x1b" not in done.stderr
+
+
+def test_a_directory_that_may_not_be_written_is_an_error_of_the_disk(server):
+    Path("file").write_bytes(b"")
+    done = typed("-d", "file/out", server.url)
+    assert done.returncode == 3
+    assert "Traceback" not in done.stderr
+
+
+def sums(files: dict[str, bytes]) -> bytes:
+    lines = (f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in files.items())
+    return "".join(lines).encode()
+
+
+@pytest.mark.parametrize("where", ["-d", "-o"])
+def test_verified_files_are_counted(where):
+    with BundleServer({**FILES, "SHA256SUMS": sums(FILES)}) as server:
+        done = typed("--verify", where, "out", server.url)
+        assert "checksums=sha256" in server.seen[0].target
+    assert done.returncode == 0
+    assert "2 have their checksum" in done.stderr
+
+
+@pytest.mark.parametrize("where", ["-d", "-o"])
+def test_a_file_that_does_not_have_its_checksum_is_named(where):
+    wrong = sums({**FILES, "a.txt": b"other"})
+    with BundleServer({**FILES, "SHA256SUMS": wrong}) as server:
+        done = typed("--verify", where, "out", server.url)
+    assert done.returncode == 7
+    assert "1 of 2 files do not have their checksum: 'a.txt'" in done.stderr
+
+
+def test_an_archive_without_checksums_is_not_fetched_to_be_verified(server):
+    assert typed("--verify", server.url).returncode == 2
+    assert server.archive_requests == []
 
 
 def test_headers_may_stand_in_a_file(server):

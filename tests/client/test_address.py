@@ -43,6 +43,7 @@ def test_a_login_in_the_url_is_no_part_of_the_address():
         ("/x?y", "http://h:8/x?y"),
         ("//g/x", "http://g/x"),
         ("f", "http://h:8/d/f"),
+        ("../f?%2f", "http://h:8/f?%2f"),
         ("https://g:1/%2f", "https://g:1/%2f"),
     ],
 )
@@ -51,8 +52,13 @@ def test_a_reference_leads_where_rfc_3986_says(reference, url):
 
 
 def test_the_digest_is_the_same_for_a_new_signature():
-    one, other = (Address.of(f"http://h/d/?bundle=a&signature={n}")[0] for n in "ab")
-    assert one.digest() == other.digest() != Address.of("http://g/d/")[0].digest()
+    one, other = (Address.of(f"http://h/d/?bundle=a&expires={n}&signature={n}")[0] for n in "ab")
+    assert one.digest() == other.digest() == Address.of("http://h/d/?bundle=a")[0].digest()
+
+
+@pytest.mark.parametrize("url", ["http://g/d/?bundle=a", "http://h/e/?bundle=a", "http://h/d/"])
+def test_the_digest_is_another_for_anything_else(url):
+    assert Address.of(url)[0].digest() != Address.of("http://h/d/?bundle=a")[0].digest()
 
 
 @pytest.mark.parametrize(
