@@ -332,6 +332,7 @@ WRONG = [
     *(("ARCHIVE_FILES", text) for text in ("yes", "rar", "tar;zip", "tar,no")),
     *(("PAGES_PREFIX", text) for text in ("/", "-", "/-", "//", "/a b/", "/?/")),
     *(("PAGES_BIND", text) for text in ("9000", "host:", ":9000", "host:0", "host:65536", "a b:1")),
+    *(("LOG_PAGES", text) for text in ("maybe", "2")),
     *(("PUBLIC_METRICS", text) for text in ("maybe", "2")),
 ]
 
