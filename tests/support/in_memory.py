@@ -88,6 +88,8 @@ class MemoryServer:
             raise SourceError("its length is invalid") from error
         except BadMessage as error:
             raise SourceError("it is not HTTP", transient=True) from error
+        except ConnectionError as error:
+            raise SourceError("it broke", transient=True) from error
         if head is None:
             raise SourceError("it broke", transient=True)
         content = _Content(receiver, wire.error)

@@ -308,6 +308,7 @@ def test_only_the_callers_credentials_go_along_with_members(app, upstream, conne
         "authorization": "Bearer caller",
         "cookie": "session=1; other=2",
         "via": asked["via"],
+        "x-request-id": asked["x-request-id"],
     }
     etag = File(b"beta " * 300).headers()["ETag"]
     assert asked == own
