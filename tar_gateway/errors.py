@@ -192,7 +192,7 @@ class MembersFailed(Refusal):
     def __init__(
         self, faults: Sequence[MemberFault], *, total: int = 1, status: int | None = None
     ) -> None:
-        self.count = len(faults)
+        self.count, self.total = len(faults), total
         if self.count > MOST_FAULTS:
             faults = sorted(faults, key=self._rank)[:MOST_FAULTS]
         self.faults = tuple(faults)

@@ -4,9 +4,10 @@ import re
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from hmac import compare_digest, digest
 from typing import Any
-from urllib.parse import quote, unquote_to_bytes, urlsplit
+from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
 from wsgiref.types import WSGIEnvironment
 
 from tar_gateway.errors import Forbidden
@@ -39,6 +40,9 @@ _FORM = "tar-gateway-v1"
 _SIGNATURE, _EXPIRES, _KEY_ID, _VERSION = b"signature", b"expires", b"key_id", b"v"
 
 _OF_A_LINK = frozenset({_SIGNATURE, _EXPIRES, _KEY_ID})
+
+# What a link has that opens the page of a directory, and so everything below it.
+_BROWSE = b"browse"
 
 # What may be added behind the signature with this value, or any (`None`): it asks for the same
 # members. Before the signature it is signed like everything else.
@@ -172,6 +176,11 @@ def _spelled_alike(part: str) -> str:
     return re.sub("[^=,;]+", lambda run: quote(_decoded(run[0]), safe=""), part)
 
 
+def _whole_path(environ: Mapping[str, Any]) -> bytes:
+    whole = str(environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""))
+    return whole.encode("latin-1", "replace") or b"/"
+
+
 def _name(part: str) -> bytes:
     return _decoded(part.partition("=")[0])
 
@@ -180,26 +189,77 @@ def _decoded(text: str) -> bytes:
     return unquote_to_bytes(text.replace("+", " "))
 
 
-class SignedLinks:
-    """Checks requests by ``keys``; ``now`` gives the Unix time."""
+@dataclass(frozen=True, slots=True)
+class Browsing:
+    """The right to everything below a directory, as a link with ``browse`` has it.
 
-    def __init__(self, keys: Sequence[SigningKey], now: Callable[[], float] = time.time) -> None:
+    ``path`` is the directory's whole path, decoded, with its slash.
+    """
+
+    path: bytes
+    key: SigningKey
+    expires: int
+
+    def sign(self, reference: str) -> str:
+        """Return a reference to the directory, or to what lies below it, as a signed link.
+
+        ``reference`` is a query, or ``./`` and a path that climbs nowhere with or without one.
+        """
+        place = reference.partition("?")[0].removeprefix("./")
+        if {"..", "."}.intersection(unquote(place).split("/")):
+            raise ValueError(f"{reference!r} leads out of the directory")
+        whole = quote(self.path, safe="/") + place + reference[len(reference.partition("?")[0]) :]
+        signed = sign_url(whole, self.key.secret, expires=self.expires, key_id=self.key.id)
+        start = reference.partition("?")[0]
+        return f"{start}?{signed.partition('?')[2]}"
+
+
+class SignedLinks:
+    """Checks requests by ``keys``; ``now`` gives the Unix time.
+
+    With ``form``, the parameter of a bundle, the form of a page that was signed may be sent.
+    """
+
+    def __init__(
+        self,
+        keys: Sequence[SigningKey],
+        now: Callable[[], float] = time.time,
+        form: str | None = None,
+    ) -> None:
         self._keys = keys
         self._now = now
+        self._form = None if form is None else {form.encode("ascii"), b"pick", _BROWSE}
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "SignedLinks | None":
         """Read the keys; `None` where links need no signature. Raise `SettingsError`."""
         file = settings.signing_keys_file
-        return None if file is None else cls(read_keys(file))
+        form = settings.parameter if settings.browse else None
+        return None if file is None else cls(read_keys(file), form=form)
 
     def check(self, environ: WSGIEnvironment) -> None:
         """Raise `Forbidden` unless a request came by a link that is signed and still holds."""
-        if environ["REQUEST_METHOD"] == "POST":
+        if environ["REQUEST_METHOD"] == "POST" and not self._is_form(query_of(environ)):
             raise Forbidden("what is sent is not signed: sign a link with manifest= instead")
-        whole = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-        path = whole.encode("latin-1", "replace") or b"/"
-        check_link(path, query_of(environ), self._keys, self._now())
+        check_link(_whole_path(environ), query_of(environ), self._keys, self._now())
+
+    def _is_form(self, query: str) -> bool:
+        """Return whether a query is that of a page's form, which only the gateway signs."""
+        parts = query.split("&")
+        own = [part for part in parts if _name(part) not in _OF_A_LINK]
+        return self._form is not None and len(own) == 3 and set(map(_decoded, own)) == self._form
+
+    def browsing(self, environ: WSGIEnvironment) -> Browsing | None:
+        """Return the right that a checked request's link gives, `None` for one without ``browse``.
+
+        ``browse`` is covered by the signature, like everything but what may be added.
+        """
+        given = {_name(part): part.partition("=")[2] for part in query_of(environ).split("&")}
+        if _BROWSE not in given:
+            return None
+        key_id = unquote_to_bytes(given[_KEY_ID]).decode("ascii")
+        key = next(key for key in self._keys if key.id == key_id)
+        return Browsing(_whole_path(environ), key, int(unquote_to_bytes(given[_EXPIRES])))
 
     def for_upstream(self, environ: WSGIEnvironment) -> WSGIEnvironment:
         """Return the request without its signature, and without what anybody may have added."""

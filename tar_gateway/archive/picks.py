@@ -37,6 +37,21 @@ def listing_digest(names: Iterable[str]) -> str:
     return urlsafe_b64encode(whole).decode("ascii")[:_DIGEST]
 
 
+def names_as_they_were(rows: Iterable[Row], digest: str, time: int) -> list[str]:
+    """Return the names of a listing in the order of its bits, as it was when it was picked from.
+
+    It is the same as then, or without what is dated after ``time``. Raise `ListingChanged`.
+    """
+    # Code points and their UTF-8 bytes have the same order.
+    ordered = sorted(rows, key=lambda row: row[0])
+    all_names = [name for name, _ in ordered]
+    older = [name for name, date in ordered if date is None or date <= time]
+    for names in (all_names, older):
+        if listing_digest(names) == digest:
+            return names
+    raise ListingChanged
+
+
 @dataclass(frozen=True, slots=True)
 class Pick:
     """Ticks in one directory's listing, whose entries are sorted bytewise.
@@ -65,7 +80,7 @@ class Pick:
         return int.from_bytes(self.bits, "little").bit_count()
 
     def __str__(self) -> str:
-        return f"{self.directory}:{self.digest}.{_base36(self.time)}.{packed(self.bits)}"
+        return f"{self.directory}:{self.digest}.{base36(self.time)}.{packed(self.bits)}"
 
     def names(self, rows: Iterable[Row]) -> list[str]:
         """Return the names that are meant, of a directory that lists these rows in any order.
@@ -73,18 +88,11 @@ class Pick:
         The listing must be the same as it was, or without the entries dated after ``time``. Raise
         `ListingChanged` otherwise.
         """
-        # Code points and their UTF-8 bytes have the same order.
-        ordered = sorted(rows, key=lambda row: row[0])
-        all_names = [name for name, _ in ordered]
-        older = [name for name, date in ordered if date is None or date <= self.time]
-        for names in (all_names, older):
-            if listing_digest(names) == self.digest and self._fits(len(names)):
-                return [name for i, name in enumerate(names) if self.bits[i // 8] >> i % 8 & 1]
-        raise ListingChanged
-
-    def _fits(self, count: int) -> bool:
-        spare = int.from_bytes(self.bits, "little") >> count
-        return len(self.bits) == -(-count // 8) and not spare
+        names = names_as_they_were(rows, self.digest, self.time)
+        spare = int.from_bytes(self.bits, "little") >> len(names)
+        if len(self.bits) != -(-len(names) // 8) or spare:
+            raise ListingChanged
+        return [name for i, name in enumerate(names) if self.bits[i // 8] >> i % 8 & 1]
 
 
 def read_pick(text: str, *, largest: int) -> Pick:
@@ -136,7 +144,8 @@ def unpacked(text: str, *, largest: int) -> bytes:
     return data
 
 
-def _base36(number: int) -> str:
+def base36(number: int) -> str:
+    """Write a number in the digits 0 to 9 and a to z."""
     text = ""
     while number or not text:
         number, digit = divmod(number, 36)

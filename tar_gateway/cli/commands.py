@@ -4,7 +4,7 @@ import os
 import re
 import sys
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from secrets import token_urlsafe
 
@@ -87,6 +87,7 @@ def serve(upstream: str | None, bind: str, *, hidden: bool) -> None:
         os.environ[f"{PREFIX}UPSTREAM"] = upstream_process.url
         headers = secret_file(f"Authorization: {authorization}\n")
         os.environ[f"{PREFIX}UPSTREAM_HEADERS_FILE"] = headers
+        os.environ.setdefault(f"{PREFIX}BROWSE", "yes")
         # gunicorn, which this process becomes, holds the pipe from now on.
         os.set_inheritable(upstream_process.pipe, True)
     sys.stdout.flush()
@@ -201,6 +202,11 @@ def _time_span(_: click.Context, __: click.Parameter, text: str | None) -> timed
     help="How long the link holds, such as 90s, 15m or 2d; 1h otherwise.",
 )
 @click.option("--expires", type=int, metavar="UNIX", help="The Unix time at which it ends instead.")
+@click.option(
+    "--browse",
+    is_flag=True,
+    help="For a directory: the page to pick files from, and everything below it.",
+)
 def sign(
     *,
     url: str,
@@ -208,8 +214,12 @@ def sign(
     key_id: str | None,
     expires_in: timedelta | None,
     expires: int | None,
+    browse: bool,
 ) -> None:
-    """Print a signed URL or path for a gateway with the same keys."""
+    """Print a signed URL or path for a gateway with the same keys.
+
+    With --browse it opens a directory for everyone who has it, until it expires.
+    """
     if expires is not None and expires_in is not None:
         raise click.UsageError("--expires and --expires-in exclude each other.")
     try:
@@ -221,7 +231,18 @@ def sign(
         raise click.BadParameter(f"the file has no key '{key_id}'.", param_hint="'--key-id'")
     if expires is None:
         expires = int(time.time() + (expires_in or timedelta(hours=1)).total_seconds())
+    if browse:
+        if "?" in url or not url.endswith("/"):
+            raise click.BadParameter("with --browse it ends with a slash.", param_hint="URL")
+        url += "?browse"
     try:
         click.echo(sign_url(url, key.secret, expires=expires, key_id=key.id))
     except ValueError as error:
         raise click.ClickException(str(error)) from error
+    if browse:
+        until = datetime.fromtimestamp(expires, UTC)
+        click.echo(
+            "Everyone who has this link can see and download everything below that directory, "
+            f"files that are added later as well, until {until:%Y-%m-%d %H:%M} UTC.",
+            err=True,
+        )

@@ -132,6 +132,7 @@ def _gateway(upstream: str, port: int) -> Iterator[str]:
             env={k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
             | {
                 f"{PREFIX}UPSTREAM": upstream,
+                f"{PREFIX}BROWSE": "yes",
                 f"{PREFIX}TRUSTED_PROXIES": "127.0.0.1",  # so that the log warns of no proxy
                 "WEB_CONCURRENCY": "1",
                 "GUNICORN_CMD_ARGS": "--log-level warning --access-logfile /dev/null",
@@ -159,7 +160,7 @@ def _suggest(gateway: str, url: str) -> None:
         '-d \'{"members": ["summary.txt", {"path": "2026/january.csv", "name": "jan.csv"}]}\' '
         f"'{gateway}reports/?bundle' | tar tv"
     )
-    click.echo(f"  a browser at {gateway}reports/?bundle=summary.txt&bundle=scans.bin\n")
+    click.echo(f"  a browser at {gateway}  (user {USER}, password {PASSWORD})\n")
 
 
 def _wait() -> None:

@@ -152,6 +152,12 @@ def check_destination(environ: Mapping[str, Any]) -> None:
         raise Forbidden("a page of another site asked for the bundle as a part of it: use a link")
 
 
+def check_same_site(environ: Mapping[str, Any]) -> None:
+    """Refuse a form that a page of another site sends. Raise `Forbidden`."""
+    if (header_of(environ, "Sec-Fetch-Site") or "").strip().lower() == "cross-site":
+        raise Forbidden("the form was sent by a page of another site")
+
+
 def logged_path(environ: Mapping[str, Any]) -> str:
     """Return the whole path for a log, as text."""
     path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")

@@ -207,22 +207,31 @@ def forbids_storing(cache_control: Iterable[str]) -> bool:
     return any(each.partition("=")[0].strip() == "no-store" for each in directives)
 
 
-def page_policy(style: str | None = None) -> list[tuple[str, str]]:
+def page_policy(style: str | None = None, script: str | None = None) -> list[tuple[str, str]]:
     """Return what a browser may do with a page of ours, as headers: show it, and nothing else.
 
-    It loads nothing, stands in no frame, and tells no site its URL, which may be a signed link.
-    ``style`` is the text of its one ``<style>``, allowed by its hash (CSP Level 3, 2.3.1).
+    It loads nothing, stands in no frame, is found by no search, and tells no site its URL, which
+    may be a signed link. ``style`` and ``script`` are the texts of its one ``<style>`` and
+    ``<script>``, allowed by their hashes (CSP Level 3, 2.3.1). A page with a script has a form, and
+    both may ask this origin alone.
     """
-    allowed = ""
+    allowed = ["default-src 'none'"]
     if style is not None:
-        digest = b64encode(sha256(style.encode()).digest()).decode()
-        allowed = f" style-src 'sha256-{digest}';"
-    policy = f"default-src 'none';{allowed} base-uri 'none'; form-action 'none'; "
+        allowed.append(f"style-src {_hash_of(style)}")
+    if script is not None:
+        allowed += [f"script-src {_hash_of(script)}", "connect-src 'self'"]
+    form = "'none'" if script is None else "'self'"
+    allowed += ["base-uri 'none'", f"form-action {form}", "frame-ancestors 'none'"]
     return [
-        ("Content-Security-Policy", policy + "frame-ancestors 'none'"),
+        ("Content-Security-Policy", "; ".join(allowed)),
         ("Referrer-Policy", "no-referrer"),
         ("X-Content-Type-Options", "nosniff"),
+        ("X-Robots-Tag", "noindex, nofollow"),
     ]
+
+
+def _hash_of(text: str) -> str:
+    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
 
 
 def attachment(filename: str) -> str:

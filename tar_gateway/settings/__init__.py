@@ -6,7 +6,6 @@ keyword arguments of `Settings`. Values are checked alike, by pydantic, either w
 
 from collections.abc import Iterable, Mapping
 from dataclasses import field, fields
-from difflib import get_close_matches
 from typing import Annotated
 
 from pydantic import (
@@ -44,6 +43,7 @@ from tar_gateway.settings.types import (
     Seconds,
     Size,
     Url,
+    unknown_setting,
     wrong_setting,
 )
 
@@ -255,6 +255,15 @@ class Settings:
     pass_through: bool = True
     """Whether plain requests are passed to the upstream; 404 otherwise."""
 
+    browse: bool = False
+    """Whether a browser is shown a page to pick files from where a directory is listed."""
+
+    browse_style: File | None = None
+    """File of CSS behind the page's own."""
+
+    browse_title: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    """What the page is called, in place of ``Files``."""
+
     pages_prefix: PagesPrefix = "/-/"
     """Where the gateway's own pages are, below its mount point; files of their names are not."""
 
@@ -282,7 +291,7 @@ class Settings:
             name = str(error.errors(include_url=False)[0]["loc"][0])
             names = [field.name for field in fields(cls)]
             if name not in names:
-                raise _unknown(name, names) from error
+                raise unknown_setting(name, names) from error
             values = given.kwargs if isinstance(given, ArgsKwargs) else given
             raise wrong_setting(error, name, (values or {})[name]) from error
 
@@ -321,7 +330,7 @@ class Settings:
         given = {name: text for name, text in environ.items() if name.startswith(PREFIX) and text}
         for name in given:
             if name not in known:
-                raise _unknown(name, list(known), PREFIX)
+                raise unknown_setting(name, list(known), PREFIX)
         has_upstream = not given.keys().isdisjoint({PREFIX + "UPSTREAM", PREFIX + "LOCATIONS_FILE"})
         if needs_upstream and not has_upstream:
             raise SettingsError(
@@ -340,14 +349,6 @@ class Settings:
         if settings.upstream is not None:
             settings.check_guarded([settings.upstream])
         return settings
-
-
-def _unknown(name: str, known: Iterable[str], prefix: str = "") -> SettingsError:
-    # Without the prefix, which all have in common: any name would come close to another.
-    names = [each.removeprefix(prefix) for each in known]
-    close = get_close_matches(name.removeprefix(prefix), names, n=1)
-    hint = f"; did you mean {prefix}{close[0]}?" if close else ""
-    return SettingsError(f"{name} is not a setting{hint}")
 
 
 _SETTINGS = TypeAdapter(Settings)

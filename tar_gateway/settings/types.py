@@ -5,6 +5,7 @@ Annotated types for pydantic; what they are used for is not known here.
 
 import re
 from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, cast
@@ -153,7 +154,18 @@ def _check_header_name(name: str) -> str:
 
 # Other parameters of a bundle's URL, those that are still to come among them.
 _TAKEN = {
-    *("checksums", "duplicates", "exclude", "expires", "filename", "folder", "format", "include"),
+    *(
+        "browse",
+        "sort",
+        "checksums",
+        "duplicates",
+        "exclude",
+        "expires",
+        "filename",
+        "folder",
+        "format",
+        "include",
+    ),
     *(
         "key_id",
         "manifest",
@@ -300,3 +312,12 @@ Origins = Annotated[
 ParameterName = Annotated[str, AfterValidator(_check_parameter)]
 PagesPrefix = Annotated[str, AfterValidator(_check_pages_prefix)]
 BindAddress = Annotated[Address, BeforeValidator(_read_address)]
+
+
+def unknown_setting(name: str, known: Iterable[str], prefix: str = "") -> SettingsError:
+    """Return the error of a name that is no setting, with the one that was probably meant."""
+    # Without the prefix, which all have in common: any name would come close to another.
+    names = [each.removeprefix(prefix) for each in known]
+    close = get_close_matches(name.removeprefix(prefix), names, n=1)
+    hint = f"; did you mean {prefix}{close[0]}?" if close else ""
+    return SettingsError(f"{name} is not a setting{hint}")

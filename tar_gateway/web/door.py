@@ -13,6 +13,8 @@ from tar_gateway.errors import Cancelled, InternalError, Refusal
 from tar_gateway.http.environ import check_query
 from tar_gateway.settings import Settings
 from tar_gateway.sources.wire.tally import Listener, Tally
+from tar_gateway.web.browse.error_page import ways_on
+from tar_gateway.web.browse.shell import Look
 from tar_gateway.web.client import Delivery, told, until_departure
 from tar_gateway.web.cors import CrossOrigin
 from tar_gateway.web.observe.download import Download
@@ -33,6 +35,7 @@ class Door:
     def __init__(self, settings: Settings, hop: Hop, listener: Listener | None = None) -> None:
         self._settings = settings
         self._hop = hop
+        self._look = Look.from_settings(settings)
         self._listener = listener
         self.downloads = Downloads(settings, listener)
         a_minute = settings.questions_per_client
@@ -123,8 +126,15 @@ class Door:
         self, refusal: Refusal, download: Download, start_response: StartResponse
     ) -> Iterable[bytes]:
         download.refused(refusal)
-        vary = self._settings.forward_headers
-        return refuse(refusal, download.environ, start_response, vary=vary)
+        return refuse(
+            refusal,
+            download.environ,
+            start_response,
+            vary=self._settings.forward_headers,
+            request_id=download.id,
+            look=self._look,
+            ways=ways_on(refusal, download.environ, self._settings),
+        )
 
 
 def _noted(download: Download, start_response: StartResponse) -> StartResponse:

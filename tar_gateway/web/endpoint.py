@@ -13,6 +13,7 @@ from http import HTTPStatus
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from tar_gateway.archive.bundle import Bundle, Entry, default_filename
+from tar_gateway.delivery.lister import Lister
 from tar_gateway.delivery.manifest import read_manifest
 from tar_gateway.delivery.planner import Planner
 from tar_gateway.delivery.selection import Asked, Selection, Selector
@@ -91,6 +92,11 @@ class Endpoint:
             reread_limit=settings.reread_limit,
             checksum_memory=settings.checksum_memory,
         )
+
+    @property
+    def lister(self) -> Lister:
+        """What lists directories as bundles do."""
+        return self._planner.lister
 
     def takes(self, environ: WSGIEnvironment) -> bool:
         """Return whether a request asks for a bundle, whatever its method."""

@@ -6,10 +6,12 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 from tar_gateway.access.authority import Authority
 from tar_gateway.access.credentials import Hop
-from tar_gateway.errors import MethodNotAllowed, NotFound, SettingsError
+from tar_gateway.errors import MethodNotAllowed, NotFound, SettingsError, SourceError
 from tar_gateway.http.environ import check_no_encoded_slash
 from tar_gateway.settings import Settings
+from tar_gateway.sources import Listing
 from tar_gateway.sources.stepwise import FileServer, is_private
+from tar_gateway.web.browse.pages import Pages, denied, is_directory, varied
 from tar_gateway.web.door import Door
 from tar_gateway.web.endpoint import Endpoint
 from tar_gateway.web.observe.download import Download
@@ -49,6 +51,8 @@ class Gateway:
         self._bundles = Endpoint(upstream, self._settings, permit, metrics)
         self._plain = PassThrough(upstream, self._bundles, self._settings, hop, self._authority)
         self._door = Door(self._settings, hop, metrics)
+        asks = 1 if self._authority is None else 2
+        self._pages = Pages(self._bundles.lister, self._settings, self._door.links, asks=asks)
         self._probes = Probes(
             self._settings,
             reach=upstream.reach,
@@ -71,6 +75,12 @@ class Gateway:
 
     def _answer(self, download: Download, start_response: StartResponse) -> Iterable[bytes]:
         environ, links = download.environ, self._door.links
+        if self._settings.browse and is_directory(environ):
+            start_response = varied(start_response)
+        if self._pages.takes_form(environ):
+            return self._pages(download, start_response)
+        if self._pages.takes(environ) and (listing := self._listing(download)) is not None:
+            return self._pages.show(environ, listing, start_response)
         if self._bundles.takes(environ):
             return self._bundles(download, start_response)
         if not self._settings.pass_through:
@@ -81,6 +91,16 @@ class Gateway:
             check_no_encoded_slash(environ)
         passed = environ if links is None else links.for_upstream(environ)
         return self._plain(download, passed, start_response)
+
+    def _listing(self, download: Download) -> Listing | None:
+        """List the directory that a browser asks for; `None` where its response is passed on."""
+        caller = download.caller(self._settings.forward_headers)
+        try:
+            return self._pages.listing(download.environ, caller)
+        except SourceError as error:
+            if error.status == 403:
+                raise denied(error) from error
+            return None
 
 
 def _metrics() -> "Metrics | None":

@@ -3,15 +3,16 @@
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import cast
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from tar_gateway.access.authority import Authority
-from tar_gateway.access.credentials import Hop
+from tar_gateway.access.credentials import Hop, caller_of
 from tar_gateway.delivery.whole import blocks_of
-from tar_gateway.errors import SourceError, UpstreamFailed
+from tar_gateway.errors import Refusal, SourceError, UpstreamFailed
 from tar_gateway.http.conditions import Conditions
 from tar_gateway.http.environ import conditions_of
 from tar_gateway.settings import Settings
@@ -19,6 +20,7 @@ from tar_gateway.sources import Source
 from tar_gateway.sources.spool import Spool
 from tar_gateway.sources.subrequest import AppResponse, Subrequests, plain_get
 from tar_gateway.sources.wire.tally import Listener
+from tar_gateway.web.browse.pages import Pages, is_directory, varied
 from tar_gateway.web.door import Door
 from tar_gateway.web.endpoint import METHODS, Endpoint
 from tar_gateway.web.file_list import Step, next_step
@@ -36,9 +38,10 @@ class BundleMiddleware:
     A GET, HEAD or POST with the parameter is answered with an archive. Its members are
     sub-requests to ``app`` by the same caller, or files of ``source`` where one is given.
     Everything else reaches ``app`` untouched; a response of its with ``X-Archive-Files: tar``
-    becomes the archive that it lists. ``listener`` is told of what all its downloads do, as
-    `Metrics` is. One serves many threads. Raise `SettingsError` for a file of signing keys that
-    has become wrong.
+    becomes the archive that it lists. With ``browse``, in place of the setting, a browser is shown
+    a page to pick files from where ``app`` lists a directory. ``listener`` is told of what all its
+    downloads do, as `Metrics` is. One serves many threads. Raise `SettingsError` for a file of
+    signing keys that has become wrong.
     """
 
     def __init__(
@@ -47,9 +50,14 @@ class BundleMiddleware:
         source: Source | None = None,
         settings: Settings | None = None,
         listener: Listener | None = None,
+        *,
+        browse: bool | None = None,
     ) -> None:
         self._app = app
-        self._settings = settings = settings or Settings()
+        settings = settings or Settings()
+        if browse is not None:
+            settings = replace(settings, browse=browse)
+        self._settings = settings
         self._spool = Spool(settings.spool_limit)
         source = source or Subrequests(app, self._spool, settings)
         hop = Hop.before(source, settings)
@@ -57,13 +65,21 @@ class BundleMiddleware:
         self._authority = Authority.from_settings(settings, hop)
         permit = self._authority.permit if self._authority else None
         self._bundles = Endpoint(source, settings, permit, listener, spool=self._spool)
+        asks = 1 if permit is None else 2
+        self._pages = Pages(self._bundles.lister, settings, self._door.links, asks=asks)
+        self._hop = hop
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
         request = _Request(environ, start_response, self._settings)
         is_preflight = self._door.cross_origin.is_preflight(environ)
         if (is_preflight or request.method in METHODS) and self._bundles.takes(environ):
-            return self._door(environ, start_response, self._bundles)
+            by_form = self._pages.takes_form(environ)
+            return self._door(environ, start_response, self._pages if by_form else self._bundles)
+        if self._settings.browse and is_directory(environ):
+            if (page := self._page(environ, start_response)) is not None:
+                return page
+            request.answer_by = varied(start_response)
         if request.next_step(request.method, request.conditions) is Step.TRY:
             archive = self._from_new_list(request)
             if archive is not None:
@@ -74,6 +90,23 @@ class BundleMiddleware:
         if request.step is Step.PASS:
             return iterable
         return self._replace(request, iterable, lambda: _close(iterable))
+
+    def _page(
+        self, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes] | None:
+        """Answer with the page of a directory; `None` where the application lists none."""
+        if not self._pages.takes(environ):
+            return None
+        caller = caller_of(environ, self._settings.forward_headers, self._hop)
+        try:
+            listing = self._pages.listing(environ, caller)
+        except (SourceError, Refusal):  # the application says it in its own words
+            return None
+
+        def show(_: Download, start_response: StartResponse) -> Iterable[bytes]:
+            return self._pages.show(environ, listing, start_response)
+
+        return self._door(environ, start_response, show)
 
     def close(self) -> None:
         """End the threads, and close the connections to the authority."""

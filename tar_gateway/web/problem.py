@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from html import escape
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, unquote, unquote_plus, urljoin, urlsplit, urlunsplit
@@ -14,46 +13,36 @@ from webob.acceptparse import create_accept_header
 from tar_gateway.errors import MembersFailed, Refusal
 from tar_gateway.http.environ import mount_of, query_of
 from tar_gateway.http.headers import page_policy
-
-# Characters of a path or reason, and of a sentence that quotes some: an error is no larger than
-# 100 of these make it, whatever was asked for.
-_LONGEST = 200
-_LONGEST_DETAIL = 1000
-
-_STYLE = (
-    "body { font: 1em/1.5 system-ui, sans-serif; max-width: 45em; margin: 3em auto; "
-    "padding: 0 1em; overflow-wrap: anywhere } code { background: #8882; padding: .1em .3em }"
-)
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head><meta charset="utf-8"><title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<h1>{title}</h1>
-<p>{detail}.</p>
-{members}</body>
-</html>
-"""
+from tar_gateway.web.browse.error_page import LONGEST_DETAIL, NO_WAYS, Ways, error_page, short
+from tar_gateway.web.browse.shell import PLAIN, Look
 
 
 def problem(
-    refusal: Refusal, accept: str | None, *, vary: Sequence[str] = ()
+    refusal: Refusal,
+    accept: str | None,
+    *,
+    vary: Sequence[str] = (),
+    request_id: str | None = None,
+    look: Look = PLAIN,
+    ways: Ways = NO_WAYS,
 ) -> tuple[HTTPStatus, list[tuple[str, str]], bytes]:
     """Return the status, headers and body that tell a client of a refusal.
 
-    ``accept`` is the request's Accept header: HTML where it prefers that, JSON otherwise.
+    ``accept`` is the request's Accept header: HTML where it prefers that, JSON otherwise. ``ways``
+    are what a person may do about it, who quotes ``request_id`` to an operator.
     """
-    if _wants_page(accept):
-        media_type, body, style = "text/html; charset=utf-8", _page(refusal), _STYLE
+    policy: Iterable[tuple[str, str]]
+    if wants_page(accept):
+        body = error_page(refusal, look, ways, request_id)
+        media_type, policy = "text/html; charset=utf-8", look.policy()
     else:
-        media_type, body, style = "application/problem+json", _json(refusal), None
+        media_type, policy = "application/problem+json", page_policy()
+        body = _json(refusal, request_id)
     headers = [
         ("Content-Type", media_type),
         ("Content-Length", str(len(body))),
         ("Cache-Control", "no-store"),
-        *page_policy(style),
+        *policy,
         ("Vary", ", ".join(("Accept", *vary))),
         *refusal.headers,
     ]
@@ -66,6 +55,9 @@ def refuse(
     start_response: StartResponse,
     *,
     vary: Sequence[str] = (),
+    request_id: str | None = None,
+    look: Look = PLAIN,
+    ways: Ways = NO_WAYS,
 ) -> Iterable[bytes]:
     """Answer a request with a refusal (PEP 3333), a browser that has to log in with a redirect."""
     if (place := _login_for(refusal, environ)) is not None:
@@ -79,7 +71,14 @@ def refuse(
         ]
         start_response("303 See Other", headers)
         return () if environ["REQUEST_METHOD"] == "HEAD" else (body,)
-    status, headers, body = problem(refusal, environ.get("HTTP_ACCEPT"), vary=vary)
+    status, headers, body = problem(
+        refusal,
+        environ.get("HTTP_ACCEPT"),
+        vary=vary,
+        request_id=request_id,
+        look=look,
+        ways=ways,
+    )
     start_response(f"{status} {status.phrase}", headers)
     return () if environ["REQUEST_METHOD"] == "HEAD" else (body,)
 
@@ -90,7 +89,7 @@ def _login_for(refusal: Refusal, environ: WSGIEnvironment) -> str | None:
     A POST can't be repeated by a redirect: it comes back to its path.
     """
     fault = refusal.login if isinstance(refusal, MembersFailed) else None
-    if fault is None or fault.login is None or not _wants_page(environ.get("HTTP_ACCEPT")):
+    if fault is None or fault.login is None or not wants_page(environ.get("HTTP_ACCEPT")):
         return None
     mount, path = mount_of(environ), environ.get("PATH_INFO", "")
     query = query_of(environ) if environ["REQUEST_METHOD"] != "POST" else ""
@@ -122,7 +121,8 @@ def _with_way_back(place: str, member: str, back: str, nested: int = _NESTED) ->
     return parts._replace(query="&".join(pairs)).geturl()
 
 
-def _wants_page(accept: str | None) -> bool:
+def wants_page(accept: str | None) -> bool:
+    """Return whether an Accept header prefers a page, as a browser's does, to JSON."""
     # What is not an Accept header accepts anything, as WebOb reads it.
     offers: Iterable[tuple[str, float]] = create_accept_header(accept).acceptable_offers(
         ["application/problem+json", "text/html", "application/json"]
@@ -131,37 +131,19 @@ def _wants_page(accept: str | None) -> bool:
     return best[0] == "text/html"
 
 
-def _short(text: str, longest: int = _LONGEST) -> str:
-    return text if len(text) <= longest else text[: longest - 1] + "…"
-
-
-def _json(refusal: Refusal) -> bytes:
+def _json(refusal: Refusal, request_id: str | None) -> bytes:
     document: dict[str, Any] = {
         "type": "about:blank",
         "title": refusal.status.phrase,
         "status": int(refusal.status),
-        "detail": _short(refusal.detail, _LONGEST_DETAIL),
+        "detail": short(refusal.detail, LONGEST_DETAIL),
     }
+    if request_id is not None:
+        document["request_id"] = request_id
     if isinstance(refusal, MembersFailed):
         document["count"] = refusal.count
         document["members"] = [
-            {"path": _short(fault.path), "status": fault.status, "reason": _short(fault.reason)}
+            {"path": short(fault.path), "status": fault.status, "reason": short(fault.reason)}
             for fault in refusal.faults
         ]
     return json.dumps(document, ensure_ascii=False).encode("utf-8") + b"\n"
-
-
-def _page(refusal: Refusal) -> bytes:
-    members = ""
-    if isinstance(refusal, MembersFailed):
-        rows = (
-            f"<li><code>{escape(_short(fault.path))}</code>: {escape(_short(fault.reason))}</li>\n"
-            for fault in refusal.faults
-        )
-        members = f"<ul>\n{''.join(rows)}</ul>\n"
-        if (more := refusal.count - len(refusal.faults)) > 0:
-            members += f"<p>And {more} more.</p>\n"
-    title = f"{refusal.status.value} {refusal.status.phrase}"
-    detail = _short(refusal.detail[:1].upper() + refusal.detail[1:], _LONGEST_DETAIL)
-    page = _PAGE.format(style=_STYLE, title=title, detail=escape(detail), members=members)
-    return page.encode("utf-8")

@@ -91,11 +91,16 @@ def read_query(query: str, settings: Settings) -> Query:
 
 def read_form(body: bytes, settings: Settings) -> Query:
     """Read an ``application/x-www-form-urlencoded`` body; a comma is part of a name here."""
+    return _form(form_pairs(body, settings), settings)
+
+
+def form_pairs(body: bytes, settings: Settings) -> Pairs:
+    """Split such a body into pairs, keys decoded and values as they stand."""
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadRequest("the form is not valid UTF-8") from error
-    return _form(_pairs(text, settings), settings)
+    return _pairs(text, settings)
 
 
 def read_form_data(body: bytes, content_type: str, settings: Settings) -> Query:

@@ -276,7 +276,7 @@ DURATIONS = [
 PAUSES = ["KEEP_ALIVE", "PLAN_MEMORY", "RETRY_PAUSE", "RETRY_AFTER_LIMIT", "UPSTREAM_PAUSE"]
 SIZES = ["MAX_BYTES", "MAX_BODY", "SPOOL_LIMIT", "MIN_READ_RATE", "REREAD_LIMIT"]
 FILES = [f"UPSTREAM_{name}_FILE" for name in ("HEADERS", "CA", "CERT", "KEY")]
-FILES += ["SIGNING_KEYS_FILE", "LOCATIONS_FILE"]
+FILES += ["SIGNING_KEYS_FILE", "LOCATIONS_FILE", "BROWSE_STYLE"]
 
 WRONG = [
     ("RETRY_FOR", "soon"),
@@ -330,6 +330,8 @@ WRONG = [
     *(("TRUSTED_PROXIES", text) for text in ("proxy", "10.0.0.1/8", "10.0.0.0/33", "::g")),
     *(("CORS_ORIGINS", text) for text in ("null", "a.example", "*,https://a.example")),
     *(("ARCHIVE_FILES", text) for text in ("yes", "rar", "tar;zip", "tar,no")),
+    *(("BROWSE", text) for text in ("maybe", "2")),
+    ("BROWSE_TITLE", "x" * 101),
     *(("PAGES_PREFIX", text) for text in ("/", "-", "/-", "//", "/a b/", "/?/")),
     *(("PAGES_BIND", text) for text in ("9000", "host:", ":9000", "host:0", "host:65536", "a b:1")),
     *(("LOG_PAGES", text) for text in ("maybe", "2")),

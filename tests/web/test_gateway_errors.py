@@ -91,6 +91,7 @@ def test_an_error_is_a_problem_document(app):
         "detail": "1 of 2 files could not be retrieved",
         "count": 1,
         "members": [{"path": "reports/none", "status": 404, "reason": "it does not exist"}],
+        "request_id": response.headers["X-Request-ID"],
     }
 
 
@@ -101,6 +102,7 @@ def test_an_error_without_members_names_none(app):
         "title": "Bad Request",
         "status": 400,
         "detail": "no member is named: ask for at least one file",
+        "request_id": response.headers["X-Request-ID"],
     }
 
 
@@ -131,7 +133,7 @@ def test_a_page_shows_names_as_text(app):
     page = app.get(url, headers={"Accept": BROWSER}, status=403)
     assert page.headers["Content-Type"] == "text/html; charset=utf-8"
     assert page.headers["X-Content-Type-Options"] == "nosniff"
-    assert "<code>reports/&lt;i&gt;&amp;.txt</code>: access to it is denied" in page.text
+    assert "<code><bdi>reports/&lt;i&gt;&amp;.txt</bdi></code>: access to it is denied" in page.text
     assert "<i>" not in page.text
     assert page.text.count("<h1>403 Forbidden</h1>") == 1
 

@@ -223,7 +223,7 @@ def test_json_without_members_at_fault_has_no_list():
 def test_a_page_names_the_members_at_fault():
     refusal = MembersFailed([MemberFault("d/é.txt", 404, "it does not exist")])
     body = answer(refusal, BROWSER)[2].decode()
-    assert "<li><code>d/é.txt</code>: it does not exist</li>" in body
+    assert "<li><code><bdi>d/é.txt</bdi></code>: it does not exist</li>" in body
     assert "<p>The file could not be retrieved.</p>" in body
 
 
