@@ -116,7 +116,7 @@ def users_of(*packages: str) -> set[str]:
 def test_the_rules_see_the_imports_there_are():
     assert {"delivery.planner", "delivery.selection", "errors"} <= own_imports("web.endpoint")
     assert {"archive.tar", "http.validators"} <= own_imports("archive.layout")
-    assert "threading" in set(imports("delivery.survey"))
+    assert "threading" in set(imports("delivery.body"))
 
 
 def test_at_the_top_stand_only_addresses_and_the_errors():
@@ -156,8 +156,8 @@ def test_a_pure_module_knows_no_io_no_clock_and_no_server(module):
     assert not wrong, f"{module} imports {wrong}"
 
 
-def test_only_the_pool_knows_urllib3_and_the_clients_session():
-    assert users_of("urllib3") == {"sources.wire.pool", "client.session"}
+def test_only_who_connects_knows_urllib3_and_the_clients_session():
+    assert users_of("urllib3") == {"sources.wire.connecting", "client.session"}
 
 
 def test_only_the_rooms_on_the_roof_know_gunicorn():

@@ -13,8 +13,9 @@ from tar_gateway.access.links import referer_of
 from tar_gateway.http.environ import mount_of, reference_of
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller
-from tar_gateway.sources.wire.asking import Ask, Steps, discard
+from tar_gateway.sources.wire.asking import Ask, Steps, asking, discard
 from tar_gateway.sources.wire.health import Health
+from tar_gateway.sources.wire.loop import run
 from tar_gateway.sources.wire.pool import REACH, Origin
 from tar_gateway.sources.wire.response import Headers, Response, failure_of, fault_of
 from tar_gateway.sources.wire.tls import client_tls
@@ -60,7 +61,9 @@ class Authority:
 
         Raise `SourceError` if nothing answers.
         """
-        response = self._origin.request("GET", self._target, (), Caller(), timeout=REACH)
+        caller = Caller()
+        steps = asking(Ask(self._origin, "GET", self._target, (), caller, timeout=REACH))
+        response = run(steps, caller.cancellation)
         response.content.close()
         return response.status
 

@@ -13,8 +13,9 @@ from contextlib import closing
 
 from tar_gateway.archive.format import Borrowed, Segment
 from tar_gateway.delivery.fetch import Fetch
-from tar_gateway.delivery.threads import FIRST, GROWTH, LATE, PATIENT, FetcherPool, LatencyMeter
+from tar_gateway.delivery.threads import PATIENT, FetcherPool
 from tar_gateway.errors import Cancelled
+from tar_gateway.sources.wire.calling import FIRST, GROWTH, LATE, LatencyMeter
 
 # Bytes; larger ones keep the wire full by themselves.
 SMALL = 256 * 1024

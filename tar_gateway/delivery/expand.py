@@ -9,7 +9,6 @@ from functools import partial
 
 from tar_gateway.archive.bundle import Bundle, Entry, check_apart, renamed
 from tar_gateway.delivery.lister import Lister
-from tar_gateway.delivery.threads import FetcherPool
 from tar_gateway.delivery.walk import Directory, Walk
 from tar_gateway.errors import (
     BadRequest,
@@ -23,6 +22,7 @@ from tar_gateway.http.paths import BadName, shown
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Listed, Listing
 from tar_gateway.sources.wire.asking import Steps
+from tar_gateway.sources.wire.loop import Loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Expansion:
         bundle: Bundle,
         caller: Caller,
         deadline: float,
-        fetchers: FetcherPool | None,
+        loop: Loop,
         *,
         exact: bool,
     ) -> Expanded:
@@ -65,7 +65,7 @@ class Expansion:
         # A tree of which parts are left out may be far larger than what is taken of it.
         ask = partial(self._list, caller=caller, deadline=deadline, deep=takes_all)
         walk = Walk(ask, bundle, caller, self._settings)
-        walk.run(trees, deadline, fetchers)
+        walk.run(trees, deadline, loop)
         found: dict[Entry, Listed | None] = {}  # each once, in order
         missing: dict[Entry, MemberFault] = {}
         for entry in bundle.members:

@@ -8,7 +8,7 @@ from tar_gateway.delivery.pace import Pace, PaceMeter
 from tar_gateway.delivery.plan import Plan
 from tar_gateway.errors import SourceError
 from tar_gateway.settings import Settings
-from tar_gateway.sources.wire.asking import run
+from tar_gateway.sources.wire.loop import run
 from tar_gateway.sources.wire.response import Content
 from tar_gateway.sources.wire.retry import Retry
 

@@ -11,7 +11,8 @@ from tar_gateway.delivery.whole import blocks_of, ended_at, read_whole
 from tar_gateway.errors import ContentTooLarge, MembersFailed, SourceError
 from tar_gateway.http.paths import shown
 from tar_gateway.sources import Caller
-from tar_gateway.sources.wire.asking import calling, run
+from tar_gateway.sources.wire.asking import calling
+from tar_gateway.sources.wire.loop import run
 
 
 def read_manifest(

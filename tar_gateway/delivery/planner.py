@@ -1,11 +1,12 @@
 """A bundle and a source make a plan: every member's stat, and the layout that follows.
 
-All members are asked about at once, as far as one shared set of threads goes, and all that
+All members are asked about at once, as far as connections go, and all that
 is wrong is found before anything is said to the client.
 """
 
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
@@ -33,8 +34,9 @@ from tar_gateway.sources import (
 from tar_gateway.sources.cache import ExpiringCache, Flight, SingleFlight
 from tar_gateway.sources.directories import version_of
 from tar_gateway.sources.spool import Spool, SpooledMember
-from tar_gateway.sources.stepwise import StepwiseSource
+from tar_gateway.sources.stepwise import Remote, StepwiseSource
 from tar_gateway.sources.wire.asking import Steps, calling
+from tar_gateway.sources.wire.loop import Loop
 
 # Bytes: half of what fits into signed 64 bits, more than any disk and any client can hold.
 _LARGEST = 2**62
@@ -91,8 +93,13 @@ class Planner:
         caller = replace(caller, cancellation=caller.cancellation.child())
         key = self._key(bundle, caller)
         deadline = time.monotonic() + self.timeout
+        callers = self._callers(caller)
 
         def make(flight: Flight[SurveyResult]) -> SurveyResult:
+            with closing(Loop(flight.cancellation, callers)) as loop:
+                return survey_by(flight, loop)
+
+        def survey_by(flight: Flight[SurveyResult], loop: Loop) -> SurveyResult:
             try:
                 caller.tally.expect(self._questions(bundle), refuse=not anew)
             except TooManyRequests:
@@ -101,8 +108,7 @@ class Planner:
             if key is not None:
                 self._remembered.forget(key)  # it counts no more, whatever the answers will be
             asker = replace(caller, cancellation=flight.cancellation)
-            fetchers = self._fetchers if self._source.is_concurrent(caller) else None
-            expanded = self._expansion.expand(bundle, asker, deadline, fetchers, exact=not anew)
+            expanded = self._expansion.expand(bundle, asker, deadline, loop, exact=not anew)
             members, largest = expanded.bundle, most
             if members is not bundle:
                 largest = self._checked(members, limit)
@@ -116,7 +122,7 @@ class Planner:
                 missing=expanded.missing,
             )
             try:
-                survey.run(fetchers)
+                survey.run(loop)
                 result = survey.result()
                 if limit is None and result.layout.size > largest:
                     raise too_large(largest)
@@ -139,6 +145,11 @@ class Planner:
             plan.close()
             raise Cancelled
         return plan
+
+    def _callers(self, caller: Caller) -> FetcherPool | None:
+        """Return the threads that ask, `None` where the request's own does it all."""
+        asks_itself = isinstance(self._source, Remote) or not self._source.is_concurrent(caller)
+        return None if asks_itself else self._fetchers
 
     def _checked(self, bundle: Bundle, limit: int | None) -> int:
         """Return how many bytes a bundle may have. Raise `ContentTooLarge` for its members."""
@@ -255,7 +266,7 @@ class Planner:
             stat = yield from self._stat_steps(member.reference, caller)
             if isinstance(stat, UnknownSize):
                 content = stat.content
-                spooled = yield from calling(lambda: hold(content))
+                spooled = yield from hold(content)
                 return Stat(spooled.size, stat.mtime, None, stat.no_store), spooled
             return stat, None
 

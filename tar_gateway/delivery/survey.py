@@ -1,25 +1,27 @@
-"""One survey: every member's stat, asked by the planner's threads a few at a time."""
+"""One survey: every member's stat, asked by one thread, many at a time."""
 
-import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from tar_gateway.archive.bundle import Bundle, Entry
 from tar_gateway.archive.layout import Layout
 from tar_gateway.delivery.digests import digests_of
 from tar_gateway.delivery.missing import report_of
 from tar_gateway.delivery.plan import layout_of, member_fault
-from tar_gateway.delivery.threads import FIRST, GROWTH, LATE, PATIENT, FetcherPool, LatencyMeter
 from tar_gateway.errors import MOST_FAULTS, ContentTooLarge, MemberFault, MembersFailed, SourceError
 from tar_gateway.sources import Caller, Stat
 from tar_gateway.sources.cache import Flight
 from tar_gateway.sources.spool import SpooledMember, SpoolFile
-from tar_gateway.sources.wire.asking import Steps, run
+from tar_gateway.sources.wire.asking import Steps
+from tar_gateway.sources.wire.loop import Loop, Task
 from tar_gateway.sources.wire.response import Content
 
-Hold = Callable[[Content], SpooledMember]
+# Questions begun at once: more than may be under way, so that the next ones are ready to leave.
+_UNDER_WAY = 256
+
+Hold = Callable[[Content], Steps[SpooledMember]]
 """Sets a member of unknown size aside."""
 
 Ask = Callable[[Entry, Caller, float, Hold], Steps[tuple[Stat, SpooledMember | None]]]
@@ -44,7 +46,7 @@ class SurveyResult:
 
 
 class Survey:
-    """One plan's questions, worked off by the planner's threads a few at a time."""
+    """One plan's questions, worked off by a loop."""
 
     def __init__(
         self,
@@ -70,79 +72,35 @@ class Survey:
         self._next = iter(range(len(bundle.members)))
         self._found: list[Stat | MemberFault | None] = [None] * len(bundle.members)
         self._defect: BaseException | None = None
-        self._lock = threading.Lock()
         self._left = len(bundle.members)
-        self._done = threading.Event()
         self._faults = 0
         self._abandoned = False
         self._decided = False
-        self._fetchers: FetcherPool | None = None
-        self._workers = 0
-        self._waiting = LatencyMeter()
         self.spooled: dict[int, SpooledMember] = {}
         self.spool_file = spool_file
 
-    def run(self, fetchers: FetcherPool | None) -> None:
-        """Let threads work the questions off, and wait for that, the deadline or a cancelling.
+    def run(self, loop: Loop) -> None:
+        """Work the questions off, until all are answered, one decides, or the deadline is over.
 
-        Without ``fetchers``, for a source that bears no other thread, work them off in this one.
+        Raise `Cancelled`.
         """
-        self._fetchers = fetchers
-        if fetchers is None:
-            self._run_alone()
-            return
-        self._set_to_work(FIRST)
-        left = self._left
-        while not self._done.wait(LATE if self._may_grow() else PATIENT):
-            if self._caller.cancellation.is_cancelled:
+        while True:
+            self._ask_more(loop)
+            if self._decided or not self._left:
                 return
-            with self._lock:
-                answered, left = left - self._left, self._left
-                if time.monotonic() > self._deadline:
-                    if left:
-                        self._abandoned = True
-                    return
-            if answered < self._workers:
-                self._set_to_work(self._workers * GROWTH)
-
-    def _run_alone(self) -> None:
-        for index in self._next:
-            if self._decided:
+            wait = self._deadline - time.monotonic()
+            if wait <= 0:
+                self._abandoned = True
                 return
-            if time.monotonic() > self._deadline:
-                with self._lock:
-                    self._abandoned = True
+            loop.turn(wait)
+
+    def _ask_more(self, loop: Loop) -> None:
+        while loop.under_way < _UNDER_WAY and not self._decided:
+            index = next(self._next, None)
+            if index is None or time.monotonic() > self._deadline:
                 return
-            self._ask(index)
-
-    def _may_grow(self) -> bool:
-        """Return whether there are threads and questions for more to work at."""
-        assert self._fetchers is not None
-        return self._workers < min(self._fetchers.share, self._left)
-
-    def _set_to_work(self, wanted: int) -> None:
-        """Let so many threads work in all, as far as there are threads and questions."""
-        assert self._fetchers is not None
-        with self._lock:
-            more = min(min(wanted, self._fetchers.share) - self._workers, self._left)
-            self._workers += max(0, more)
-        for _ in range(more):
-            self._fetchers.work(self._step)
-
-    def _step(self) -> bool:
-        """Ask about the next member in some thread. Return whether there was any."""
-        with self._lock:
-            over = self._abandoned or self._decided
-            index = None if over else next(self._next, None)
-        if index is None:
-            return False
-        count = self._workers
-        began = time.monotonic()
-        self._ask(index)
-        if self._waiting.took(time.monotonic() - began):
-            with suppress(RuntimeError):  # the process is ending; those at work ask the rest
-                self._set_to_work(count * GROWTH)
-        return True
+            steps = self._ask_about(self._members[index], self._caller, self._deadline, self._hold)
+            loop.start(steps, partial(self._answered, index))
 
     def result(self) -> SurveyResult:
         """Return what was found out, or raise `MembersFailed` for the members that failed."""
@@ -196,40 +154,36 @@ class Survey:
         return self._does_without and fault.is_missing
 
     def abandon(self) -> None:
-        """Ask nothing more, and release what was set aside, now or once busy threads are done."""
+        """Ask nothing more, and release what was set aside."""
         self._caller.cancellation.cancel()
-        with self._lock:
-            self._abandoned = True
+        self._abandoned = True
         self.spool_file.close()
 
-    def _hold(self, content: Content) -> SpooledMember:
+    def _hold(self, content: Content) -> Steps[SpooledMember]:
         """Set a member aside; of one of more bytes than may be, no more than shows that."""
         self._flight.part()  # it is there for one plan, so the others need not wait
         return self.spool_file.hold(content, self._deadline, self._largest)
 
-    def _ask(self, index: int) -> None:
+    def _answered(self, index: int, task: Task[tuple[Stat, SpooledMember | None]]) -> None:
         found: Stat | MemberFault | None = None
         spooled: SpooledMember | None = None
         try:
-            steps = self._ask_about(self._members[index], self._caller, self._deadline, self._hold)
-            found, spooled = run(steps, self._caller.cancellation)
+            found, spooled = task.outcome()
         except SourceError as error:  # which would keep this frame, and all of the survey
             found = member_fault(self._members[index], error)
-        except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
+        except BaseException as error:  # noqa: BLE001 - raised again with the result
             self._defect = error
-        with self._lock:
-            if not (self._abandoned or self._decided):
-                self._found[index] = found
-                self._left -= 1
-                if spooled is not None:
-                    self.spooled[index] = spooled
-                if isinstance(found, MemberFault) and not self._is_left_out(found):
-                    self._faults += 1
-                    # No other answer takes precedence, or no other would be told.
-                    first = found.status == MembersFailed.precedence[0]
-                    self._decided = first or self._faults == MOST_FAULTS
-                if self._decided or not self._left:
-                    self._done.set()
+        if self._abandoned or self._decided:
+            return
+        self._found[index] = found
+        self._left -= 1
+        if spooled is not None:
+            self.spooled[index] = spooled
+        if isinstance(found, MemberFault) and not self._is_left_out(found):
+            self._faults += 1
+            # No other answer takes precedence, or no other would be told.
+            first = found.status == MembersFailed.precedence[0]
+            self._decided = first or self._faults == MOST_FAULTS
 
 
 def too_large(limit: int) -> ContentTooLarge:

@@ -6,38 +6,18 @@ stands at the end of the queue again, so that no download waits for all of anoth
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from tar_gateway.sources.budget import Budget
 from tar_gateway.sources.wire.tally import Listener
 
+T = TypeVar("T")
+
 # Pieces of work in one turn: enough that a thread's hand-over costs little beside them.
 TURN = 8
 
-# Threads that work begins with. Where nothing is waited for, more would only be in each other's
-# way; where answers take longer than QUICK seconds, or none has come within LATE, GROWTH times as
-# many wait at once.
-FIRST = 2
-GROWTH = 4
-QUICK = 0.001
-LATE = 0.002
-
 # Seconds between two looks of who waits while there are no more threads.
 PATIENT = 0.1
-
-
-class LatencyMeter:
-    """Tells from how long answers took whether they are waited for.
-
-    It takes two in a row: a single one may be late because the machine is busy.
-    """
-
-    def __init__(self) -> None:
-        self._in_a_row = 0
-
-    def took(self, seconds: float) -> bool:
-        """Take another response into account."""
-        self._in_a_row = self._in_a_row + 1 if seconds > QUICK else 0
-        return self._in_a_row > 1
 
 
 class FetcherPool:
@@ -54,6 +34,13 @@ class FetcherPool:
         """Bytes that may be fetched before their turn."""
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="tar-gateway-fetch")
 
+    def call(self, function: Callable[[], None]) -> None:
+        """Call a function, which raises nothing, in some thread.
+
+        Raise `RuntimeError` once closed.
+        """
+        self._pool.submit(self._busy, function)
+
     def work(self, step: Callable[[], bool]) -> None:
         """Call ``step`` in some thread, again and again until it says that nothing is left.
 
@@ -66,15 +53,17 @@ class FetcherPool:
         self._pool.shutdown()
 
     def _turn(self, step: Callable[[], bool]) -> None:
-        self._listener.fetchers_busy(1)
-        try:
-            for _ in range(TURN):
-                if not step():
-                    return
-        finally:
-            self._listener.fetchers_busy(-1)
+        if not self._busy(lambda: all(step() for _ in range(TURN))):
+            return
         try:
             self.work(step)
         except RuntimeError:  # it is closing: what has begun is finished here
             while step():
                 pass
+
+    def _busy(self, function: Callable[[], T]) -> T:
+        self._listener.fetchers_busy(1)
+        try:
+            return function()
+        finally:
+            self._listener.fetchers_busy(-1)

@@ -1,13 +1,11 @@
 """The walk below a bundle's directories: what is listed, in which limits, and what it has found.
 
-Several listings are under way at once, as far as one download's share of threads goes.
+Several listings are under way at once, as far as one download's share of connections goes.
 """
 
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -17,7 +15,6 @@ from tar_gateway.archive.globs import Filter, Place
 from tar_gateway.archive.picks import ListingChanged, Pick
 from tar_gateway.delivery.missing import is_missing
 from tar_gateway.delivery.plan import member_fault
-from tar_gateway.delivery.threads import PATIENT, FetcherPool
 from tar_gateway.errors import (
     ContentTooLarge,
     MemberFault,
@@ -28,7 +25,11 @@ from tar_gateway.errors import (
 from tar_gateway.http.paths import shown
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Listed, Listing, Unusable
-from tar_gateway.sources.wire.asking import Steps, run
+from tar_gateway.sources.wire.asking import Steps
+from tar_gateway.sources.wire.loop import Loop, Task
+
+# Listings begun at once.
+_UNDER_WAY = 256
 
 # Entries seen, taken or not, for each member that a bundle may have.
 SEEN = 10
@@ -50,7 +51,7 @@ class Directory:
 
 
 class Walk:
-    """One bundle's listings, worked off by threads a few at a time."""
+    """One bundle's listings, worked off by a loop."""
 
     def __init__(
         self,
@@ -64,34 +65,35 @@ class Walk:
         self._does_without = bundle.missing != "fail"
         self._caller = caller
         self._settings = settings
-        self._lock = threading.Lock()
         self._waiting: deque[Directory] = deque()
-        self._under_way = 0
-        self._workers = 0
         self._count = 0
         self._seen = 0
-        self._done = threading.Event()
         self._error: BaseException | None = None
         self._found: dict[str, Listing] = {}
         self._missing: dict[str, SourceError] = {}
         self.no_store = False
 
-    def run(self, trees: list[Entry], deadline: float, fetchers: FetcherPool | None) -> None:
-        """List all, in this thread without ``fetchers``. Raise what is wrong with one of them."""
+    def run(self, trees: list[Entry], deadline: float, loop: Loop) -> None:
+        """List all. Raise what is wrong with one of them, or `Cancelled`."""
         for tree in trees:
             self._add(Directory(tree.path, self._filter.start, pick=tree.pick))
-        while not self._done.is_set():
-            self._caller.cancellation.check()
-            if time.monotonic() > deadline:
-                late = SourceError("its directories were not listed in time", status=504)
-                self._end(MembersFailed([member_fault(trees[0], late)]))
-            elif fetchers is None:
-                self._step()
-            else:
-                self._set_to_work(fetchers)
-                self._done.wait(PATIENT)
+        while self._error is None:
+            while self._waiting and loop.under_way < _UNDER_WAY and self._error is None:
+                self._caller.cancellation.check()
+                self._check_time(trees, deadline)
+                directory = self._waiting.popleft()
+                loop.start(self._ask(directory), partial(self._listed, directory))
+            if self._error is not None or not loop.under_way:
+                break
+            self._check_time(trees, deadline)
+            loop.turn(deadline - time.monotonic())
         if self._error is not None:
             raise self._error
+
+    def _check_time(self, trees: list[Entry], deadline: float) -> None:
+        if time.monotonic() >= deadline:
+            late = SourceError("its directories were not listed in time", status=504)
+            raise MembersFailed([member_fault(trees[0], late)])
 
     def below(self, tree: Entry) -> Iterator[tuple[Entry, Listed | MemberFault | None]]:
         """Return the members that a directory has become, in no order.
@@ -134,40 +136,16 @@ class Walk:
             if self._filter.looks_below(at) if each.is_directory else self._filter.takes(at):
                 yield each
 
-    def _set_to_work(self, fetchers: FetcherPool) -> None:
-        """Let as many threads work as there are directories, and as one download may have."""
-        with self._lock:
-            idle = self._workers - self._under_way
-            more = max(0, min(fetchers.share - self._workers, len(self._waiting) - idle))
-            self._workers += more
-        for _ in range(more):
-            fetchers.work(partial(self._step, fetchers))
-
-    def _step(self, fetchers: FetcherPool | None = None) -> bool:
-        """List the next directory; tells whether there was any."""
-        with self._lock:
-            if self._done.is_set() or not self._waiting:
-                self._workers -= 1
-                return False
-            directory = self._waiting.popleft()
-            self._under_way += 1
+    def _listed(self, directory: Directory, task: Task[Listing]) -> None:
         try:
-            self._take(directory, run(self._ask(directory), self._caller.cancellation))
+            self._take(directory, task.outcome())
         except SourceError as error:
             if self._does_without and is_missing(error):
                 self._missing[directory.path] = error
             else:
                 self._end(MembersFailed([member_fault(Entry(directory.path, ""), error)]))
-        except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
+        except BaseException as error:  # noqa: BLE001 - raised again by `run`
             self._end(error)
-        with self._lock:
-            self._under_way -= 1
-            if not (self._under_way or self._waiting):
-                self._done.set()
-        if fetchers is not None:
-            with suppress(RuntimeError):  # the process is ending; those at work list the rest
-                self._set_to_work(fetchers)
-        return True
 
     def _take(self, directory: Directory, listing: Listing) -> None:
         """Keep what a listing names, and list what is to be listed of it. Raise `SourceError`."""
@@ -176,17 +154,16 @@ class Walk:
         named = sorted((e.marked, e.mtime if e.is_directory else None) for e in listing.entries)
         digest = sha256(repr(named).encode("utf-8")).digest()
         above = directory.above
-        with self._lock:
-            self.no_store = self.no_store or listing.no_store
-            self._seen += len(listing.entries)
-            self._count += max(0, listing.requests - 1)
-            self._check_count()
-            if self._seen > SEEN * limit.max_members:
-                raise ContentTooLarge(
-                    f"the directories hold more than {SEEN * limit.max_members} names"
-                )
-            # The first listing counts where two entries lead to one directory.
-            listing = self._found.setdefault(directory.path, listing)
+        self.no_store = self.no_store or listing.no_store
+        self._seen += len(listing.entries)
+        self._count += max(0, listing.requests - 1)
+        self._check_count()
+        if self._seen > SEEN * limit.max_members:
+            raise ContentTooLarge(
+                f"the directories hold more than {SEEN * limit.max_members} names"
+            )
+        # The first listing counts where two entries lead to one directory.
+        listing = self._found.setdefault(directory.path, listing)
         pick, entries = directory.pick, listing.entries
         unusable = () if pick or self._does_without else self._unusable(listing, directory.place)
         for name in unusable:
@@ -208,10 +185,9 @@ class Walk:
             self._add(Directory(below, place, (*above, digest), each.listing))
 
     def _add(self, directory: Directory) -> None:
-        with self._lock:
-            self._count += directory.listing is None
-            self._check_count()
-            self._waiting.append(directory)
+        self._count += directory.listing is None
+        self._check_count()
+        self._waiting.append(directory)
 
     def _check_count(self) -> None:
         limit = self._settings.max_listings
@@ -219,10 +195,8 @@ class Walk:
             raise ContentTooLarge(f"there are more than the {limit} directories allowed")
 
     def _end(self, error: BaseException) -> None:
-        with self._lock:
-            self._error = self._error or error
-            self._waiting.clear()
-        self._done.set()
+        self._error = self._error or error
+        self._waiting.clear()
 
 
 def _no_name(unusable: Unusable) -> str:

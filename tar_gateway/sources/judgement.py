@@ -12,7 +12,14 @@ from tar_gateway.http.messages import DIGITS
 from tar_gateway.http.validators import Validator
 from tar_gateway.sources import Stat, UnknownSize
 from tar_gateway.sources.wire.asking import Read, Steps, discard
-from tar_gateway.sources.wire.response import Content, Headers, Response, failed, fault_of
+from tar_gateway.sources.wire.response import (
+    Content,
+    ContentOf,
+    Headers,
+    Response,
+    failed,
+    fault_of,
+)
 
 _CONTENT_RANGE = re.compile(rf"bytes ({DIGITS})-({DIGITS})/({DIGITS}|\*)", re.IGNORECASE)
 _EMPTY_RANGE = re.compile(r"bytes \*/0+", re.IGNORECASE)
@@ -169,7 +176,7 @@ def skip(content: Content, count: int) -> Steps[None]:
         count -= len(block)
 
 
-class ExactContent:
+class ExactContent(ContentOf):
     """A content held to its length: never longer, never shorter, whatever the headers said."""
 
     def __init__(
@@ -180,7 +187,7 @@ class ExactContent:
         ends: bool,
         on_fault: Callable[[], None] | None = None,
     ) -> None:
-        self._content = content
+        super().__init__(content)
         self._left = length
         self._ends = ends
         self._on_fault = on_fault
@@ -206,7 +213,3 @@ class ExactContent:
     def _note_fault(self) -> None:
         if self._on_fault is not None:
             self._on_fault()
-
-    def close(self) -> None:
-        """Close the content itself."""
-        self._content.close()

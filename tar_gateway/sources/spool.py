@@ -12,6 +12,7 @@ from typing import IO
 
 from tar_gateway.errors import SourceError
 from tar_gateway.sources.budget import Budget
+from tar_gateway.sources.wire.asking import Read, Steps
 from tar_gateway.sources.wire.response import Content
 
 # Bytes of a file that are kept in memory before it is on the disk.
@@ -53,7 +54,9 @@ class SpoolFile:
         self.size = 0
         """Bytes of the file, all of which count against the budget."""
 
-    def hold(self, content: Content, deadline: float, limit: float = math.inf) -> "SpooledMember":
+    def hold(
+        self, content: Content, deadline: float, limit: float = math.inf
+    ) -> Steps["SpooledMember"]:
         """Read a content to its end and keep it; close the content in any case.
 
         ``deadline`` is a `time.monotonic` moment. A content of more than ``limit`` bytes is kept
@@ -63,7 +66,7 @@ class SpoolFile:
         chunk = bytearray()
         size = 0
         try:
-            while size <= limit and (block := content.read(_CHUNK - len(chunk))):
+            while size <= limit and (block := (yield Read(content, _CHUNK - len(chunk)))):
                 if time.monotonic() > deadline:
                     raise SourceError("it was not there in time", status=504)
                 self._take(len(block))

@@ -3,8 +3,9 @@
 from typing import Protocol, runtime_checkable
 
 from tar_gateway.sources import Caller, ListingSource, Source, Stat, UnknownSize
-from tar_gateway.sources.wire.asking import Steps, run
+from tar_gateway.sources.wire.asking import Steps
 from tar_gateway.sources.wire.health import Health
+from tar_gateway.sources.wire.loop import run
 from tar_gateway.sources.wire.response import Content, Headers, Response
 
 

@@ -12,8 +12,9 @@ from tar_gateway.settings.types import check_base_url
 from tar_gateway.sources import Caller, Listing, Stat, UnknownSize
 from tar_gateway.sources.members import HttpMembers
 from tar_gateway.sources.stepwise import Remote
-from tar_gateway.sources.wire.asking import Ask, Steps, counted, run
+from tar_gateway.sources.wire.asking import Ask, Steps, counted
 from tar_gateway.sources.wire.health import Health
+from tar_gateway.sources.wire.loop import run
 from tar_gateway.sources.wire.pool import PORTS, REACH, Origin
 from tar_gateway.sources.wire.redirects import Redirects
 from tar_gateway.sources.wire.response import Content, Headers, Response

@@ -27,8 +27,9 @@ from tar_gateway.http.headers import end_to_end
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller
 from tar_gateway.sources.stepwise import FileServer
-from tar_gateway.sources.wire.asking import Steps, run
+from tar_gateway.sources.wire.asking import Steps
 from tar_gateway.sources.wire.cancellation import Cancellation
+from tar_gateway.sources.wire.loop import run
 from tar_gateway.sources.wire.response import Content, Response
 from tar_gateway.sources.wire.retry import Retry
 from tar_gateway.web.endpoint import Endpoint

@@ -11,9 +11,10 @@ import pytest
 from tar_gateway.delivery.ahead import SMALL, Prefetch, Slot
 from tar_gateway.delivery.body import JOINED, Body
 from tar_gateway.delivery.fetch import FetchRules
-from tar_gateway.delivery.threads import FIRST, GROWTH, FetcherPool
+from tar_gateway.delivery.threads import FetcherPool
 from tar_gateway.errors import BrokenOff, Cancelled
 from tar_gateway.settings import Settings
+from tar_gateway.sources.wire.calling import FIRST, GROWTH
 from tests.support.fakes import MemorySource, missing, plan_of
 from tests.support.scripted import wait_until
 
@@ -177,7 +178,7 @@ def test_what_is_there_does_not_wait_for_what_is_late(fetchers: FetcherPool):
 def test_more_are_fetched_at_once_where_answers_are_slow_or_do_not_come(
     quick: float, late: float, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("tar_gateway.delivery.threads.QUICK", quick)
+    monkeypatch.setattr("tar_gateway.sources.wire.calling.QUICK", quick)
     monkeypatch.setattr("tar_gateway.delivery.ahead.LATE", late)
     barrier = threading.Barrier(6)  # the share of the threads below
     all_there = threading.Event()
@@ -208,7 +209,7 @@ def test_more_are_fetched_at_once_where_answers_are_slow_or_do_not_come(
 
 
 def test_few_are_fetched_at_once_where_answers_are_quick(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("tar_gateway.delivery.threads.QUICK", PATIENCE)
+    monkeypatch.setattr("tar_gateway.sources.wire.calling.QUICK", PATIENCE)
     monkeypatch.setattr("tar_gateway.delivery.ahead.LATE", PATIENCE)
     under_way, most = [], []
 

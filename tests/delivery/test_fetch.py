@@ -24,6 +24,7 @@ from tests.support.fakes import (
     missing,
     plan_of,
     record_pauses,
+    waited,
 )
 
 DATA = b"0123456789"
@@ -187,7 +188,7 @@ def test_closing_in_the_middle_or_twice_gives_back_once():
 def test_what_was_set_aside_is_read_from_there():
     source = source_of()
     file = Spool(100).file()
-    spooled = {0: file.hold(Steps(b"set aside"), float("inf"))}
+    spooled = {0: waited(file.hold(Steps(b"set aside"), float("inf")))}
     stats = [Stat(9, 0, None)]
     plan = Plan(source, Caller(), bundle_of("a"), stats, spooled, spool_file=file)
     assert plan.is_proved(0)

@@ -8,11 +8,12 @@ import pytest
 
 from tar_gateway.delivery.plan import Plan
 from tar_gateway.delivery.planner import Planner
-from tar_gateway.delivery.threads import FIRST, GROWTH, FetcherPool
+from tar_gateway.delivery.threads import FetcherPool
 from tar_gateway.errors import ContentTooLarge, MembersFailed, SourceError
 from tar_gateway.http.validators import Validator
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Stat, UnknownSize
+from tar_gateway.sources.wire.calling import FIRST, GROWTH
 from tests.support.fakes import (
     STRONG,
     WEAK,
@@ -125,8 +126,8 @@ def test_a_plan_has_three_quarters_of_the_threads_for_its_questions():
 def test_more_are_asked_about_at_once_where_answers_are_slow_or_do_not_come(
     quick: float, late: float, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("tar_gateway.delivery.threads.QUICK", quick)
-    monkeypatch.setattr("tar_gateway.delivery.survey.LATE", late)
+    monkeypatch.setattr("tar_gateway.sources.wire.calling.QUICK", quick)
+    monkeypatch.setattr("tar_gateway.sources.wire.calling.LATE", late)
     barrier = threading.Barrier(GROWTH * FIRST)
 
     def stat(path: str) -> Stat:
@@ -138,8 +139,8 @@ def test_more_are_asked_about_at_once_where_answers_are_slow_or_do_not_come(
 
 
 def test_few_are_asked_about_at_once_where_answers_are_quick(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("tar_gateway.delivery.threads.QUICK", PATIENCE)
-    monkeypatch.setattr("tar_gateway.delivery.survey.LATE", PATIENCE)
+    monkeypatch.setattr("tar_gateway.sources.wire.calling.QUICK", PATIENCE)
+    monkeypatch.setattr("tar_gateway.sources.wire.calling.LATE", PATIENCE)
     source = Asked(numbered)
     plan(source, *MANY)
     assert source.most <= FIRST

@@ -6,7 +6,8 @@ from contextlib import closing
 
 import pytest
 
-from tar_gateway.delivery.threads import QUICK, TURN, FetcherPool, LatencyMeter
+from tar_gateway.delivery.threads import TURN, FetcherPool
+from tar_gateway.sources.wire.calling import QUICK, LatencyMeter
 
 PATIENCE = 10
 

@@ -16,8 +16,9 @@ from tar_gateway.settings import Settings
 from tar_gateway.sources import Listed, Listing, Stat
 from tar_gateway.sources.directories import DOUBT, Directories, version_of
 from tar_gateway.sources.judgement import stat_of
-from tar_gateway.sources.wire.asking import Steps, calling, run
+from tar_gateway.sources.wire.asking import Steps, calling
 from tar_gateway.sources.wire.cancellation import Cancellation
+from tar_gateway.sources.wire.loop import run
 from tar_gateway.sources.wire.response import Headers, Response
 
 MTIME = 1_600_000_000

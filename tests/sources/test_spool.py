@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tar_gateway.errors import SourceError
 from tar_gateway.sources.spool import Spool, SpooledMember, SpoolFile
 from tar_gateway.sources.wire.response import Content
-from tests.support.fakes import Step, Steps, broken
+from tests.support.fakes import Step, Steps, broken, waited
 
 LARGE = bytes(range(256)) * 1024  # more than is kept in memory
 
@@ -32,7 +32,7 @@ def hold_refused(spool: Spool, *steps: Step, deadline: float = math.inf) -> Sour
     used = spool.used
     file = spool.file()
     with pytest.raises(SourceError) as caught:
-        file.hold(content, deadline)
+        waited(file.hold(content, deadline))
     file.close()
     assert content.closed
     assert spool.used == used
@@ -50,7 +50,7 @@ def test_any_slice_of_what_was_held_is_given_in_blocks_of_at_most_the_limit(
     whole = b"".join(blocks)
     start, stop = sorted(min(place, len(whole)) for place in cut)
     file = Spool(1000).file()
-    spooled = file.hold(Steps(*blocks), math.inf)
+    spooled = waited(file.hold(Steps(*blocks), math.inf))
     try:
         content = spooled.open(start, stop)
         given_blocks = list(iter(lambda: content.read(limit), b""))
@@ -66,7 +66,7 @@ def test_what_is_held_has_a_size_and_takes_that_much_room(data: bytes):
     spool = Spool(len(LARGE))
     content = Steps(data)
     file = spool.file()
-    spooled = file.hold(content, math.inf)
+    spooled = waited(file.hold(content, math.inf))
     assert (spooled.size, spool.used, content.closes) == (len(data), len(data), 1)
     assert read_all(spooled.open(0, len(data))) == data
     file.close()
@@ -75,7 +75,7 @@ def test_what_is_held_has_a_size_and_takes_that_much_room(data: bytes):
 
 def test_what_is_held_can_be_read_again():
     file = Spool(100).file()
-    spooled = file.hold(Steps(b"0123456789"), math.inf)
+    spooled = waited(file.hold(Steps(b"0123456789"), math.inf))
     assert [read_all(spooled.open(*cut)) for cut in [(0, 10), (7, 10), (2, 4)]] == [
         b"0123456789",
         b"789",
@@ -88,7 +88,7 @@ def test_closing_twice_gives_back_once():
     spool = Spool(100)
     first, second = spool.file(), spool.file()
     for file in (first, second):
-        file.hold(Steps(b"12345"), math.inf)
+        waited(file.hold(Steps(b"12345"), math.inf))
     first.close()
     first.close()
     assert spool.used == 5
@@ -98,7 +98,7 @@ def test_closing_twice_gives_back_once():
 def test_the_limit_itself_fits():
     spool = Spool(10)
     file = spool.file()
-    file.hold(Steps(b"01234", b"56789"), math.inf)
+    waited(file.hold(Steps(b"01234", b"56789"), math.inf))
     assert spool.used == 10
     file.close()
     assert spool.used == 0
@@ -114,10 +114,10 @@ def test_one_byte_more_than_the_limit_is_refused():
 def test_the_limit_is_shared_by_all_that_is_held():
     spool = Spool(10)
     first, second = spool.file(), spool.file()
-    first.hold(Steps(b"0123456"), math.inf)
+    waited(first.hold(Steps(b"0123456"), math.inf))
     hold_refused(spool, b"0123")
     first.close()
-    second.hold(Steps(b"0123"), math.inf)
+    waited(second.hold(Steps(b"0123"), math.inf))
     second.close()
     assert spool.used == 0
 
@@ -130,7 +130,7 @@ def test_a_defect_of_a_content_is_raised_and_everything_given_back():
     spool = Spool(10)
     content = Steps(b"01234", ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
-        spool.file().hold(content, math.inf)
+        waited(spool.file().hold(content, math.inf))
     assert (spool.used, content.closed) == (0, True)
 
 
@@ -154,7 +154,7 @@ def test_members_held_at_once_by_many_threads_share_one_file_and_do_not_mix():
 
     def hold(file: SpoolFile, byte: int) -> SpooledMember:
         start.wait()
-        return file.hold(Steps(*[bytes([byte]) * 50_000] * 9), math.inf)
+        return waited(file.hold(Steps(*[bytes([byte]) * 50_000] * 9), math.inf))
 
     with closing(spool.file()) as file, ThreadPoolExecutor(8) as threads:
         held = list(threads.map(hold, [file] * 8, range(8)))
@@ -169,7 +169,7 @@ def test_a_content_is_kept_as_far_as_shows_that_it_is_too_long():
     spool = Spool(100)
     content = Steps(b"01234", b"56789", b"never read")
     file = spool.file()
-    spooled = file.hold(content, math.inf, limit=9)
+    spooled = waited(file.hold(content, math.inf, limit=9))
     assert (spooled.size, spool.used, content.closed) == (10, 10, True)
     file.close()
 
@@ -181,7 +181,7 @@ def test_a_file_holds_one_descriptor_and_little_memory_however_many_members_it_h
     tracemalloc.start()
     try:
         with closing(Spool(10**9).file()) as file:
-            held = [file.hold(Steps(block), math.inf) for block in blocks]
+            held = [waited(file.hold(Steps(block), math.inf)) for block in blocks]
             assert len(os.listdir("/proc/self/fd")) <= before + 1
             memory = tracemalloc.get_traced_memory()[0]
             assert sum(each.size for each in held) == len(blocks) * size
@@ -194,8 +194,8 @@ def test_the_place_of_what_broke_is_used_again():
     spool = Spool(len(LARGE))
     with closing(spool.file()) as file:
         with pytest.raises(SourceError, match="it broke"):
-            file.hold(Steps(LARGE[:-1], broken()), math.inf)
-        spooled = file.hold(Steps(LARGE), math.inf)
+            waited(file.hold(Steps(LARGE[:-1], broken()), math.inf))
+        spooled = waited(file.hold(Steps(LARGE), math.inf))
         assert read_all(spooled.open(0, len(LARGE))) == LARGE
         assert spool.used == len(LARGE)
     assert spool.used == 0
@@ -204,11 +204,11 @@ def test_the_place_of_what_broke_is_used_again():
 def test_what_is_closed_takes_nothing_more_and_gives_nothing():
     spool = Spool(100)
     file = spool.file()
-    spooled = file.hold(Steps(b"12345"), math.inf)
+    spooled = waited(file.hold(Steps(b"12345"), math.inf))
     file.close()
     content = Steps(b"12345")
     with pytest.raises(SourceError, match="closed"):
-        file.hold(content, math.inf)
+        waited(file.hold(content, math.inf))
     with pytest.raises(SourceError, match="closed"):
         spooled.open(0, 5).read(5)
     assert (spool.used, content.closed) == (0, True)

@@ -18,7 +18,8 @@ from tar_gateway.errors import Cancelled, SettingsError, SourceError
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Stat, UnknownSize
 from tar_gateway.sources.upstream import Upstream
-from tar_gateway.sources.wire.asking import Ask, Pause, run
+from tar_gateway.sources.wire.asking import Ask, Pause
+from tar_gateway.sources.wire.loop import run
 from tar_gateway.sources.wire.response import Content
 from tests.support.fakes import STRONG, forwarded
 from tests.support.scripted import (

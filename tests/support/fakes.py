@@ -15,8 +15,7 @@ from tar_gateway.http.validators import Validator
 from tar_gateway.sources import Caller, Stat, UnknownSize
 from tar_gateway.sources.stepwise import FileServer
 from tar_gateway.sources.wire.asking import Steps as Asking
-from tar_gateway.sources.wire.asking import run
-from tar_gateway.sources.wire.cancellation import Cancellation
+from tar_gateway.sources.wire.loop import run
 from tar_gateway.sources.wire.response import Content, Headers, Response
 
 STRONG = Validator('"1"', strong=True)
@@ -156,9 +155,9 @@ def record_pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Let no retry wait, and list how long each would have."""
     pauses: list[float] = []
 
-    def sleep(seconds: float, cancellation: Cancellation) -> None:
+    def due(seconds: float) -> float:
         pauses.append(seconds)
-        cancellation.check()
+        return 0
 
-    monkeypatch.setattr("tar_gateway.sources.wire.asking.sleep", sleep)
+    monkeypatch.setattr("tar_gateway.sources.wire.loop.due", due)
     return pauses

@@ -20,8 +20,9 @@ from tar_gateway.sources.s3.directories import Directories
 from tar_gateway.sources.s3.refusals import archived
 from tar_gateway.sources.s3.store import Store
 from tar_gateway.sources.stepwise import Remote
-from tar_gateway.sources.wire.asking import Steps, discard, run
+from tar_gateway.sources.wire.asking import Steps, discard
 from tar_gateway.sources.wire.health import Health
+from tar_gateway.sources.wire.loop import run
 from tar_gateway.sources.wire.pool import REACH
 from tar_gateway.sources.wire.response import Content, Headers, Response, failure_of
 from tar_gateway.sources.wire.tally import Place

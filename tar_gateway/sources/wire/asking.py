@@ -1,20 +1,23 @@
 """Deciding apart from waiting: logic yields questions and is sent their answers.
 
 What is asked of a server, in which order, what its responses mean and when to ask again is written
-as generators, `Steps`. Who waits for the answers is a driver's business: `run` is the one that
-blocks the thread that calls it. A test answers from a table, without sockets and clocks.
+as generators, `Steps`. Who waits for the answers is a driver's business: see
+`tar_gateway.sources.wire.loop`. A test answers from a table, without sockets and clocks.
 """
 
 from collections.abc import Callable, Generator
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
-from tar_gateway.errors import Cancelled, SourceError
+from tar_gateway.errors import SourceError
 from tar_gateway.sources.wire.caller import Caller
-from tar_gateway.sources.wire.cancellation import Cancellation
 from tar_gateway.sources.wire.response import Content, Headers, Response
 from tar_gateway.sources.wire.tally import Place, Tally
+
+if TYPE_CHECKING:
+    # gunicorn's master reads this file, before gevent has patched what a connection needs.
+    from tar_gateway.sources.wire.pool import Origin
 
 # Bytes that are worth reading for the sake of a connection.
 _SHORT = 4096
@@ -23,7 +26,7 @@ T = TypeVar("T")
 
 
 class Server(Protocol):
-    """What takes requests: the pool of connections to an HTTP server."""
+    """What takes requests and answers each at once, in the place of an `Origin`."""
 
     def request(
         self,
@@ -45,7 +48,7 @@ class Ask:
     ``timeout`` is in seconds, in place of what the server allows for its response's headers.
     """
 
-    server: Server
+    server: "Origin | Server"
     method: str
     target: str
     headers: Headers
@@ -118,41 +121,3 @@ def counted(steps: Steps[Response], tally: Tally, place: Place) -> Steps[Respons
         raise
     tally.asked(response.status, place)
     return response
-
-
-def run(steps: Steps[T], cancellation: Cancellation) -> T:
-    """Answer each question by waiting in this thread, and return what the steps return.
-
-    Raise what they raise, and `Cancelled` once ``cancellation`` is cancelled in a pause.
-    """
-    advance: Callable[[Any], Question] = steps.send
-    value: Any = None
-    while True:
-        try:
-            question = advance(value)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        try:
-            advance, value = steps.send, _answer(question, cancellation)
-        except BaseException as error:  # noqa: BLE001 - the steps decide what becomes of it
-            advance, value = steps.throw, error
-
-
-def _answer(question: Question, cancellation: Cancellation) -> object:
-    match question:
-        case Ask(server, method, target, headers, caller, timeout):
-            return server.request(method, target, headers, caller, timeout=timeout)
-        case Read(content, limit):
-            return content.read(limit)
-        case Pause(seconds):
-            sleep(seconds, cancellation)
-            return None
-        case Call(function):
-            return function()
-
-
-def sleep(seconds: float, cancellation: Cancellation) -> None:
-    """Wait so many seconds. Raise `Cancelled` as soon as that is so."""
-    if cancellation.event.wait(seconds):
-        raise Cancelled

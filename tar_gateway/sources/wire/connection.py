@@ -1,14 +1,15 @@
 """One connection to an HTTP server: a request out, a response's head in, then its content.
 
-Written to cost little: a small file is asked for in one write and mostly there in one read. How
-responses are read is `tar_gateway.http.receiving`'s to know; who opens connections and keeps them
-is not known here. What goes wrong is an `OSError`, or a `BadMessage` for what is not HTTP.
+It never waits: what is not there yet raises `NotThere`, and whoever asked comes again. Written to
+cost little: a small file is asked for in one write and mostly there in one read. How responses are
+read is `tar_gateway.http.receiving`'s to know; who opens connections and keeps them is not known
+here. What goes wrong is an `OSError`, or a `BadMessage` for what is not HTTP.
 """
 
 import select
+import selectors
 import socket
 import ssl
-import time
 from collections import deque
 from contextlib import suppress
 
@@ -22,7 +23,8 @@ except ImportError:  # another system, with another allocator
     ioctl = None  # type: ignore[assignment]
 
 
-# Bytes; a head and a small file together.
+# Bytes; a head and a small file together. TLS gives a record of 16 KiB whole where there is as
+# much room, so that it never holds anything that a selector would not show.
 _READ = 64 * 1024
 
 # Idle buffers for such reads. A `recv` would make room for all of it and cut off what stayed
@@ -33,35 +35,53 @@ _rooms: deque[memoryview] = deque()
 # How a server ends an idle connection that waits for a request.
 _TIMED_OUT = (b"HTTP/1.1 408", b"HTTP/1.0 408")
 
+# What a socket says that has nothing to give or no room to take. TLS may want the other.
+_BLOCKED = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+_POLLED = {selectors.EVENT_READ: select.POLLIN, selectors.EVENT_WRITE: select.POLLOUT}
+
+
+class NotThere(Exception):
+    """Nothing is there yet: ``connection`` has to become ready for ``events`` of `selectors`."""
+
+    def __init__(self, connection: "Connection", events: int) -> None:
+        super().__init__()
+        self.connection = connection
+        self.events = events
+
 
 class Connection:
     """An open socket, and what reads the responses that come over it.
 
-    One request is under way at a time. ``timeout`` is in seconds: for a write, for a response's
-    head, and for a read of its content; `give` sets another.
+    One request is under way at a time.
     """
 
-    def __init__(self, wire: socket.socket, timeout: float) -> None:
-        wire.settimeout(timeout)
+    def __init__(self, wire: socket.socket) -> None:
+        wire.setblocking(False)
         self._wire = wire
-        self._timeout = timeout
         self._receiver = Receiver()
+        self._unsent = b""
         self._poll = select.poll()
         self._poll.register(wire, select.POLLIN)
+        self.is_answered = False
+        """Whether anything has come since the last request."""
 
-    def give(self, timeout: float) -> None:
-        """Allow so many seconds from now on."""
-        if timeout != self._timeout:
-            self._timeout = timeout
-            self._wire.settimeout(timeout)
-
-    def ask(self, method: str, request: bytes) -> Head:
-        """Send a request and read its response's head."""
+    def ask(self, method: str, request: bytes) -> int:
+        """Send a request, or its beginning. Return the events to wait for before `head`."""
         self._receiver.begin(method)
-        self._wire.sendall(request)
-        deadline = None
+        self.is_answered = False
+        self._unsent = request
+        try:
+            self._send()
+        except NotThere as missing:
+            return missing.events
+        return selectors.EVENT_READ
+
+    def head(self) -> Head:
+        """Return the head of the response to the request."""
+        if self._unsent:
+            self._send()
         while (head := self._receiver.head()) is None:
-            deadline = self._feed(deadline)
+            self._feed()
         return head
 
     def read(self, limit: int) -> bytes:
@@ -69,15 +89,17 @@ class Connection:
 
         ``b""`` is its end.
         """
-        deadline = None
         while (piece := self._receiver.content(limit)) is None:
             if most := self._receiver.direct():
-                piece = self._wire.recv(bytes_ready(self._wire, min(limit, most)))
+                try:
+                    piece = self._wire.recv(bytes_ready(self._wire, min(limit, most)))
+                except _BLOCKED as error:
+                    raise self._not_there(error, selectors.EVENT_READ) from None
                 self._receiver.took(len(piece))
                 if piece:
                     break
             else:
-                deadline = self._feed(deadline)
+                self._feed()
         return piece
 
     @property
@@ -99,9 +121,15 @@ class Connection:
         came = self._receiver.unrequested
         if look and not came:
             with suppress(OSError):  # it has ended, or TLS has said something of its own
-                self._wire.settimeout(0)
                 came = self._wire.recv(len(_TIMED_OUT[0]))
         return bool(came) and not came.startswith(_TIMED_OUT)
+
+    def wait(self, events: int, seconds: float) -> None:
+        """Wait, in this thread, until it is ready for these. Raise `TimeoutError`."""
+        poll = select.poll()
+        poll.register(self._wire, _POLLED[events])
+        if not poll.poll(seconds * 1000):
+            raise TimeoutError
 
     def stop(self) -> None:
         """Make a read that waits, in another thread, see the end."""
@@ -110,32 +138,44 @@ class Connection:
         with suppress(OSError):
             socket.socket.shutdown(self._wire, socket.SHUT_RDWR)
 
-    def _feed(self, deadline: float | None) -> float:
-        """Read more of what must come whole. Return the moment by which it must.
+    def _send(self) -> None:
+        while self._unsent:
+            try:
+                self._unsent = self._unsent[self._wire.send(self._unsent) :]
+            except _BLOCKED as error:
+                raise self._not_there(error, selectors.EVENT_WRITE) from None
 
-        What drips is as late as what does not come.
-        """
-        if deadline is not None and time.monotonic() > deadline:
-            raise TimeoutError
+    def _feed(self) -> None:
+        """Read more of what must come whole."""
         try:
             room = _rooms.pop()
-        except IndexError:  # as many as ever wait for a head at once
+        except IndexError:  # as many as ever read a head at once
             room = memoryview(bytearray(_READ))
         try:
-            self._receiver.feed(room[: self._wire.recv_into(room)])
+            count = self._wire.recv_into(room)
+            self._receiver.feed(room[:count])
+        except _BLOCKED as error:
+            raise self._not_there(error, selectors.EVENT_READ) from None
         finally:
             _rooms.append(room)
-        return deadline or time.monotonic() + self._timeout
+        self.is_answered = self.is_answered or count > 0
+
+    def _not_there(self, error: OSError, events: int) -> NotThere:
+        if isinstance(error, ssl.SSLWantReadError):
+            events = selectors.EVENT_READ
+        elif isinstance(error, ssl.SSLWantWriteError):
+            events = selectors.EVENT_WRITE
+        return NotThere(self, events)
 
 
 _NUMBER = bytes(4)  # room for a C int
 
 
 def bytes_ready(wire: socket.socket, limit: int) -> int:
-    """Wait until something is there. Return its length: at least 1 byte, at most ``limit``.
+    """Return the length of what is there: at least 1 byte, at most ``limit``.
 
     At the connection's end it is 1, too: a read of so much tells. Where encryption hides how
-    much it is, nothing is waited for. Raise `OSError` as a read would, `TimeoutError` included.
+    much it is, it is the limit. Raise `OSError` as a read would, also where nothing is there.
     """
     if ioctl is None or isinstance(wire, ssl.SSLSocket):
         return limit

@@ -14,7 +14,7 @@ from tar_gateway.errors import SourceError
 from tar_gateway.settings import Settings
 from tar_gateway.sources.wire.asking import Steps
 from tar_gateway.sources.wire.caller import Caller
-from tar_gateway.sources.wire.response import Content, failed
+from tar_gateway.sources.wire.response import Content, ContentOf, failed
 from tar_gateway.sources.wire.retry import Retry
 from tar_gateway.sources.wire.tally import Failures, Place
 
@@ -184,11 +184,11 @@ class Health:
         return lasting
 
 
-class HealthContent:
+class HealthContent(ContentOf):
     """A content whose failures ``noted`` hears of, and returns the error to raise."""
 
     def __init__(self, content: Content, noted: Callable[[SourceError], SourceError]) -> None:
-        self._content = content
+        super().__init__(content)
         self._noted = noted
 
     def read(self, limit: int) -> bytes:
@@ -204,7 +204,3 @@ class HealthContent:
     def failed(self, error: SourceError) -> SourceError:
         """Tell of a failure that its reader has found, and return the error to raise."""
         return self._noted(failed(self._content, error))
-
-    def close(self) -> None:
-        """Close the content itself."""
-        self._content.close()

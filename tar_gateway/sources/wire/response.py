@@ -48,6 +48,24 @@ def failed(content: Content, error: SourceError) -> SourceError:
     return content.failed(error) if isinstance(content, TrackedContent) else error
 
 
+class ContentOf:
+    """A content that is another one, held to something: what reads it goes through to that."""
+
+    def __init__(self, content: Content) -> None:
+        self._content = content
+
+    def close(self) -> None:
+        """Close the content itself."""
+        self._content.close()
+
+
+def innermost(content: Content) -> Content:
+    """Return the content that others were made of."""
+    while isinstance(content, ContentOf):
+        content = content._content
+    return content
+
+
 Headers = Sequence[tuple[str, str]]
 
 # A file's name in a Content-Disposition (RFC 6266 4.1), as far as its end goes.

@@ -26,7 +26,9 @@ def client_tls(settings: Settings, *, certificate: bool) -> ssl.SSLContext:
 
 def _trusting(authorities: Path | None) -> ssl.SSLContext:
     try:
-        return ssl.create_default_context(cafile=str(authorities) if authorities else None)
+        context = ssl.create_default_context(cafile=str(authorities) if authorities else None)
+        context.set_alpn_protocols(["http/1.1"])
+        return context
     except ssl.SSLError as error:
         raise _wrong(f"{authorities} holds no certificate of an authority in PEM form") from error
     except OSError as error:

@@ -21,7 +21,7 @@ from tar_gateway.http.environ import (
 from tar_gateway.http.paths import shown
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Listing
-from tar_gateway.sources.wire.asking import run
+from tar_gateway.sources.wire.loop import run
 from tar_gateway.web.browse import texts
 from tar_gateway.web.browse.form import Selection, read_selection, shortest_query
 from tar_gateway.web.browse.page import COLUMNS, View, render

@@ -18,10 +18,10 @@ from tar_gateway.sources.wire.asking import (
     calling,
     counted,
     discard,
-    run,
 )
 from tar_gateway.sources.wire.asking import Steps as Asking
 from tar_gateway.sources.wire.cancellation import Cancellation
+from tar_gateway.sources.wire.loop import run
 from tar_gateway.sources.wire.response import Headers, Response
 from tar_gateway.sources.wire.tally import Place
 from tests.support.fakes import Steps, broken, record_pauses

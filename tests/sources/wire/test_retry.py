@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from tar_gateway.errors import Cancelled, SourceError
 from tar_gateway.settings import Settings
-from tar_gateway.sources.wire.asking import calling, run
+from tar_gateway.sources.wire.asking import calling
 from tar_gateway.sources.wire.cancellation import Cancellation
+from tar_gateway.sources.wire.loop import run
 from tar_gateway.sources.wire.retry import Retry
 from tests.support.fakes import broken, missing, record_pauses
 
