@@ -4,14 +4,16 @@ import errno
 import re
 import resource
 import socket
-from collections.abc import Callable, Iterable, Iterator
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
-from typing import Protocol
+from typing import Literal, Protocol
 
 from tar_gateway.access.authority import Authority
 from tar_gateway.cli.footprint import footprint
-from tar_gateway.errors import SourceError
+from tar_gateway.errors import SettingsError, SourceError, WrongSetting
+from tar_gateway.server.startup import SPARE_THREADS
 from tar_gateway.settings import PREFIX, Settings
 from tar_gateway.settings.buckets import is_bucket
 from tar_gateway.settings.locations import read_locations
@@ -22,12 +24,18 @@ from tar_gateway.sources.locations import server_of
 _SIZES = ("workers", "worker_class", "threads", "worker_connections", "graceful_timeout")
 
 
+Severity = Literal["ok", "warns", "fails"]
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at; ``fails`` says that a gateway would not work with it."""
+    """One thing that was looked at.
+
+    A gateway would not work with what ``fails``, and with what ``warns`` not as is likely meant.
+    """
 
     text: str
-    fails: bool = False
+    severity: Severity = "ok"
 
 
 def effective(settings: Settings) -> Iterator[str]:
@@ -37,8 +45,20 @@ def effective(settings: Settings) -> Iterator[str]:
         yield f"{PREFIX}{field.name.upper()}={_written(value)}"
 
 
-def server() -> str:
-    """Return gunicorn's own settings, ``GUNICORN_CMD_ARGS`` included, as a command's options.
+def wrong_settings(environ: Mapping[str, str]) -> Iterator[SettingsError]:
+    """Return what is wrong with each variable by itself; a start tells the first alone."""
+    for name, text in environ.items():
+        try:
+            Settings.from_environment({name: text}, needs_upstream=False)
+        except WrongSetting as error:
+            yield error
+        except SettingsError as error:
+            if name in str(error):  # others may be needed beside it
+                yield error
+
+
+def server() -> Mapping[str, object]:
+    """Return gunicorn's own settings by their names, ``GUNICORN_CMD_ARGS`` included.
 
     The gateway's, which some follow from, are read from the environment.
     """
@@ -49,18 +69,23 @@ def server() -> str:
 
     config = Config(prog="gunicorn")
     given = config.parser().parse_args(config.get_cmd_args_from_env())
-    options = []
-    for name in _SIZES:
-        told = getattr(given, name)
-        value = getattr(gunicorn_conf, name) if told is None else told
-        options.append(f"--{name.replace('_', '-')} {value}")
+    return {
+        name: getattr(gunicorn_conf, name) if (told := getattr(given, name)) is None else told
+        for name in _SIZES
+    }
+
+
+def command(sizes: Mapping[str, object]) -> str:
+    """Return gunicorn's settings as the options of a command."""
+    options = (f"--{name.replace('_', '-')} {value}" for name, value in sizes.items())
     return f"gunicorn {' '.join(options)}"
 
 
-def findings(settings: Settings) -> Iterator[Finding]:
+def findings(settings: Settings, sizes: Mapping[str, object]) -> Iterator[Finding]:
     """Look at everything that a gateway with these settings needs. Asks each server once.
 
-    Raise `SettingsError` for a file that has become wrong since the settings were checked.
+    ``sizes`` are gunicorn's settings. Raise `SettingsError` for a file that has become wrong since
+    the settings were checked.
     """
     if settings.upstream is not None:
         yield _reached("upstream", settings.upstream, server_of, settings)
@@ -75,6 +100,8 @@ def findings(settings: Settings) -> Iterator[Finding]:
         yield _reached("authority", settings.auth_request, Authority, settings)
     if settings.pages_bind is not None:
         yield _opened(settings.pages_bind)
+    yield from _served(settings, sizes)
+    yield from _secrets(settings)
     yield _descriptors(settings)
     yield _room(settings)
     yield _clients(settings)
@@ -96,8 +123,38 @@ def _opened_to_all(urls: Iterable[str], settings: Settings, called: str) -> Iter
     if opens is not None:
         yield Finding(
             f"{called}: everyone may have what the gateway's own credentials open ({opens}): set "
-            f"{PREFIX}SIGNING_KEYS_FILE or {PREFIX}AUTH_REQUEST if not all of it is public"
+            f"{PREFIX}SIGNING_KEYS_FILE or {PREFIX}AUTH_REQUEST if not all of it is public",
+            "ok" if opens == "S3_PUBLIC" else "warns",  # that is said on purpose
         )
+
+
+def _served(settings: Settings, sizes: Mapping[str, object]) -> Iterator[Finding]:
+    """Say where gunicorn's settings do not fit the gateway's."""
+    if sizes["worker_class"] == "sync":
+        yield Finding(
+            "server: --worker-class sync ends a download after --timeout, 30 seconds, and serves "
+            "one at a time: leave --worker-class out",
+            "fails",
+        )
+    elif str(sizes["threads"]).isdigit() and "gevent" not in str(sizes["worker_class"]):
+        threads, needed = int(str(sizes["threads"])), settings.max_downloads + SPARE_THREADS
+        if threads < needed:
+            yield Finding(
+                f"server: {threads} threads are fewer than the {needed} that "
+                f"{PREFIX}MAX_DOWNLOADS={settings.max_downloads} needs: leave --threads out",
+                "warns",
+            )
+
+
+def _secrets(settings: Settings) -> Iterator[Finding]:
+    """Say which secrets every user of the machine can read."""
+    for name in ("signing_keys_file", "upstream_headers_file", "upstream_key_file"):
+        file = getattr(settings, name)
+        if file is not None and file.stat().st_mode & stat.S_IROTH:
+            yield Finding(
+                f"secrets: {file} ({name.upper()}) can be read by every user: chmod o= {file}",
+                "warns",
+            )
 
 
 class _Server(Protocol):
@@ -113,9 +170,15 @@ def _reached(
     try:
         status = server.reach()
     except SourceError as error:
-        return Finding(f"{called}: {_written(url)}: {error.for_operator}", fails=True)
+        return Finding(f"{called}: {_written(url)}: {error.for_operator}", "fails")
     finally:
         server.close()
+    if make is Authority and isinstance(status, int) and status not in {401, 403, *range(200, 300)}:
+        return Finding(
+            f"{called}: {_written(url)} answers {status}: with any other status than 2xx, 401 and "
+            "403 every request fails",
+            "fails",
+        )
     return Finding(f"{called}: {_written(url)} answers {status}")
 
 
@@ -129,7 +192,7 @@ def _opened(address: Address) -> Finding:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             return Finding(f"pages: {address} is in use, by a gateway that runs or by others")
-        return Finding(f"pages: {address}: {error.strerror}", fails=True)
+        return Finding(f"pages: {address}: {error.strerror}", "fails")
     return Finding(f"pages: {address} can be opened")
 
 
@@ -137,7 +200,7 @@ def _descriptors(settings: Settings) -> Finding:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = footprint(settings).descriptors
     text = f"descriptors: {soft} may be open in a process, and {needed} may be needed"
-    return Finding(text, fails=soft < needed)
+    return Finding(text, "fails" if soft < needed else "ok")
 
 
 def _room(settings: Settings) -> Finding:

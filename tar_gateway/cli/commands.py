@@ -1,9 +1,11 @@
 """The commands of those who run a gateway: ``serve``, ``demo``, ``check``, ``drain``, ``sign``."""
 
+import json
 import os
 import re
 import sys
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from secrets import token_urlsafe
@@ -12,7 +14,7 @@ import click
 
 from tar_gateway.access.links import sign_url
 from tar_gateway.cli import demo as demonstration
-from tar_gateway.cli.check import effective, findings, server
+from tar_gateway.cli.check import command, effective, findings, server, wrong_settings
 from tar_gateway.cli.directory_server import DirectoryServer, secret_file
 from tar_gateway.errors import SettingsError, TarGatewayError
 from tar_gateway.server.startup import checked_settings, gunicorn_command
@@ -115,25 +117,38 @@ def demo(*, once: bool, port: int) -> None:
 
 
 @click.command()
-def check() -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
+def check(*, as_json: bool) -> None:
     """Print the settings in effect, and what would fail with them.
 
     Reads them from the environment (TAR_GATEWAY_..., GUNICORN_CMD_ARGS), as the gateway does, and
-    reaches each upstream once. Exits with 1 if anything would fail.
+    reaches each upstream once. Exits with 1 if anything would fail, and with 3 if there are only
+    warnings.
     """
+    if wrong := list(wrong_settings(os.environ)):
+        raise click.ClickException("\nError: ".join(map(str, wrong)))
     try:
         settings = checked_settings(os.environ)
-        found = list(findings(settings))
+        sizes = server()
+        found = list(findings(settings, sizes))
     except SettingsError as error:
         raise click.ClickException(str(error)) from error
-    for line in effective(settings):
-        click.echo(line)
-    click.echo(server())
-    click.echo()
-    for finding in found:
-        click.echo(f"{'FAILS' if finding.fails else 'ok   '}  {finding.text}")
-    if any(finding.fails for finding in found):
-        sys.exit(1)
+    if as_json:
+        told = {
+            "settings": dict(line.split("=", 1) for line in effective(settings)),
+            "gunicorn": sizes,
+            "findings": [asdict(finding) for finding in found],
+        }
+        click.echo(json.dumps(told, indent=2))
+    else:
+        for line in effective(settings):
+            click.echo(line)
+        click.echo(command(sizes) + "\n")
+        for finding in found:
+            word = {"ok": "ok", "warns": "WARNS", "fails": "FAILS"}[finding.severity]
+            click.echo(f"{word:5}  {finding.text}")
+    worst = {finding.severity for finding in found}
+    sys.exit(1 if "fails" in worst else 3 if "warns" in worst else 0)
 
 
 @click.command()

@@ -414,6 +414,50 @@ def test_the_check_says_what_would_fail(environment, line):
     assert line in done.stdout + done.stderr
 
 
+WARNINGS = {
+    "threads": ({"GUNICORN_CMD_ARGS": "--threads 5"}, 3, "WARNS  server: 5 threads are fewer"),
+    "sync": ({"GUNICORN_CMD_ARGS": "--worker-class sync"}, 1, "FAILS  server: --worker-class sync"),
+    "a secret for all": (
+        {"TAR_GATEWAY_UPSTREAM_HEADERS_FILE": "secret"},
+        3,
+        "(UPSTREAM_HEADERS_FILE) can be read by every user: chmod o= ",
+    ),
+    "an authority that is none": (
+        {"TAR_GATEWAY_AUTH_REQUEST": "UPSTREAMnone"},
+        1,
+        "answers 404: with any other status than 2xx, 401 and 403 every request fails",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WARNINGS)
+def test_the_check_finds_what_works_otherwise_than_is_meant(case, upstream, tmp_path):
+    environment, status, line = WARNINGS[case]
+    secret = tmp_path / "secret"
+    secret.write_text("Authorization: Bearer x\n")
+    secret.chmod(0o644)
+    named = {"secret": str(secret), "UPSTREAMnone": upstream.url + "none"}
+    given = {name: named.get(text, text) for name, text in environment.items()}
+    done = tar_gateway("check", TAR_GATEWAY_UPSTREAM=upstream.url, **given)
+    assert line in done.stdout
+    assert done.returncode == status
+
+
+def test_the_check_tells_all_settings_that_are_wrong_at_once(upstream):
+    wrong = {"TAR_GATEWAY_RETRIES": "few", "TAR_GATEWAY_MAX_BODY": "x", "TAR_GATEWAY_NONE": "1"}
+    done = tar_gateway("check", TAR_GATEWAY_UPSTREAM=upstream.url, **wrong)
+    assert done.returncode == 1
+    told = done.stderr.splitlines()
+    assert all(any(f"Error: {name} is" in line for line in told) for name in wrong)
+
+
+def test_the_check_can_be_read_by_a_program(upstream):
+    done = tar_gateway("check", "--json", TAR_GATEWAY_UPSTREAM=upstream.url)
+    told = json.loads(done.stdout)
+    assert told["settings"]["TAR_GATEWAY_UPSTREAM"] == upstream.url
+    assert {"text": f"upstream: {upstream.url} answers 200", "severity": "ok"} in told["findings"]
+
+
 def test_a_wrong_certificate_is_found_by_the_check(upstream):
     done = tar_gateway(
         "check", TAR_GATEWAY_UPSTREAM="https://127.0.0.1:9/", TAR_GATEWAY_UPSTREAM_CA_FILE=__file__
