@@ -3,14 +3,14 @@
 import hmac
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tar_gateway import sign_url
-from tar_gateway.access.links import check_link, hide_signature, without_signature
+from tar_gateway.access.links import Browsing, check_link, hide_signature, without_signature
 from tar_gateway.errors import Forbidden
 from tar_gateway.settings.line_files import SigningKey
 
@@ -484,3 +484,23 @@ def test_nothing_that_nobody_signed_is_anything_but_refused(query, path):
     own = f"expires={EXPIRES}&key_id=k1&signature={SIGNATURE}"
     with pytest.raises(Forbidden):
         check_link(path, f"{query}&{own}", KEYS, NOW)
+
+
+# --- the right to browse ------------------------------------------------------------------------
+
+
+@given(st.lists(st.text("ab c,;=%&/.é", min_size=1, max_size=6), min_size=1, max_size=3))
+def test_a_right_signs_what_lies_below_its_directory_and_nothing_else(names):
+    right = Browsing(b"/d e/", SigningKey("k1", b"a secret for the tests"), 2_000_000_000)
+    reference = "./" + "/".join(quote(name, safe="") for name in names)
+    try:
+        link = right.sign(reference)
+    except ValueError:
+        assert {"..", "."} & set("/".join(names).split("/"))
+        return
+    path, _, query = link.partition("?")
+    assert path == reference
+    whole = b"/d e/" + unquote_to_bytes(reference.removeprefix("./"))
+    check_link(whole, query, [right.key], now=1_000_000_000)
+    with pytest.raises(Forbidden):
+        check_link(b"/other/" + whole, query, [right.key], now=1_000_000_000)

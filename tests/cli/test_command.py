@@ -353,6 +353,22 @@ def test_a_url_is_signed_with_the_files_first_key_and_nothing_else_is_printed(ke
     assert (done.returncode, done.stdout, done.stderr) == (0, link + "\n", "")
 
 
+def test_a_link_that_opens_a_directory_is_signed_with_a_warning(keys: Path):
+    options = ("--keys-file", str(keys), "--expires", "1800000000", "--browse")
+    done = typed("sign", "/reports/2026/", *options)
+    link = sign_url("/reports/2026/?browse", "the first secret", expires=1_800_000_000, key_id="k1")
+    assert (done.returncode, done.stdout) == (0, link + "\n")
+    assert "everything below that directory" in done.stderr
+    assert "until 2027-01-15 08:00 UTC" in done.stderr
+
+
+@pytest.mark.parametrize("url", ["/reports", "/reports/?bundle=a"])
+def test_a_link_that_opens_no_directory_is_not_signed_with_browse(keys: Path, url: str):
+    done = typed("sign", url, "--keys-file", str(keys), "--browse")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "ends with a slash" in done.stderr
+
+
 def test_the_keys_may_come_from_the_environment_and_one_of_them_by_its_id(keys: Path):
     done = typed(
         *("sign", "/a", "--key-id", "k2", "--expires", "1800000000"),

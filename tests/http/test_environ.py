@@ -18,6 +18,7 @@ from tar_gateway.http.conditions import Conditions
 from tar_gateway.http.environ import (
     check_destination,
     check_no_encoded_slash,
+    check_same_site,
     conditions_of,
     path_of,
     query_of,
@@ -438,3 +439,13 @@ def test_a_body_shorter_than_its_length_is_refused():
 @pytest.mark.parametrize("error", [OSError("gone"), ValueError("bad chunk"), StopIteration()])
 def test_a_body_that_breaks_off_is_refused_without_the_servers_words(error):
     assert refused(Broken(error), "4") == "the body could not be read"
+
+
+@pytest.mark.parametrize("site", [None, "same-origin", "same-site", "none"])
+def test_a_form_of_this_site_is_taken(site):
+    check_same_site({} if site is None else {"HTTP_SEC_FETCH_SITE": site})
+
+
+def test_a_form_of_another_site_is_refused():
+    with pytest.raises(Forbidden, match="another site"):
+        check_same_site({"HTTP_SEC_FETCH_SITE": "Cross-Site"})

@@ -83,7 +83,8 @@ def _header(view: View, look: Look) -> str:
 def _form(view: View) -> str:
     marked = sorted(each.marked for each in view.entries)
     version = f"{listing_digest(marked)}.{base36(view.time)}"
-    action = escape(view.sign(f"?{view.parameter}&pick"))
+    right = "" if view.is_whole else "&browse"
+    action = escape(view.sign(f"?{view.parameter}&pick{right}"))
     head = (
         f'<main><form method=post action="{action}" data-of={version} '
         f'data-most={view.max_members} data-texts="{escape(json.dumps(texts.SCRIPT))}">\n'

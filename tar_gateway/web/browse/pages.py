@@ -124,13 +124,19 @@ class Pages:
         right = self._right(environ)
         if right is not None:
             link = right.sign(link)
-        kept = [("Cache-Control", "no-store"), ("Vary", "Accept")]
+        body, kind = json.dumps({"link": link}).encode() + b"\n", "application/json"
+        status, headers = "200 OK", []
         if wants_page(environ.get("HTTP_ACCEPT")):
-            start_response("303 See Other", [("Location", link), ("Content-Length", "0"), *kept])
-            return (b"",)
-        body = json.dumps({"link": link}).encode() + b"\n"
-        said = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
-        start_response("200 OK", [*said, *kept, ("X-Content-Type-Options", "nosniff")])
+            body, kind = texts.SEE_ARCHIVE.encode() + b"\n", "text/plain; charset=utf-8"
+            status, headers = "303 See Other", [("Location", link)]
+        headers += [
+            ("Content-Type", kind),
+            ("Content-Length", str(len(body))),
+            ("Cache-Control", "no-store"),
+            ("Vary", "Accept"),
+            ("X-Content-Type-Options", "nosniff"),
+        ]
+        start_response(status, headers)
         return (body,)
 
     def _listed(self, path: str, selection: Selection, caller: Caller) -> list[list[str]]:

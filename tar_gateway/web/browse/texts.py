@@ -30,6 +30,7 @@ FORMATS = {
     "tar.zst": "tar.zst (compressed)",
 }
 DOWNLOAD = "Download"
+SEE_ARCHIVE = "The archive is at another address."
 OTHERS = "Download the others"
 AGAIN = "Open the folder again"
 LESS = "Select fewer files at once, or one folder after the other."
