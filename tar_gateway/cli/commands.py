@@ -3,10 +3,12 @@
 import json
 import os
 import re
+import socket
 import sys
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from secrets import token_urlsafe
 
@@ -83,6 +85,7 @@ def serve(upstream: str | None, bind: str, *, hidden: bool) -> None:
         checked_settings(os.environ)
     except SettingsError as error:
         raise click.ClickException(str(error)) from error
+    url = _open(bind)
     if directory is not None:
         authorization = f"Bearer {token_urlsafe()}"
         upstream_process = DirectoryServer.start(directory.resolve(), authorization, hidden=hidden)
@@ -92,8 +95,36 @@ def serve(upstream: str | None, bind: str, *, hidden: bool) -> None:
         os.environ.setdefault(f"{PREFIX}BROWSE", "yes")
         # gunicorn, which this process becomes, holds the pipe from now on.
         os.set_inheritable(upstream_process.pipe, True)
+    if url is not None:
+        served = upstream or os.environ.get(f"{PREFIX}UPSTREAM") or "the locations"
+        what = "./" if directory is not None else "FILE&bundle=DIRECTORY/"
+        click.echo(f"Serving {served} at {url}", err=True)
+        click.echo(f"Try {url}?bundle={what} (several files as one download)", err=True)
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, *gunicorn_command(bind)])
+
+
+def _open(bind: str) -> str | None:
+    """Return the URL of an address that can be had, `None` where only gunicorn knows it.
+
+    gunicorn would try again and again for seconds. Raise `click.ClickException`.
+    """
+    host, colon, port = bind.rpartition(":")
+    if not colon or bind.startswith(("unix:", "fd:")) or port == "0":
+        return None
+    name = host.strip("[]")
+    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+    try:
+        with socket.socket(family) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((name, int(port)))
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise click.ClickException(
+            f"{bind} can't be opened, {reason}: choose another with --bind HOST:PORT"
+        ) from error
+    every = not name or (re.fullmatch(r"[0-9.:]+", name) and ip_address(name).is_unspecified)
+    return f"http://{'localhost' if every else host}:{port}/"
 
 
 @click.command()

@@ -20,6 +20,7 @@ from typing import IO
 import pytest
 
 from tar_gateway import sign_url
+from tar_gateway.cli import commands
 from tar_gateway.cli.directory_server import DirectoryServer
 from tests.support.papers import block
 from tests.support.servers import PATIENCE, free_port, listens, wait_until
@@ -440,3 +441,36 @@ def test_help_lists_the_commands_each_with_a_whole_sentence():
     assert re.findall(r"^  (\w+) ", listed, re.MULTILINE) == [
         *("check", "demo", "drain", "get", "serve", "sign")
     ]
+
+
+# --- what serve says ----------------------------------------------------------------------------
+
+
+def test_an_address_that_is_taken_is_one_line_at_once(tmp_path: Path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        bind = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = typed("serve", str(tmp_path), "--bind", bind)
+    told = f"Error: {bind} can't be opened, address already in use: choose another with --bind"
+    assert (done.returncode, done.stdout, done.stderr.splitlines()) == (
+        1,
+        "",
+        [f"{told} HOST:PORT"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("bind", "url"),
+    [
+        ("127.0.0.1:{}", "http://127.0.0.1:{}/"),
+        (":{}", "http://localhost:{}/"),
+        ("0.0.0.0:{}", "http://localhost:{}/"),
+        ("[::1]:{}", "http://[::1]:{}/"),
+        ("localhost:{}", "http://localhost:{}/"),
+        ("unix:{}", None),
+        ("fd://3", None),
+        ("127.0.0.1:0", None),
+    ],
+)
+def test_serve_knows_the_url_of_an_address_that_can_be_had(bind, url):
+    port = free_port()
+    assert commands._open(bind.format(port)) == (url and url.format(port))
