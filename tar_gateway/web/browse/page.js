@@ -70,7 +70,8 @@
   };
   const archive = (files) => {  // [name, size] of each
     const zip = format.value === "zip", each = zip ? inZip : inTar;
-    const size = files.reduce((all, [name, size]) => all + each(name, size), 0);
+    const written = (name) => (/^[A-Za-z]:/.test(name) ? "./" + name : name);
+    const size = files.reduce((all, [name, size]) => all + each(written(name), size), 0);
     return zip ? size + 22 : Math.ceil((size + 1024) / 10240) * 10240;
   };
   const inWords = (size) => {
@@ -119,7 +120,8 @@
       chosen.fields = [["all", "yes"]];
     }
     chosen.fields.push(["format", format.value]);
-    chosen.action = base === here ? own : signed ? kept.pages[base] : base + own;
+    const query = base === here || !signed ? own : kept.pages[base];
+    chosen.action = query && base + query;
     return chosen;
   };
 
@@ -264,7 +266,8 @@
   const refused = (problem, chosen) => {
     describe(chosen);
     if (!problem.detail) return warn(problem.name === "AbortError" ? "" : say.failed);
-    const members = problem.members || [], inside = [problem.detail + "."];
+    const said = problem.detail[0].toUpperCase() + problem.detail.slice(1) + ".";
+    const members = problem.members || [], inside = [said];
     if (members.length) {
       const items = members.slice(0, 10).map((m) => make("li", {}, make("bdi", {}, m.path), `: ${m.reason}`));
       const rest = problem.count - items.length;
