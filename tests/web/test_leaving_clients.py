@@ -356,7 +356,7 @@ def test_three_hundred_clients_that_leave_cost_no_descriptor_and_no_thread(tmp_p
             return site.running.descriptors(), site.running.threads()
 
         leave_in_the_midst(site, 100)  # a pool's threads stay, once they were needed
-        pool = 1 + 100 + 1
+        pool = 1 + 100
         wait_until(lambda: site.running.threads() == pool, "the end of the thread that watches")
         before = held()
         for _ in range(3):
