@@ -1,11 +1,16 @@
 """An archive of data at hand, for a view of any framework: no upstream, no request."""
 
+import asyncio
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
+from email.utils import formatdate
+from http import HTTPStatus
 from typing import ClassVar, TypeAlias
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 from tar_gateway.archive.bundle import Bundle, Entry, check_apart
 from tar_gateway.archive.format import Format, Member
@@ -16,10 +21,13 @@ from tar_gateway.delivery.body import Body
 from tar_gateway.delivery.fetch import FetchRules
 from tar_gateway.delivery.plan import Plan
 from tar_gateway.errors import BrokenOff, SourceError
+from tar_gateway.http.conditions import decide
+from tar_gateway.http.environ import conditions_of
+from tar_gateway.http.headers import attachment
 from tar_gateway.http.paths import BadName, check_name, shown
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Stat
-from tar_gateway.sources.data import DataMembers
+from tar_gateway.sources.data import DataMembers, wrong_data
 
 # No pace is asked of data at hand: retrying would not make it faster.
 _RULES = FetchRules.from_settings(Settings(min_read_rate=0, retries=0))
@@ -46,7 +54,8 @@ class _Stream:
         references = (requested.reference for requested in bundle.members)
         held = ((stat, member.data) for stat, member in zip(stats, listed, strict=True))
         self._source = DataMembers(dict(zip(references, held, strict=True)))
-        plan = Plan(self._source, nobody, bundle, stats, {})
+        plan = self._plan = Plan(self._source, nobody, bundle, stats, {})
+        self._mtime = max((stat.mtime for stat in stats), default=0)
         stop = plan.layout.size if stop is None else stop
         if not 0 <= start <= stop <= plan.layout.size:
             raise ValueError(f"{start}-{stop} is outside an archive of {plan.layout.size} bytes")
@@ -66,6 +75,64 @@ class _Stream:
         for requested in self._unchecked:
             self._check_empty(requested)
         return next(self._body)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Give the same blocks, each read by one thread of this stream's while others are served.
+
+        No block is read before the last one was taken. The stream is closed at its end, and when
+        who iterates is cancelled.
+        """
+        loop, thread = asyncio.get_running_loop(), ThreadPoolExecutor(1, "tar-gateway-stream")
+        try:
+            while (block := await loop.run_in_executor(thread, next, self, None)) is not None:
+                yield block
+        finally:
+            self.close()
+            thread.shutdown(wait=False)
+
+    def respond(
+        self, environ: WSGIEnvironment, start_response: StartResponse, *, filename: str
+    ) -> Iterable[bytes]:
+        """Answer a WSGI request (PEP 3333) with the archive, a range of it, 304, 412 or 416.
+
+        It is for a stream of the whole archive. Ranges and 304 need the ``validator`` of every
+        `Member`: without them nobody knows whether two archives have the same bytes.
+        """
+        layout, method = self._plan.layout, environ["REQUEST_METHOD"]
+        takes_ranges = layout.takes_ranges(0)
+        decision = decide(
+            *(method, conditions_of(environ)),
+            etag=layout.etag,
+            mtime=self._mtime,
+            size=layout.size,
+            takes_ranges=takes_ranges,
+        )
+        headers = [
+            ("ETag", layout.etag.text),
+            ("Accept-Ranges", "bytes" if takes_ranges else "none"),
+            ("Cache-Control", "private, no-cache, no-transform"),
+        ]
+        if self._mtime:
+            headers.append(("Last-Modified", formatdate(self._mtime, usegmt=True)))
+        if decision.status in {200, 206}:
+            headers += [
+                ("Content-Type", layout.format.media_type),
+                ("Content-Length", str(decision.stop - decision.start)),
+                ("Content-Disposition", attachment(filename)),
+            ]
+        if decision.status == 206:
+            span = f"bytes {decision.start}-{decision.stop - 1}/{layout.size}"
+            headers.append(("Content-Range", span))
+        elif decision.status == 416:
+            headers.append(("Content-Range", f"bytes */{layout.size}"))
+        start_response(f"{decision.status} {HTTPStatus(decision.status).phrase}", headers)
+        if method == "HEAD" or decision.status not in {200, 206}:
+            self.close()
+            return ()
+        if decision.status == 206:
+            self._body = Body(self._plan, decision.start, decision.stop, _RULES)
+            self.size = decision.stop - decision.start
+        return self
 
     def close(self) -> None:
         """Close the data of all members. May be called again, and before the end."""
@@ -92,11 +159,12 @@ class TarStream(_Stream):
     or a `datetime`) and data. Of a date only whole seconds are kept, and one before 1970 is
     written as 1970. A member's data is bytes, an iterable of bytes, a binary file, or a callable
     that is given an offset and returns one of those from there on; it is closed with the stream.
-    ``start`` and ``stop`` choose a slice of the archive in bytes, for a response to a range.
+    ``start`` and ``stop`` choose a slice of the archive in bytes, for a response to a range, which
+    `respond` answers by itself. An ASGI framework iterates it by ``async for``.
 
-    Raise `ValueError` for a name that no archive may hold, a name twice, and a slice outside
-    the archive. While iterated, raises `BrokenOff` when a member's data is longer or shorter
-    than its size, or fails: a server then cuts the connection.
+    Raise `ValueError` for a name that no archive may hold, a name twice, data or a date of another
+    kind, and a slice outside the archive. While iterated, raises `BrokenOff` when a member's data
+    is longer or shorter than its size, or fails: a server then cuts the connection.
     """
 
     _format = TAR
@@ -152,6 +220,10 @@ def _checked(members: Iterable[Member]) -> list[Member]:
             raise BadName(f"the member {shown(member.name)} {error}") from error
         if member.size < 0:
             raise ValueError(f"the size of {member.name!r} is below 0")
+        if member.data is not None:
+            wrong = wrong_data(member.data)
+            if wrong is not None:
+                raise ValueError(f"the data of {shown(member.name)} {wrong}")
     return listed
 
 
@@ -162,5 +234,6 @@ def _seconds(name: str, date: float | datetime) -> int:
         date = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
     try:
         return max(0, math.floor(date))
-    except (ValueError, OverflowError) as error:
-        raise ValueError(f"the date of {shown(name)} is {date}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        kinds = "seconds since 1970, or a datetime"
+        raise ValueError(f"the date of {shown(name)} is {date!r}: it must be {kinds}") from error

@@ -92,7 +92,7 @@ def check_base_url(url: object) -> str:
 # What pydantic says of these is about its parsing, and not about what would be right.
 _WORDS = {
     "bool_parsing": "it must be yes or no",
-    "float_parsing": "it must be a number of seconds",
+    "float_parsing": "it must be a number of seconds, or such as 30s, 5m, 2h or 1d",
     "int_parsing": "it must be a whole number",
 }
 
@@ -135,6 +135,18 @@ def _read_networks(value: object) -> object:
                 f"{error}; give addresses, networks such as 10.0.0.0/8, or unix"
             ) from error
     return tuple(found)
+
+
+# Of a second.
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _read_seconds(value: object) -> object:
+    """Read ``30s``, ``5m``, ``2h`` and ``1d``; a number is one of seconds."""
+    match = (
+        re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhd])", value) if isinstance(value, str) else None
+    )
+    return value if match is None else float(match[1]) * _UNITS[match[2]]
 
 
 def _read_size(value: object) -> int:
@@ -285,8 +297,10 @@ Region = Annotated[str, AfterValidator(check_region)]
 Profile = Annotated[str, AfterValidator(check_profile)]
 BaseUrl = Annotated[str, AfterValidator(_check_base_url)]
 _BASE_URL = TypeAdapter[str](BaseUrl, config=ConfigDict(hide_input_in_errors=True))
-Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
-Pause = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)]
+Seconds = Annotated[
+    float, BeforeValidator(_read_seconds), Field(gt=0, le=86400, allow_inf_nan=False)
+]
+Pause = Annotated[float, BeforeValidator(_read_seconds), Field(ge=0, le=3600, allow_inf_nan=False)]
 Size = Annotated[int, BeforeValidator(_read_size), Field(ge=0)]
 HeaderNames = Annotated[
     tuple[Annotated[str, AfterValidator(_check_header_name)], ...], BeforeValidator(_split_commas)

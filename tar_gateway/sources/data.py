@@ -16,6 +16,17 @@ Data: TypeAlias = bytes | Iterable[bytes] | BinaryIO
 _READ_SIZE = 128 * 1024
 
 
+def wrong_data(data: object) -> str | None:
+    """Say why this is no data, as the end of a sentence; `None` where it may be."""
+    if isinstance(data, io.TextIOBase):
+        return 'is a file of text: open it with mode "rb"'
+    known = callable(data) or hasattr(data, "read") or isinstance(data, Iterable)
+    if known and not isinstance(data, str):
+        return None
+    kinds = "bytes, blocks of bytes, a binary file, or a function of an offset"
+    return f"must be {kinds}, and not {type(data).__name__}"
+
+
 class DataMembers:
     """A `Source` of members that hold their own data; ``members`` are by reference.
 

@@ -234,7 +234,18 @@ def test_a_switch_is_off(text):
 
 
 @pytest.mark.parametrize("name", ["CONNECT_TIMEOUT", "READ_TIMEOUT", "PLAN_TIMEOUT"])
-@pytest.mark.parametrize(("text", "seconds"), [("5", 5), ("0.25", 0.25), ("86400", 86400)])
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("5", 5),
+        ("0.25", 0.25),
+        ("86400", 86400),
+        ("30s", 30),
+        ("1.5m", 90),
+        ("2h", 7200),
+        ("1d", 86400),
+    ],
+)
 def test_a_duration_is_in_seconds(name, text, seconds):
     assert getattr(from_environment(**{name: text}), name.lower()) == seconds
 
@@ -280,8 +291,12 @@ FILES += ["SIGNING_KEYS_FILE", "LOCATIONS_FILE", "BROWSE_STYLE"]
 
 WRONG = [
     ("RETRY_FOR", "soon"),
-    *((name, text) for name in DURATIONS for text in ("0", "-1", "86401", "nan", "inf", "5s", " ")),
-    *((name, text) for name in PAUSES for text in ("-1", "3601", "nan", "inf", "5s")),
+    *(
+        (name, text)
+        for name in DURATIONS
+        for text in ("0", "-1", "86401", "nan", "inf", "5 s", "5w", "2d", " ")
+    ),
+    *((name, text) for name in PAUSES for text in ("-1", "3601", "nan", "inf", "5x", "2h")),
     *((name, text) for name in SIZES for text in ("-1", "x", "5 parsecs", "KiB", "nan", "1e3")),
     *((name, os.devnull + "/none") for name in FILES),
     *(
