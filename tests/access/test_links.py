@@ -504,3 +504,12 @@ def test_a_right_signs_what_lies_below_its_directory_and_nothing_else(names):
     check_link(whole, query, [right.key], now=1_000_000_000)
     with pytest.raises(Forbidden):
         check_link(b"/other/" + whole, query, [right.key], now=1_000_000_000)
+
+
+@pytest.mark.parametrize(
+    "reference", ["./../a", "./%2e%2e/a", "./b/..", "../", "./b/../../a?browse"]
+)
+def test_a_right_signs_nothing_that_climbs(reference):
+    right = Browsing(b"/d/", SigningKey("k1", b"a secret for the tests"), 2_000_000_000)
+    with pytest.raises(ValueError, match="leads out of the directory"):
+        right.sign(reference)

@@ -75,7 +75,7 @@ def _header(view: View, look: Look) -> str:
         else:
             steps.append(f"<li><span data-up={above}>{text}</span>")
     return (
-        f"<header><p class=title>{escape(look.title)}</p>\n"
+        f"<header><h1 class=title>{escape(look.title)}</h1>\n"
         f'<nav aria-label="{texts.WHERE}"><ol>{"".join(steps)}</ol></nav></header>\n'
     )
 
