@@ -63,10 +63,10 @@ def error_page(refusal: Refusal, look: Look, ways: Ways, request_id: str | None)
         parts.append(f"<p>{texts.LESS}</p>")
     if ways.others is not None:
         link = f'<a class="button main" rel=nofollow href="{escape(ways.others)}">'
-        parts.append(f"<p>{link}{texts.OTHERS}</a> {texts.OTHERS_HOW}</p>")
+        parts.append(f"<p>{link}{texts.OTHERS}</a> <span>{texts.OTHERS_HOW}</span></p>")
     if ways.directory is not None:
         link = f'<a class="button main" href="{escape(ways.directory)}">{texts.AGAIN}</a>'
-        parts.append(f"<p>{link} {texts.CHANGED_HOW}</p>")
+        parts.append(f"<p>{link} <span>{texts.CHANGED_HOW}</span></p>")
     elif ways.is_selected:
         parts.append(f"<p>{texts.BACK}</p>")
     if request_id is not None:

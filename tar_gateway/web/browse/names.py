@@ -66,10 +66,10 @@ def size_in_words(size: int) -> str:
 def date_in_html(mtime: int) -> str:
     """Write a moment, in seconds since 1970, as ``<time>`` in UTC; empty for none or an odd one."""
     try:
-        moment = datetime.fromtimestamp(mtime, UTC)
+        text = datetime.fromtimestamp(mtime, UTC).isoformat()
     except (ValueError, OverflowError, OSError):
         return ""
-    return f"<time datetime={moment:%Y-%m-%dT%H:%M:%SZ}>{moment:%Y-%m-%d %H:%M}</time>"
+    return f"<time datetime={text[:19]}Z>{text[:10]} {text[11:16]}</time>"
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:

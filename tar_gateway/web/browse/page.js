@@ -43,44 +43,6 @@
   rows.forEach((row) => { row.box.removeAttribute("name"); });
   all.removeAttribute("name");
 
-  // --- sizes, by the formats' own rules --------------------------------------------------------
-  const utf8 = new TextEncoder(), plain = /^[\x00-\x7f]*$/;
-  const bytes = (name) => (plain.test(name) ? name.length : utf8.encode(name).length);
-  const record = (key, value) => {  // a pax record counts its own length
-    const rest = bytes(value) + key.length + 3;
-    let length = rest + String(rest).length;
-    if (rest + String(length).length > length) length = rest + String(length).length;
-    return length;
-  };
-  const fits = (name) => {  // into ustar's name and prefix
-    if (name.length <= 100) return true;
-    const cut = name.slice(0, 156).lastIndexOf("/");
-    return cut > 0 && name.length - cut - 1 <= 100;
-  };
-  const inTar = (name, size) => {
-    const records = (plain.test(name) && fits(name) ? 0 : record("path", name)) +
-      (size < 8 ** 11 ? 0 : record("size", String(size)));
-    const pax = records && 512 + Math.ceil(records / 512) * 512;
-    return pax + 512 + Math.ceil(size / 512) * 512;
-  };
-  const inZip = (name, size) => {
-    const data = size + 5 * Math.max(1, Math.ceil(size / 65535)), large = data >= 0xffffffff;
-    const sizes = (size >= 0xffffffff) + large;
-    return 76 + 2 * bytes(name) + 18 + data + (large ? 20 + 24 : 16) + (sizes && 4 + 8 * sizes);
-  };
-  const archive = (files) => {  // [name, size] of each
-    const zip = format.value === "zip", each = zip ? inZip : inTar;
-    const written = (name) => (/^[A-Za-z]:/.test(name) ? "./" + name : name);
-    const size = files.reduce((all, [name, size]) => all + each(written(name), size), 0);
-    return zip ? size + 22 : Math.ceil((size + 1024) / 10240) * 10240;
-  };
-  const inWords = (size) => {
-    if (size < 1000) return size + (size === 1 ? " byte" : " bytes");
-    let unit = -1;
-    do { size /= 1000; unit += 1; } while (size >= 999.5 && unit < 5);
-    return size.toFixed(size < 9.995 ? 2 : size < 99.95 ? 1 : 0) + " " + "kMGTPE"[unit] + "B";
-  };
-
   // --- what is ticked --------------------------------------------------------------------------
   const shown = () => rows.filter((row) => !row.tr.hidden);
   const ranges = (indices) => {
@@ -157,16 +119,17 @@
     else if (chosen.folders) tell(words(say.atLeast, { what, size: inWords(known) }));
     else if (packs) tell(words(say.unpacked, { what, size: inWords(known) }), known);
     else {
-      const exact = archive(chosen.files);
+      const exact = ofArchive(format.value, chosen.files);
       tell(words(say.archive, { what, size: inWords(exact) }), exact);
     }
   };
 
-  let asking, timer, link, missing = false;
+  let asking, timer, link, missing = false, wanted = false;
   const settle = () => {
     clearTimeout(timer);
     if (asking) asking.abort();
     asking = link = null;
+    wanted = false;
     cancel.hidden = lines.hidden = more.hidden = true;
   };
   const update = () => {
@@ -260,7 +223,13 @@
       if (mine === asking) refused(error, chosen);
     } finally {
       clearTimeout(slow);
-      if (mine === asking) { cancel.hidden = true; asking = null; }
+      if (mine === asking) {
+        const go = wanted && link;
+        cancel.hidden = true;
+        asking = null;
+        button.disabled = wanted = false;
+        if (go) form.requestSubmit();
+      }
     }
   };
   const refused = (problem, chosen) => {
@@ -341,7 +310,7 @@
     warn();
     changed();
   });
-  cancel.addEventListener("click", () => { const chosen = selection(); settle(); describe(chosen); });
+  cancel.addEventListener("click", () => { settle(); button.disabled = false; describe(selection()); });
   copy.addEventListener("click", async () => {
     try {
       await navigator.clipboard.writeText(code.textContent);
@@ -351,10 +320,16 @@
   form.addEventListener("submit", (event) => {
     const chosen = selection();
     save();
+    if (asking) {  // its answer is on the way, and a form would plan all of it once more
+      event.preventDefault();
+      button.disabled = wanted = true;
+      return;
+    }
     if (link) {
       event.preventDefault();
       location.assign(link);
     } else {
+      clearTimeout(timer);
       const fields = chosen.fields.filter(([key]) => key !== "format");
       if (missing) fields.push(["missing", "report"]);
       const inputs = fields.map(([name, value]) => make("input", { type: "hidden", name, value }));
