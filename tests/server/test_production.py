@@ -99,7 +99,7 @@ def test_the_metrics_add_up_what_all_workers_did(running):
     wait_until(lambda: {count() for _ in range(6)} == {before + 20}, "twenty bundles")
 
 
-COUNTED = 'tar_gateway_downloads_total{kind="bundle",outcome="complete"}'
+COUNTED = 'tar_gateway_downloads_total{kind="bundle",outcome="complete",status="200"}'
 
 
 def test_what_a_killed_worker_had_under_way_is_forgotten(upstream, tmp_path):

@@ -23,7 +23,7 @@ OTHER_RELEASE = """
 from tar_gateway.archive import tar
 
 tar.LAYOUT_VERSION += 1
-tar.FILE_MODE = 0o600
+tar._MODES[b"0"] = 0o600
 
 from tar_gateway.wsgi import application
 """
