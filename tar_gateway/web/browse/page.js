@@ -124,7 +124,7 @@
     }
   };
 
-  let asking, timer, link, missing = false, wanted = false;
+  let asking, timer, link, missing = false, wanted = false, faulty = false;
   const settle = () => {
     clearTimeout(timer);
     if (asking) asking.abort();
@@ -218,7 +218,8 @@
       const quoted = `'${found.replace(/'/g, "%27")}'`;
       code.textContent = `curl -fOJ ${quoted}\ntar-gateway get ${quoted}`;
       lines.hidden = false;
-      warn();
+      if (faulty) warn();  // what is said of ticks that are gone stays
+      faulty = false;
     } catch (error) {
       if (mine === asking) refused(error, chosen);
     } finally {
@@ -233,6 +234,7 @@
     }
   };
   const refused = (problem, chosen) => {
+    faulty = true;
     describe(chosen);
     if (!problem.detail) return warn(problem.name === "AbortError" ? "" : say.failed);
     const said = problem.detail[0].toUpperCase() + problem.detail.slice(1) + ".";
