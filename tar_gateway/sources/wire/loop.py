@@ -27,7 +27,7 @@ T = TypeVar("T")
 class Task(Generic[T]):
     """Steps that a loop drives, and what has become of them."""
 
-    __slots__ = ("error", "here", "is_done", "on_done", "result", "steps", "urgent")
+    __slots__ = ("error", "has_asked", "here", "is_done", "on_done", "result", "steps", "urgent")
 
     def __init__(self, steps: Steps[T], on_done: "Callable[[Task[T]], None] | None" = None) -> None:
         self.steps = steps
@@ -37,6 +37,8 @@ class Task(Generic[T]):
         self.error: BaseException | None = None
         self.urgent = False
         """Whether the client waits for it: then it waits for no one else's room."""
+        self.has_asked = False
+        """Whether it has asked a server before."""
         self.here = False
         """Whether what may block is called in the loop's own thread."""
 
@@ -181,7 +183,8 @@ class Loop:
                 caller.cancellation.check()
                 if not isinstance(server, Origin):
                     return server.request(method, target, headers, caller, timeout=timeout)
-                self._wires.ask(task, question, server, urgent=task.urgent)
+                goes_on, task.has_asked = task.has_asked, True
+                self._wires.ask(task, question, server, urgent=task.urgent, goes_on=goes_on)
             case Read():
                 block = self._wires.read(task, question)
                 if block is not None:

@@ -69,8 +69,14 @@ class Wires:
         """
         return time.monotonic() - self._stood_still
 
-    def ask(self, task: object, ask: Ask, origin: Origin, *, urgent: bool) -> None:
-        """Put a request on the list. Raise `SourceError` for one that can't be sent."""
+    def ask(
+        self, task: object, ask: Ask, origin: Origin, *, urgent: bool, goes_on: bool = False
+    ) -> None:
+        """Put a request on the list. Raise `SourceError` for one that can't be sent.
+
+        One by which a task ``goes_on`` comes before those by which others begin: what it learns
+        may spare them a question.
+        """
         hand = self._hands.get(origin)
         if hand is None:
             hand = self._hands[origin] = Hand(origin, self.watch)
@@ -78,7 +84,7 @@ class Wires:
             request = Request(task, ask, hand, urgent=urgent)
         except ValueError as error:
             raise origin.fault(error, self._cancellation) from error
-        (hand.todo.appendleft if urgent else hand.todo.append)(request)
+        (hand.todo.appendleft if urgent or goes_on else hand.todo.append)(request)
 
     def read(self, task: object, read: Read) -> bytes | None:
         """Return what is there of a content, `None` where it is waited for.
