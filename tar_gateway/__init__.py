@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from tar_gateway.archive.format import Member
     from tar_gateway.delivery.tarstream import TarStream, ZipStream, tar_size, zip_size
     from tar_gateway.errors import BrokenOff, SettingsError, TarGatewayError
+    from tar_gateway.http.validators import Validator
     from tar_gateway.settings import Settings
     from tar_gateway.sources.locations import Locations
     from tar_gateway.sources.replicas import Replicas
@@ -31,6 +32,7 @@ __all__ = [  # noqa: RUF022 - in the order of `sorted`, which takes S3 for no co
     "TarGatewayError",
     "TarStream",
     "Upstream",
+    "Validator",
     "ZipStream",
     "sign_url",
     "tar_size",
@@ -53,6 +55,7 @@ _HOMES = {
     "TarGatewayError": "errors",
     "TarStream": "delivery.tarstream",
     "Upstream": "sources.upstream",
+    "Validator": "http.validators",
     "ZipStream": "delivery.tarstream",
     "sign_url": "access.links",
     "tar_size": "delivery.tarstream",

@@ -25,6 +25,7 @@ from tar_gateway.http.conditions import decide
 from tar_gateway.http.environ import conditions_of
 from tar_gateway.http.headers import attachment
 from tar_gateway.http.paths import BadName, check_name, shown
+from tar_gateway.http.validators import Validator
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller, Stat
 from tar_gateway.sources.data import DataMembers, wrong_data
@@ -95,8 +96,9 @@ class _Stream:
     ) -> Iterable[bytes]:
         """Answer a WSGI request (PEP 3333) with the archive, a range of it, 304, 412 or 416.
 
-        It is for a stream of the whole archive. Ranges and 304 need the ``validator`` of every
-        `Member`: without them nobody knows whether two archives have the same bytes.
+        It is for a stream of the whole archive. Ranges need the ``validator`` of every `Member`,
+        such as ``Validator.etag("7", strong=True)``. Without it the archive's tag is weak, and a
+        304 rests on names, sizes and dates alone.
         """
         layout, method = self._plan.layout, environ["REQUEST_METHOD"]
         takes_ranges = layout.takes_ranges(0)
@@ -220,6 +222,9 @@ def _checked(members: Iterable[Member]) -> list[Member]:
             raise BadName(f"the member {shown(member.name)} {error}") from error
         if member.size < 0:
             raise ValueError(f"the size of {member.name!r} is below 0")
+        if not isinstance(member.validator, Validator | None):
+            example = 'Validator.etag("7", strong=True)'
+            raise ValueError(f"the validator of {shown(member.name)} must be such as {example}")
         if member.data is not None:
             wrong = wrong_data(member.data)
             if wrong is not None:

@@ -16,9 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tar_gateway import BrokenOff, Member, TarStream, tar_size
+from tar_gateway import BrokenOff, Member, TarStream, Validator, tar_size
 from tar_gateway.http.paths import BadName
-from tar_gateway.http.validators import read_validator
 from tests.support.wrapped import Counted, unpacked
 
 DATA = bytes(range(256)) * 1200  # more than two reads
@@ -309,6 +308,11 @@ def test_a_date_of_no_known_kind_is_refused_with_the_members_name(date):
         TarStream([("it", 1, date, b"a")])
 
 
+def test_a_validator_of_no_known_kind_is_refused_with_the_members_name():
+    with pytest.raises(ValueError, match=r"^the validator of 'it' must be such as Validator"):
+        TarStream([Member("it", 1, 0, b"a", validator="v1")])
+
+
 # --- for other frameworks -----------------------------------------------------------------------
 
 
@@ -323,7 +327,7 @@ def answered(stream, method="GET", **environ):
 
 
 def proved():
-    tag = read_validator('"1"', None, None)
+    tag = Validator.etag("1", strong=True)
     return TarStream([Member("it", 5, 1_600_000_000, b"bytes", validator=tag)])
 
 
