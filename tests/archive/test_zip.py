@@ -28,24 +28,6 @@ MEMBERS = (
     Member("d" * 100 + "/" + "n" * 200, 200_000, 5),
 )
 
-JAVA = """
-import java.io.*; import java.util.*; import java.util.zip.*;
-class Read {
-  static void tell(ZipEntry e, InputStream in) throws IOException {
-    System.out.println(e.getName() + " " + in.readAllBytes().length);
-  }
-  public static void main(String[] args) throws IOException {
-    if (args[0].equals("stream")) {
-      try (ZipInputStream in = new ZipInputStream(System.in)) {
-        for (ZipEntry e; (e = in.getNextEntry()) != null;) tell(e, in);
-      }
-    } else try (ZipFile file = new ZipFile(args[1])) {
-      for (ZipEntry e : Collections.list(file.entries())) tell(e, file.getInputStream(e));
-    }
-  }
-}
-"""
-
 
 def data_of(member):
     return Random(member.name).randbytes(member.size)
@@ -113,41 +95,6 @@ def test_python_reads_every_member_its_date_and_mode():
         assert dates == [2020, 1980, 1980, 2038, 2020, 2107, 1980]
         modes = {oct(info.external_attr >> 16) for info in archive.infolist()}
         assert modes == {"0o100644", "0o40755"}
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        pytest.param([each, *rest], id=" ".join([each, *rest]), marks=pytest.mark.needs(each))
-        for each, *rest in (
-            ("unzip", "-tq", "FILE"),
-            ("7z", "t", "FILE"),
-            ("bsdtar", "tf", "FILE"),
-            ("bsdtar", "xOf", "-"),
-            ("busybox", "unzip", "-p", "FILE"),
-        )
-    ],
-)
-def test_the_usual_readers_read_it(command, tmp_path):
-    file = tmp_path / "a.zip"
-    file.write_bytes(ARCHIVE)
-    command = [str(file) if part == "FILE" else part for part in command]
-    ran = subprocess.run(command, input=ARCHIVE, capture_output=True, check=False)
-    assert (ran.returncode, ran.stderr) == (0, b"")
-    if "-p" in command or "xOf" in command:
-        assert ran.stdout == b"".join(map(data_of, MEMBERS))
-
-
-@pytest.mark.needs("java", "javac")
-def test_java_reads_it_as_a_file_and_as_a_stream(tmp_path):
-    (tmp_path / "Read.java").write_text(JAVA)
-    (tmp_path / "a.zip").write_bytes(ARCHIVE)
-    subprocess.run(["javac", "Read.java"], cwd=tmp_path, check=True)
-    java = ["java", "-Dfile.encoding=UTF-8", "-Dsun.stdout.encoding=UTF-8", "-cp", tmp_path, "Read"]
-    expected = "".join(f"{each.name} {each.size}\n" for each in MEMBERS)
-    for way in (["stream"], ["file", tmp_path / "a.zip"]):
-        ran = subprocess.run([*java, *way], input=ARCHIVE, capture_output=True, check=True)
-        assert ran.stdout.decode() == expected
 
 
 @pytest.mark.parametrize("count", [65_534, 65_535, 70_000])
