@@ -15,6 +15,7 @@ import sys
 import tarfile
 import tempfile
 import time
+import zipfile
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,7 +31,7 @@ from tests.support.stores import moto
 
 SIZES = (700, 12_000_000, 0, 1, *range(20_000, 20_020), 512, 17_000_003, 513)
 FILES = {f"{index}.bin": random.Random(index).randbytes(size) for index, size in enumerate(SIZES)}
-TARGET = "/?" + urlencode([("bundle", name) for name in FILES])
+FORMATS = ("tar", "zip")
 READY = 4  # replicas: two would do, but then each kill would wait for a start
 BUFFER = 32 * 1024  # bytes; what the client's system takes in advance can't be cut any more
 
@@ -92,6 +93,7 @@ class Lost(Exception):
 class Client:
     """One download, and what has come of it so far."""
 
+    format: str = "tar"
     received: bytearray = field(default_factory=bytearray)
     etag: str | None = None
     size: int | None = None  # of the whole; unknown until a response tells
@@ -111,7 +113,7 @@ class Client:
         killed = False
         with closing(_connect(replicas.port)) as connection:
             try:
-                connection.request("GET", TARGET, headers=headers)
+                connection.request("GET", _target(self.format), headers=headers)
                 if kill_after == 0:
                     replicas.kill()
                     killed = True
@@ -146,6 +148,10 @@ class Client:
                 count -= len(block)
 
 
+def _target(format: str) -> str:
+    return "/?" + urlencode([*(("bundle", name) for name in FILES), ("format", format)])
+
+
 def _connect(port: int) -> http.client.HTTPConnection:
     connection = http.client.HTTPConnection("127.0.0.1", port)
     connection.sock = socket.socket()
@@ -172,7 +178,9 @@ class Outcome:
         )
 
 
-def run(kills: int, seed: int, *, balanced: bool = False, bucket: bool = False) -> Outcome:
+def run(
+    kills: int, seed: int, *, balanced: bool = False, bucket: bool = False, format: str = "tar"
+) -> Outcome:
     """Kill so many replicas under downloads, one to three times each.
 
     The client goes to the next replica by itself, or always to a ``balanced`` fleet's HAProxy.
@@ -180,11 +188,11 @@ def run(kills: int, seed: int, *, balanced: bool = False, bucket: bool = False) 
     outcome = Outcome()
     choose = random.Random(seed)
     with _of_a_bucket() if bucket else _replicas(balanced=balanced) as replicas:
-        right = _whole(replicas)
+        right = _whole(replicas, format)
         while outcome.kills < kills:
             outcome.downloads += 1
             name = f"download {outcome.downloads}"
-            client = Client()
+            client = Client(format)
             try:
                 for _ in range(min(choose.randint(1, 3), kills - outcome.kills)):
                     if client.complete:
@@ -237,13 +245,17 @@ def _of_a_bucket() -> Iterator[Killable]:
             yield killable
 
 
-def _whole(replicas: Killable) -> bytes:
+def _whole(replicas: Killable, format: str) -> bytes:
     """Download the archive undisturbed, and see that it holds the files."""
-    client = Client()
+    client = Client(format)
     client.download(replicas)
     whole = bytes(client.received)
-    with tarfile.open(fileobj=io.BytesIO(whole)) as tar:
-        held = {member.name: tar.extractfile(member).read() for member in tar}
+    if format == "zip":
+        with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+            held = {name: archive.read(name) for name in archive.namelist()}
+    else:
+        with tarfile.open(fileobj=io.BytesIO(whole)) as tar:
+            held = {member.name: tar.extractfile(member).read() for member in tar}
     assert held == FILES
     return whole
 
@@ -254,9 +266,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--balanced", action="store_true", help="two replicas behind HAProxy")
     parser.add_argument("--bucket", action="store_true", help="the files are in a bucket")
+    parser.add_argument("--format", choices=FORMATS, default="tar")
     options = parser.parse_args(arguments)
     before = time.monotonic()
-    outcome = run(options.kills, options.seed, balanced=options.balanced, bucket=options.bucket)
+    outcome = run(
+        options.kills,
+        options.seed,
+        balanced=options.balanced,
+        bucket=options.bucket,
+        format=options.format,
+    )
     for what in [*outcome.corrupted, *outcome.lost]:
         print(what)
     print(f"seed {options.seed}, {time.monotonic() - before:.0f} s, {outcome}")

@@ -102,6 +102,7 @@ def test_a_replica_of_another_layout_refuses_a_part_that_must_match(replicas):
     [
         pytest.param(["--kills", "5"], id="one after the other"),
         pytest.param(["--kills", "3", "--bucket"], id="before a bucket"),
+        pytest.param(["--kills", "4", "--format", "zip"], id="under zips"),
         pytest.param(
             ["--kills", "3", "--balanced"], id="behind HAProxy", marks=pytest.mark.needs("haproxy")
         ),
