@@ -165,7 +165,7 @@ class TarStream(_Stream):
     `respond` answers by itself. An ASGI framework iterates it by ``async for``.
 
     Raise `ValueError` for a name that no archive may hold, a name twice, data or a date of another
-    kind, and a slice outside the archive. While iterated, raises `BrokenOff` when a member's data
+    kind, and a slice outside the archive; `TypeError` for a validator that is none. While iterated, raises `BrokenOff` when a member's data
     is longer or shorter than its size, or fails: a server then cuts the connection.
     """
 
@@ -224,7 +224,7 @@ def _checked(members: Iterable[Member]) -> list[Member]:
             raise ValueError(f"the size of {member.name!r} is below 0")
         if not isinstance(member.validator, Validator | None):
             example = 'Validator.etag("7", strong=True)'
-            raise ValueError(f"the validator of {shown(member.name)} must be such as {example}")
+            raise TypeError(f"the validator of {shown(member.name)} must be such as {example}")
         if member.data is not None:
             wrong = wrong_data(member.data)
             if wrong is not None:

@@ -309,7 +309,7 @@ def test_a_date_of_no_known_kind_is_refused_with_the_members_name(date):
 
 
 def test_a_validator_of_no_known_kind_is_refused_with_the_members_name():
-    with pytest.raises(ValueError, match=r"^the validator of 'it' must be such as Validator"):
+    with pytest.raises(TypeError, match=r"^the validator of 'it' must be such as Validator"):
         TarStream([Member("it", 1, 0, b"a", validator="v1")])
 
 
