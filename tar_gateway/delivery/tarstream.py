@@ -165,8 +165,9 @@ class TarStream(_Stream):
     `respond` answers by itself. An ASGI framework iterates it by ``async for``.
 
     Raise `ValueError` for a name that no archive may hold, a name twice, data or a date of another
-    kind, and a slice outside the archive; `TypeError` for a validator that is none. While iterated, raises `BrokenOff` when a member's data
-    is longer or shorter than its size, or fails: a server then cuts the connection.
+    kind, and a slice outside the archive; `TypeError` for a validator that is none. While iterated,
+    raises `BrokenOff` when a member's data is longer or shorter than its size, or fails: a server
+    then cuts the connection.
     """
 
     _format = TAR
