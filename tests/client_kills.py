@@ -19,8 +19,10 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.kills import FILES, TARGET, Replicas
+from tests.kills import FILES, Replicas
 from tests.support.servers import gateway, nginx
+
+TARGET = "/?" + "&".join(f"bundle={name}" for name in FILES)
 
 COMMAND = [sys.executable, "-m", "tar_gateway.cli", "get", "--quiet"]
 SIZE = sum(len(data) for data in FILES.values())

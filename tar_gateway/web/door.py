@@ -67,7 +67,9 @@ class Door:
         quota = ClientQuota.of(self._questions, environ, self._settings.trusted_proxies)
         tally = Tally(self._listener, quota)
         download = Download(self.downloads, environ, tally, self._hop)
-        if check and is_bundle(environ.get("QUERY_STRING", ""), self._settings.parameter):
+        query = environ.get("QUERY_STRING", "")
+        is_short = len(query) <= self._settings.max_query  # a longer one is not logged either
+        if check and is_short and is_bundle(query, self._settings.parameter):
             download.kind = "bundle"  # also one that is refused before it is read
         start_response = _noted(download, start_response)
         held = ExitStack()

@@ -191,6 +191,7 @@ class Loop:
                     return block
             case Pause(seconds):
                 self._pauses += 1
+                task.has_asked = False  # what comes after a failure lets others begin first
                 heapq.heappush(self._paused, (due(seconds), self._pauses, task))
             case Call(function):
                 if self._calls is None or task.here:
