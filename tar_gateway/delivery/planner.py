@@ -66,6 +66,7 @@ class Planner:
         )
         self._remembers = permit is None and settings.plan_memory > 0
         self.timeout = settings.plan_timeout  # seconds that a survey may take
+        self._parallel = settings.fetch_parallel
         self._fetchers = fetchers
         self.spool = spool or Spool(settings.spool_limit)
         """The room for members of unknown size."""
@@ -122,7 +123,7 @@ class Planner:
                 missing=expanded.missing,
             )
             try:
-                survey.run(loop)
+                survey.run(loop, self._parallel)
                 result = survey.result()
                 if limit is None and result.layout.size > largest:
                     raise too_large(largest)

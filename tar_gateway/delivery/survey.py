@@ -18,8 +18,8 @@ from tar_gateway.sources.wire.asking import Steps
 from tar_gateway.sources.wire.loop import Loop, Task
 from tar_gateway.sources.wire.response import Content
 
-# Questions begun at once: more than may be under way, so that the next ones are ready to leave.
-_UNDER_WAY = 256
+# Questions begun for each that may be under way, so that the next ones are ready to leave.
+_BEGUN = 2
 
 Hold = Callable[[Content], Steps[SpooledMember]]
 """Sets a member of unknown size aside."""
@@ -79,13 +79,13 @@ class Survey:
         self.spooled: dict[int, SpooledMember] = {}
         self.spool_file = spool_file
 
-    def run(self, loop: Loop) -> None:
+    def run(self, loop: Loop, parallel: int) -> None:
         """Work the questions off, until all are answered, one decides, or the deadline is over.
 
-        Raise `Cancelled`.
+        ``parallel`` is how many may be under way. Raise `Cancelled`.
         """
         while True:
-            self._ask_more(loop)
+            self._ask_more(loop, _BEGUN * parallel)
             if self._decided or not self._left:
                 return
             wait = self._deadline - time.monotonic()
@@ -94,8 +94,8 @@ class Survey:
                 return
             loop.turn(wait)
 
-    def _ask_more(self, loop: Loop) -> None:
-        while loop.under_way < _UNDER_WAY and not self._decided:
+    def _ask_more(self, loop: Loop, most: int) -> None:
+        while loop.under_way < most and not self._decided:
             index = next(self._next, None)
             if index is None or time.monotonic() > self._deadline:
                 return
