@@ -41,6 +41,8 @@ NO_WAYS = Ways()
 
 def ways_on(refusal: Refusal, environ: Mapping[str, Any], settings: Settings) -> Ways:
     """Find what a person may do about an error. A signed link can be given no other meaning."""
+    if len(environ.get("QUERY_STRING", "")) > settings.max_query:
+        return NO_WAYS  # and nothing is made of it
     query, parameter = query_of(environ), settings.parameter
     signed = settings.signing_keys_file is not None
     others = directory = None
