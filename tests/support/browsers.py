@@ -20,7 +20,7 @@ from typing import Any
 
 from tests.support.servers import PATIENCE, listens, wait_until
 
-SHIFT, SPACE, TAB, ENTER = "\ue008", " ", "\ue004", "\ue007"
+SHIFT, SPACE, TAB, ENTER, DOWN = "\ue008", " ", "\ue004", "\ue007", "\ue015"
 
 MODULES = {"chromium": "selenium", "firefox": "marionette_driver"}
 PROGRAMS = {"chromium": ("chromium", "chromedriver"), "firefox": ("firefox-esr",)}
@@ -80,6 +80,10 @@ class Browser(ABC):
         """Give the page so many pixels."""
 
     @abstractmethod
+    def prefer(self, scheme: str) -> None:
+        """Prefer ``dark`` or ``light``, as the system's setting does."""
+
+    @abstractmethod
     def screenshot(self) -> bytes:
         """Return what is shown, as PNG."""
 
@@ -112,6 +116,10 @@ class Browser(ABC):
     def click(self, css: str) -> None:
         self.find(css).click()
 
+    def choose(self, css: str) -> None:
+        """Choose an option of a list."""
+        self.find(css).click()
+
     def type(self, css: str, text: str) -> None:
         self.find(css).send_keys(text)
 
@@ -136,6 +144,7 @@ class Browser(ABC):
         self._earlier = newest.number if (newest := self.newest()) else 0
         self.let_scripts_run(True)
         self.resize(1000, 800)
+        self.prefer("light")
 
     def newest_since(self) -> Download | None:
         """Return the newest download since the beginning, if there is any."""
@@ -234,7 +243,6 @@ class Chromium(Browser):
         self.command("Emulation.setDeviceMetricsOverride", **size)
 
     def prefer(self, scheme: str) -> None:
-        """Prefer ``dark`` or ``light``, as the system's setting does."""
         feature = {"name": "prefers-color-scheme", "value": scheme}
         self.command("Emulation.setEmulatedMedia", features=[feature])
 
@@ -355,6 +363,10 @@ class Firefox(Browser):
 
     def resize(self, width: int, height: int) -> None:
         self.driver.set_window_rect(width=width, height=height)
+
+    def prefer(self, scheme: str) -> None:
+        number = {"dark": 0, "light": 1}[scheme]
+        self.driver.set_pref("layout.css.prefers-color-scheme.content-override", number)
 
     def screenshot(self) -> bytes:
         return base64.b64decode(self.driver.screenshot(full=False))

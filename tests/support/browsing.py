@@ -74,20 +74,23 @@ class Page:
 
     def __init__(self, browser: Browser, url: str) -> None:
         self.browser = browser
-        self._url = url
+        self.url = url
         browser.open(urljoin(url, "/-/healthy"))
         browser.run("sessionStorage.clear()")  # as in a new tab
 
     def open(self, directory: str = "") -> None:
-        self.browser.open(self._url + quote(directory))
+        self.browser.open(self.url + quote(directory))
 
     def names(self) -> list[str]:
         """Return the names of the rows that are shown, in their order; a folder's with a slash."""
-        return list(self.browser.run(_ROWS + "return rows.filter(tr => !tr.hidden).map(name)"))
+        return self._run("return rows.filter(tr => !tr.hidden).map(name)")
 
     def ticked(self) -> list[str]:
         """Return the names of the rows that are ticked."""
-        return list(self.browser.run(_ROWS + "return rows.filter(tr => box(tr).checked).map(name)"))
+        return self._run("return rows.filter(tr => box(tr).checked).map(name)")
+
+    def _run(self, script: str) -> list[str]:
+        return list(self.browser.run(_ROWS + script) or ())  # nothing, of a page that leaves
 
     def box(self, name: str) -> str:
         """Return the selector of the box beside a name."""
@@ -96,7 +99,10 @@ class Page:
 
     def tick(self, *names: str) -> None:
         for name in names:
-            self.browser.click(self.box(name))
+            box = self.box(name)
+            # Chromium's driver scrolls it only just into the window, where the bar may stand.
+            self.browser.run(f"document.querySelector('{box}').scrollIntoView({{block: 'center'}})")
+            self.browser.click(box)
 
     def enter(self, name: str) -> None:
         """Follow a row's link, and wait for the page that it leads to."""
@@ -111,7 +117,16 @@ class Page:
 
     def says(self, text: str, css: str = ".sum") -> None:
         """Wait until something is said."""
-        self.browser.waits(lambda: text in self.browser.text(css), f"the text {text!r}")
+        seen = [""]
+
+        def is_said() -> bool:
+            seen[0] = self.browser.text(css)
+            return text in seen[0]
+
+        try:
+            self.browser.waits(is_said, f"the text {text!r}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: it says {seen[0]!r}") from error
 
     def is_told_link(self) -> None:
         """Wait until the server has been asked for the link of what is selected."""

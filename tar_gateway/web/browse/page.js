@@ -59,7 +59,8 @@
     if (text.length) kept.ticks[here] = { of: form.dataset.of, rows: text };
     else delete kept.ticks[here];
     clearTimeout(saving);
-    saving = setTimeout(save, 300);
+    // Firefox may lose what is only written when the page is left.
+    if (text.length < 1000) save(); else saving = setTimeout(save, 300);
   };
   const common = (paths) => paths.reduce((a, b) => {
     while (!b.startsWith(a)) a = a.slice(0, a.lastIndexOf("/", a.length - 2) + 1);

@@ -111,9 +111,9 @@ def _table(view: View, marked: Sequence[str]) -> str:
         for column, text in zip(COLUMNS, (texts.NAME, texts.SIZE, texts.DATE), strict=True)
     )
     return (
-        f"<table><caption>{texts.CAPTION.format(directory=here)}</caption>\n"
+        f"<div class=rows><table><caption>{texts.CAPTION.format(directory=here)}</caption>\n"
         f"<thead><tr><th scope=col class=tick><span class=away>{texts.SELECTED}</span>"
-        f"{heads}</thead>\n<tbody>\n{rows}\n</tbody></table>\n"
+        f"{heads}</thead>\n<tbody>\n{rows}\n</tbody></table></div>\n"
     )
 
 
