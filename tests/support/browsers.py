@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -397,8 +398,14 @@ class Firefox(Browser):
         self._ask("resume")
 
     def _ask(self, what: str) -> Any:
+        from marionette_driver.errors import UnexpectedAlertOpen  # noqa: PLC0415
+
         with self.driver.using_context("chrome"):
-            return self.driver.execute_async_script(_OF_DOWNLOADS, [what], sandbox="system")
+            ask = partial(self.driver.execute_async_script, _OF_DOWNLOADS, [what], sandbox="system")
+            try:
+                return ask()
+            except UnexpectedAlertOpen:  # it told that a download broke, and is dismissed by now
+                return ask()
 
 
 @contextmanager
