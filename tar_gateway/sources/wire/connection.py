@@ -125,10 +125,13 @@ class Connection:
         return bool(came) and not came.startswith(_TIMED_OUT)
 
     def wait(self, events: int, seconds: float) -> None:
-        """Wait, in this thread, until it is ready for these. Raise `TimeoutError`."""
+        """Wait, in this thread, until it is ready for these. Raise `TimeoutError`.
+
+        It is late, however ready, where no seconds are left.
+        """
         poll = select.poll()
         poll.register(self._wire, _POLLED[events])
-        if not poll.poll(seconds * 1000):
+        if seconds <= 0 or not poll.poll(seconds * 1000):
             raise TimeoutError
 
     def stop(self) -> None:

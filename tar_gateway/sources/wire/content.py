@@ -1,5 +1,6 @@
 """A response's bytes as they come over a connection, which is given back once all were read."""
 
+import time
 from collections.abc import Callable
 
 from tar_gateway.errors import Cancelled, SourceError
@@ -72,6 +73,7 @@ class WireContent:
         self._give_back(read=False)
 
     def _read(self, limit: int) -> bytes:
+        deadline = None  # of the whole read: a chunk's line that drips is late as well
         while not self._is_over:
             if self.is_late:
                 raise TimeoutError
@@ -80,9 +82,11 @@ class WireContent:
             except NotThere as missing:
                 if not self.waits:
                     raise
+                now = time.monotonic()
+                deadline = deadline or now + self.timeout
                 self._cancellation.add(self._wire.stop)
                 try:
-                    self._wire.wait(missing.events, self.timeout)
+                    self._wire.wait(missing.events, deadline - now)
                 finally:
                     self._cancellation.remove(self._wire.stop)
         return b""

@@ -21,13 +21,20 @@ from tar_gateway.sources.wire.wires import Wires
 # In the place of an answer that has to be waited for.
 _LATER = object()
 
+# Blocks that a task is given in a row before others have their turn: a server that sends faster
+# than they are taken would keep a loop for itself.
+_IN_A_ROW = 16
+
 T = TypeVar("T")
 
 
 class Task(Generic[T]):
     """Steps that a loop drives, and what has become of them."""
 
-    __slots__ = ("error", "has_asked", "here", "is_done", "on_done", "result", "steps", "urgent")
+    __slots__ = (
+        *("error", "has_asked", "here", "in_a_row", "is_done", "on_done", "result", "steps"),
+        "urgent",
+    )
 
     def __init__(self, steps: Steps[T], on_done: "Callable[[Task[T]], None] | None" = None) -> None:
         self.steps = steps
@@ -41,6 +48,8 @@ class Task(Generic[T]):
         """Whether it has asked a server before."""
         self.here = False
         """Whether what may block is called in the loop's own thread."""
+        self.in_a_row = 0
+        """Blocks that it was given since others had their turn."""
 
     def outcome(self) -> T:
         """Return what the steps have returned, or raise what they have raised."""
@@ -62,6 +71,7 @@ class Loop:
         self._calls = Calls(callers, self._wires.watch.wake) if callers is not None else None
         self._tasks: set[Task[Any]] = set()
         self._paused: list[tuple[float, int, Task[Any]]] = []
+        self._next: list[tuple[Task[Any], Read]] = []  # what others had to go before
         self._pauses = 0  # so that those until one moment are in order
         self._closed = False
 
@@ -118,9 +128,14 @@ class Loop:
         self._cancellation.check()
         if self._paused:
             wait = min(wait, self._paused[0][0] - time.monotonic())
+        if self._next:
+            wait = 0
         if self._calls is not None:
             wait = min(wait, self._calls.begin())
         self._wires.turn(wait)
+        later, self._next = self._next, []
+        for task, read in later:
+            self._read_on(task, read)
         while self._paused and self._paused[0][0] <= time.monotonic():
             self._advance(heapq.heappop(self._paused)[2])
         if self._calls is not None:
@@ -171,6 +186,16 @@ class Loop:
             if value is _LATER:
                 return
 
+    def _read_on(self, task: Task[Any], read: Read) -> None:
+        task.in_a_row = 0
+        try:
+            value = self._answer(task, read)
+        except BaseException as raised:  # noqa: BLE001 - the steps decide what becomes of it
+            self._advance(task, None, raised)
+        else:
+            if value is not _LATER:
+                self._advance(task, value)
+
     def _done(self, task: Task[Any], result: object, error: BaseException | None) -> None:
         self._tasks.discard(task)
         task.is_done, task.result, task.error = True, result, error
@@ -185,8 +210,11 @@ class Loop:
                     return server.request(method, target, headers, caller, timeout=timeout)
                 goes_on, task.has_asked = task.has_asked, True
                 self._wires.ask(task, question, server, urgent=task.urgent, goes_on=goes_on)
+            case Read() if task.in_a_row == _IN_A_ROW:
+                self._next.append((task, question))
             case Read():
                 block = self._wires.read(task, question)
+                task.in_a_row = 0 if block is None else task.in_a_row + 1
                 if block is not None:
                     return block
             case Pause(seconds):

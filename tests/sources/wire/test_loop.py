@@ -11,7 +11,7 @@ import pytest
 from tar_gateway import Settings, Upstream
 from tar_gateway.errors import Cancelled, SourceError
 from tar_gateway.sources import Caller
-from tar_gateway.sources.wire.asking import Call, Pause, Steps
+from tar_gateway.sources.wire.asking import Call, Pause, Read, Steps
 from tar_gateway.sources.wire.cancellation import Cancellation
 from tar_gateway.sources.wire.connecting import Addresses
 from tar_gateway.sources.wire.loop import Loop, run
@@ -121,6 +121,40 @@ def test_pauses_end_in_the_order_of_their_ends():
         while loop.under_way:
             loop.turn()
     assert ended == ["first", "second"]
+
+
+class Endless:
+    """A content of which there is always more, to a point."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+
+    def read(self, limit: int) -> bytes:
+        self.reads += 1
+        assert self.reads < 1000
+        return bytes(limit)
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_content_that_never_stops_coming_keeps_no_other_task_waiting():
+    content, ended = Endless(), []
+
+    def reads() -> Steps[None]:
+        while not ended:
+            yield Read(content, 1)
+
+    def pauses() -> Steps[None]:
+        yield Pause(0)
+        ended.append("paused")
+
+    with closing(Loop(Cancellation())) as loop:
+        reading = loop.start(reads())
+        loop.start(pauses())
+        while loop.under_way:
+            loop.turn()
+    reading.outcome()  # which is an error where it had to be stopped
 
 
 def test_a_cancelled_loop_waits_no_longer():
