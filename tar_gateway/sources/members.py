@@ -145,12 +145,12 @@ class HttpMembers:
 
     def open(self, path: str, start: int, stop: int, stat: Stat, caller: Caller) -> Steps[Content]:
         """Ask for a slice and check everything that the response says of it."""
-
-        def ask(headers: Headers) -> Steps[Response]:
-            return self.ask("GET", path, _headers(*headers), caller)
-
         doubt = partial(self._doubt, path, stat)
-        return open_slice(ask, path, start, stop, stat, on_fault=doubt)
+        return open_slice(
+            lambda headers: self.ask("GET", path, _headers(*headers), caller),
+            *(path, start, stop, stat),
+            on_fault=doubt,
+        )
 
     def list(self, path: str, at: str, caller: Caller, fault: Fault = fault_of) -> Steps[Listing]:
         """Ask for a directory; see `Directories.list`."""

@@ -37,7 +37,6 @@ _TIMED_OUT = (b"HTTP/1.1 408", b"HTTP/1.0 408")
 
 # What a socket says that has nothing to give or no room to take. TLS may want the other.
 _BLOCKED = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-_POLLED = {selectors.EVENT_READ: select.POLLIN, selectors.EVENT_WRITE: select.POLLOUT}
 
 
 class NotThere(Exception):
@@ -129,8 +128,10 @@ class Connection:
 
         It is late, however ready, where no seconds are left.
         """
-        poll = select.poll()
-        poll.register(self._wire, _POLLED[events])
+        poll = self._poll
+        if events != selectors.EVENT_READ:
+            poll = select.poll()
+            poll.register(self._wire, select.POLLOUT)
         if seconds <= 0 or not poll.poll(seconds * 1000):
             raise TimeoutError
 
