@@ -44,6 +44,7 @@ def main(place: Path) -> None:
             if not path:
                 page.tick("Minutes 2.txt", "Budget 2026.xlsx")
                 page.is_told_link()
+                browser.run("scrollTo(0, 0)")
             (place / f"{name}.png").write_bytes(browser.screenshot())
             print(place / f"{name}.png")
 
