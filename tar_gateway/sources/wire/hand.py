@@ -12,6 +12,10 @@ from tar_gateway.sources.wire.content import WireContent
 from tar_gateway.sources.wire.pool import Origin, Share
 from tar_gateway.sources.wire.watch import Watch
 
+# Connections that a loop opens at once. Each that is answered lets one more be opened beside it: a
+# server that takes few at a time leaves the others unanswered for seconds.
+_AT_FIRST = 8
+
 
 class Hand:
     """A loop's connections to ``origin``, at which ``watch`` waits, and its requests in order."""
@@ -23,6 +27,8 @@ class Hand:
         """What is to be asked as soon as there is room for it."""
         self._watch = watch
         self._idle: list[Pooled] = []
+        self._unanswered: set[Pooled] = set()  # of those that were opened
+        self._may_open = _AT_FIRST
         self._closed = False
 
     def connection(self, request: "Request") -> Pooled | None:
@@ -42,13 +48,31 @@ class Hand:
             return None
         try:
             found = None if request.anew else origin.idle(key)
-            return found or origin.connect()
+            found = found or self._open(urgent=request.urgent)
+            if found is None:
+                self.share.give()
+            return found
         except BaseException:
             self.share.give()
             raise
 
+    def _open(self, *, urgent: bool) -> Pooled | None:
+        """Open a connection, unless as many as may be are unanswered."""
+        if len(self._unanswered) >= self._may_open and not urgent:
+            return None
+        pooled = self.origin.connect()
+        self._unanswered.add(pooled)
+        return pooled
+
+    def answered(self, pooled: Pooled) -> None:
+        """Hear that a response has come over a connection."""
+        if pooled in self._unanswered:
+            self._unanswered.remove(pooled)
+            self._may_open += 1
+
     def take_back(self, pooled: Pooled, keep: bool) -> None:
         """Take a connection back from a response that has ended, or broke."""
+        self._unanswered.discard(pooled)
         if self._closed:  # the response has outlived the loop
             self._put_away(pooled, keep)
         elif keep and not (self.share.is_exceeded or pooled.wire.has_unrequested(look=False)):

@@ -236,6 +236,7 @@ class Wires:
             self._lost(request, error)
             return
         self._over(request)
+        request.hand.answered(pooled)
         origin = request.hand.origin
         if not 200 <= head.status < 600:
             request.hand.take_back(pooled, False)

@@ -63,6 +63,31 @@ def test_many_questions_are_under_way_at_once_and_no_thread_is_started(server: S
     assert found == [5] * count
 
 
+def test_a_server_is_asked_over_few_connections_until_it_answers(server: Scripted):
+    gate, count, found = threading.Event(), 40, []
+
+    def held(*given: object) -> None:
+        gate.wait(PATIENCE)
+        FILE(*given)  # type: ignore[arg-type]
+
+    caller = Caller()
+    for index in range(count):
+        server.on(f"/{index}", held)
+    with closing(Upstream(server.url)) as upstream, closing(Loop(caller.cancellation)) as loop:
+        for index in range(count):
+            steps = upstream.stat_steps(str(index), caller)
+            loop.start(steps, lambda task: found.append(task.outcome().size))
+        while len(server.requests) < 8:
+            loop.turn(0.01)
+        loop.turn(0.1)
+        assert len(server.requests) == 8
+        gate.set()
+        while loop.under_way:
+            loop.turn()
+    assert found == [5] * count
+    assert len({request.connection for request in server.requests}) > 8
+
+
 def test_connections_are_used_again_by_the_next_loop(server: Scripted):
     server.on("/a", FILE)
     with closing(Upstream(server.url)) as upstream:
