@@ -4,6 +4,7 @@ They are read while the rest is being sent. Equal readings are one, and a few ru
 """
 
 import threading
+from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import closing
 from functools import partial
@@ -15,7 +16,7 @@ from tar_gateway.delivery.checksums import IS_FAST, Checksums, Table, table_of
 from tar_gateway.delivery.fetch import FetchRules
 from tar_gateway.delivery.plan import Plan
 from tar_gateway.delivery.threads import PATIENT, FetcherPool
-from tar_gateway.errors import Busy
+from tar_gateway.errors import Busy, Cancelled
 
 # Archives that one process reads again at once: each may be a whole archive's bytes of the
 # upstream, for a request of a few.
@@ -31,11 +32,22 @@ class Reading:
     def __init__(self, key: Hashable, table: Table) -> None:
         self.key = key
         self.table = table
-        self.requests = 0
+        self.pending: list[deque[int]] = []
+        """What each request needs and is not known yet; what is known by now may still be there."""
         self.claimed: set[int] = set()
         """Members that some request reads."""
         self.has_thread = False
         self.changed = threading.Condition()
+
+    def is_running(self) -> bool:
+        """Return whether a request needs what is not known yet. Its caller holds a lock."""
+        return any(self.lacks(pending) for pending in self.pending)
+
+    def lacks(self, pending: deque[int]) -> bool:
+        """Return whether any of these is not known yet; take away those known at its beginning."""
+        while pending and self.table.has(pending[0]):
+            pending.popleft()
+        return bool(pending)
 
 
 class Readings:
@@ -45,30 +57,34 @@ class Readings:
         self._lock = threading.Lock()
         self._readings: dict[Hashable, Reading] = {}
 
-    def begin(self, key: Hashable, table: Table) -> Reading:
+    def begin(self, key: Hashable, table: Table, pending: deque[int]) -> Reading:
         """Return the reading of an archive; it is ended once. Raise `Busy` if others fill all.
 
-        ``table`` is what a new one begins with.
+        ``table`` is what a new one begins with, ``pending`` what the request needs. A reading
+        that has read everything takes no room, however slowly its clients go on.
         """
         with self._lock:
-            reading = self._readings.get(key)
-            if reading is None:
-                if len(self._readings) >= AT_ONCE:
-                    raise Busy(
-                        f"{AT_ONCE} archives are being read again for their checksums, "
-                        "which are as many as may be at once",
-                        headers=[("Retry-After", str(_RETRY_AFTER))],
-                    )
-                reading = self._readings[key] = Reading(key, table)
-            reading.requests += 1
+            reading = self._readings.get(key) or Reading(key, table)
+            is_new = reading.lacks(pending) and not reading.is_running()
+            if is_new and self._is_full():
+                raise Busy(
+                    f"{AT_ONCE} archives are being read again for their checksums, "
+                    "which are as many as may be at once",
+                    headers=[("Retry-After", str(_RETRY_AFTER))],
+                )
+            self._readings[key] = reading
+            reading.pending.append(pending)
         return reading
 
-    def end(self, reading: Reading) -> None:
+    def end(self, reading: Reading, pending: deque[int]) -> None:
         """Have one request less in a reading."""
         with self._lock:
-            reading.requests -= 1
-            if not reading.requests:
+            reading.pending.remove(pending)  # or an equal one, which is as good
+            if not reading.pending:
                 del self._readings[reading.key]
+
+    def _is_full(self) -> bool:
+        return sum(each.is_running() for each in self._readings.values()) >= AT_ONCE
 
 
 class Reread:
@@ -81,12 +97,13 @@ class Reread:
         self,
         readings: Readings,
         reading: Reading,
-        needed: Sequence[int],
+        pending: deque[int],
         read: Callable[[Sequence[int]], Body],
     ) -> None:
         self._readings = readings
         self._reading = reading
-        self._needed = needed
+        self._pending = pending
+        self._needed = tuple(pending)
         self._read = read
         self._body: Body | None = None
         self._error: BaseException | None = None
@@ -118,6 +135,8 @@ class Reread:
         """
         while not self._reading.table.has(index):
             with self._reading.changed:
+                if self._closed:
+                    raise Cancelled
                 if self._error is not None:
                     raise self._error
                 if index in self._reading.claimed:
@@ -136,11 +155,12 @@ class Reread:
                 return
             self._closed = True
             body = self._body
+            self._reading.changed.notify_all()
         try:
             if body is not None:
                 body.close()
         finally:
-            self._readings.end(self._reading)
+            self._readings.end(self._reading, self._pending)
 
     def _claim(self) -> list[int]:
         """Take what no one reads, and is not known, with the lock held."""
@@ -210,11 +230,12 @@ class Rereads:
         if not needed:
             return Checksums(layout, table=table, passed=passed)
         plan.tally.expect(len(needed))
-        reading = self._readings.begin(_key(plan), table)
+        pending = deque(needed)
+        reading = self._readings.begin(_key(plan), table, pending)
         for each in unread if reading.table is not table else ():
             if table.has(each):
                 reading.table.copy(each, table)
-        again = Reread(self._readings, reading, needed, partial(self._body, plan, reading))
+        again = Reread(self._readings, reading, pending, partial(self._body, plan, reading))
         if plan.is_concurrent:
             again.start()
         return Checksums(layout, table=reading.table, passed=passed, again=again)

@@ -192,9 +192,11 @@ class Selector:
         if plan.is_shared:  # who has made a plan has its members, too
             plan.tally.expect(plan.layout.count(start, stop))
         checksums = self._rereads.checksums(plan, start, stop)
+        if checksums is not None:
+            held.callback(checksums.close)
         body = Body(plan, start, stop, self._planner.rules, self._fetchers, checksums=checksums)
         body.prime()
-        held.pop_all()  # the body closes the plan
+        held.pop_all()  # the body closes both
         coding = plan.layout.format.coding
         sent = Compressed(body, coding, is_ahead=plan.is_concurrent) if coding else body
         return Selection(plan, decision, takes_ranges, sent)

@@ -11,11 +11,11 @@ from itertools import pairwise
 import pytest
 
 from tar_gateway.archive.bundle import FORMATS, Bundle, Entry
-from tar_gateway.delivery import checksums, reread
+from tar_gateway.delivery import checksums, reread, selection
 from tar_gateway.delivery.planner import Planner
 from tar_gateway.delivery.selection import Asked, Selection, Selector
 from tar_gateway.delivery.threads import FetcherPool
-from tar_gateway.errors import BrokenOff, Busy
+from tar_gateway.errors import BrokenOff, Busy, Cancelled
 from tar_gateway.http.conditions import Conditions
 from tar_gateway.settings import Settings
 from tar_gateway.sources import Caller
@@ -240,6 +240,49 @@ def test_no_more_than_two_archives_are_read_again_at_once(held):
     third = begin(held, "-70", "c")
     for each in (second, third):
         each.body.close()
+
+
+def test_a_request_that_leaves_waits_for_no_reading(held):
+    first, second = begin(held, "-240"), begin(held, "-240")
+    ended: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            b"".join(second.body)
+        except Cancelled as error:
+            ended.append(error)
+
+    waiting = threading.Thread(target=read)
+    waiting.start()
+    wait_until(second.body._in_use.locked, "the read")
+    second.body.close()
+    waiting.join(5)
+    assert ended
+    held.source.let_go.set()
+    with closing(first.body):
+        assert b"".join(first.body) == held.whole[-240:]
+
+
+def test_a_reading_that_has_read_everything_takes_no_room(held):
+    held.source.let_go.set()
+    slow = [begin(held, "-70", "a"), begin(held, "-70", "b")]
+    for part in slow:
+        wait_until(lambda part=part: not part.body._checksums._again.would_wait(0), "the reading")
+    held.source.let_go.clear()
+    others = [begin(held, "-70", "c"), begin(held, "-70", "b", "c"), begin(held, "-70", "a")]
+    for part in slow + others:
+        part.body.close()
+
+
+@pytest.mark.parametrize("failure", [RuntimeError, Busy])
+def test_whatever_fails_as_a_part_is_opened_leaves_no_reading(room, monkeypatch, failure):
+    def fails(*_):
+        raise failure("at its first member")
+
+    monkeypatch.setattr(selection.Body, "prime", fails)
+    for name in "abc":
+        with pytest.raises(failure, match="at its first member"):
+            begin(room, "-70", name)
 
 
 def test_a_slice_that_needs_nothing_again_is_never_refused(held):
