@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPConnection
@@ -28,7 +29,14 @@ FRAMEWORKS = {
     "example: falcon": ("falcon", BUNDLE),
     "example: webob": ("webob", "/" + BUNDLE.rpartition("/")[2]),
     "example: bare wsgi": ("tar_gateway", "/"),
+    "example: flask view": ("flask", "/mine.zip"),
 }
+
+# Those that return an archive, and serve no files beside it.
+ARCHIVES = {"example: bare wsgi", "example: flask view"}
+
+# What the papers say to write instead for a zip.
+FOR_A_ZIP = {"TarStream": "ZipStream", "application/x-tar": "application/zip", ".tar": ".zip"}
 
 MODELS = """
 from django.contrib.auth.models import User
@@ -46,7 +54,7 @@ from django.contrib.auth.decorators import login_required
 from django.http import FileResponse
 from django.shortcuts import get_object_or_404
 from django.urls import path
-from reports import views
+from reports import views, zip_views
 from reports.models import Report
 
 @login_required
@@ -54,7 +62,11 @@ def report(request, name):
     found = get_object_or_404(Report, name=name, owner=request.user)
     return FileResponse(found.file, headers={"ETag": f'"{found.pk}"'})
 
-urlpatterns = [path("mine.tar", views.mine), path("reports/<name>", report)]
+urlpatterns = [
+    path("mine.tar", views.mine),
+    path("mine.zip", zip_views.mine),
+    path("reports/<name>", report),
+]
 """
 
 SETTINGS = """
@@ -104,8 +116,12 @@ def unpack(connection: HTTPConnection, target: str, **headers: str) -> dict[str,
     answer = connection.getresponse()
     body = answer.read()
     assert answer.status == 200, body
-    assert answer.headers["Content-Type"] == "application/x-tar"
     assert int(answer.headers["Content-Length"]) == len(body)
+    if target.endswith(".zip"):
+        assert answer.headers["Content-Type"] == "application/zip"
+        with zipfile.ZipFile(io.BytesIO(body)) as zipped:
+            return {name: zipped.read(name) for name in zipped.namelist()}
+    assert answer.headers["Content-Type"] == "application/x-tar"
     with tarfile.open(fileobj=io.BytesIO(body)) as archive:
         return {name: archive.extractfile(name).read() for name in archive.getnames()}
 
@@ -136,7 +152,7 @@ def test_a_frameworks_recipe_serves_archives(marker: str, tmp_path: Path):
         assert unpack(connection, target) == REPORTS
 
 
-@pytest.mark.parametrize("marker", [name for name in FRAMEWORKS if name != "example: bare wsgi"])
+@pytest.mark.parametrize("marker", [name for name in FRAMEWORKS if name not in ARCHIVES])
 def test_a_frameworks_recipe_serves_files_that_are_compressed(marker: str, tmp_path: Path):
     stored = {name: gzip.compress(name.encode()) for name in ("log.gz", "a.tar.gz", "b.svgz")}
     target = recipe(marker, tmp_path, stored)
@@ -161,7 +177,12 @@ def project(tmp_path_factory) -> tuple[Path, list[str]]:
     run("-m", "django", "startproject", "mysite", ".")
     run("manage.py", "startapp", "reports")
     (place / "reports/models.py").write_text(MODELS)
-    (place / "reports/views.py").write_text(block("example: django view"))
+    view = block("example: django view")
+    (place / "reports/views.py").write_text(view)
+    for tar, zipped in FOR_A_ZIP.items():
+        assert tar in view
+        view = view.replace(tar, zipped)
+    (place / "reports/zip_views.py").write_text(view)
     (place / "mysite/urls.py").write_text(URLS)
     (place / "mysite/wsgi.py").write_text(block("example: django project"))
     with (place / "mysite/settings.py").open("a") as settings:
@@ -179,11 +200,12 @@ def site(project) -> Iterator[HTTPConnection]:
         yield connection
 
 
-def test_the_recipe_for_a_django_view_streams_a_models_files(project, site: HTTPConnection):
+@pytest.mark.parametrize("archive", ["/mine.tar", "/mine.zip"])
+def test_the_recipe_for_a_django_view_streams_a_models_files(project, site, archive: str):
     _, (ada, bob) = project
-    assert unpack(site, "/mine.tar", Cookie=ada) == REPORTS
-    assert unpack(site, "/mine.tar", Cookie=bob) == {}
-    assert status(site, "/mine.tar") == 302
+    assert unpack(site, archive, Cookie=ada) == REPORTS
+    assert unpack(site, archive, Cookie=bob) == {}
+    assert status(site, archive) == 302
 
 
 def test_the_recipe_for_a_django_project_bundles_what_its_users_may_have(
