@@ -130,6 +130,16 @@ def test_a_version_that_was_signed_is_enforced(app, upstream):
     app.get(link.replace(f"&v={version}", ""), status=403)
 
 
+def test_a_format_is_part_of_what_was_signed(app):
+    link = signed(f"{URL}&format=zip")
+    assert app.get(link).content_type == "application/zip"
+    for other in (link.replace("=zip", "=tar"), signed() + "&format=zip"):
+        app.get(other, status=403)
+    seen_of_tar = app.head(signed()).headers["ETag"].strip('"')
+    app.get(f"{link}&v={seen_of_tar}", status=200)
+    app.get(f"{link}&v={seen_of_tar}0", status=412)
+
+
 @pytest.mark.parametrize(
     ("query", "passed"),
     [
