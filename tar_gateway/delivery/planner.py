@@ -7,7 +7,7 @@ is wrong is found before anything is said to the client.
 import time
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from typing import TypeAlias
@@ -44,6 +44,22 @@ _LARGEST = 2**62
 # Named here, since Python makes a generic type anew each time that a function is defined.
 _Found: TypeAlias = tuple[Stat, SpooledMember | None]
 _Asked: TypeAlias = Steps[_Found]
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What a plan is to be made of, until when, and within which limits; see `Planner.plan`.
+
+    ``most`` is how many bytes there may be, of the archive or, with a ``limit``, of the members.
+    """
+
+    bundle: Bundle
+    caller: Caller
+    key: bytes | None
+    deadline: float
+    most: int
+    limit: int | None
+    anew: bool
 
 
 class Planner:
@@ -94,58 +110,63 @@ class Planner:
         caller = replace(caller, cancellation=caller.cancellation.child())
         key = self._key(bundle, caller)
         deadline = time.monotonic() + self.timeout
-        callers = self._callers(caller)
-
-        def make(flight: Flight[SurveyResult]) -> SurveyResult:
-            with closing(Loop(flight.cancellation, callers)) as loop:
-                return survey_by(flight, loop)
-
-        def survey_by(flight: Flight[SurveyResult], loop: Loop) -> SurveyResult:
-            try:
-                caller.tally.expect(self._questions(bundle), refuse=not anew)
-            except TooManyRequests:
-                flight.part()  # the others may ask as much as they may
-                raise
-            if key is not None:
-                self._remembered.forget(key)  # it counts no more, whatever the answers will be
-            asker = replace(caller, cancellation=flight.cancellation)
-            expanded = self._expansion.expand(bundle, asker, deadline, loop, exact=not anew)
-            members, largest = expanded.bundle, most
-            if members is not bundle:
-                largest = self._checked(members, limit)
-                caller.tally.expect(self._questions(members), refuse=False)
-            ask, file = partial(self._ask, expanded.told), self.spool.file()
-            survey = Survey(
-                *(ask, members, asker, largest),
-                deadline=deadline,
-                flight=flight,
-                spool_file=file,
-                missing=expanded.missing,
-            )
-            try:
-                survey.run(loop, self._parallel)
-                result = survey.result()
-                if limit is None and result.layout.size > largest:
-                    raise too_large(largest)
-            except BaseException:
-                survey.abandon()
-                raise
-            if key is not None:
-                self._remembered.keep(key, result.shared(), len(result.stats) + len(result.missing))
-            return result
-
+        wanted = _Wanted(bundle, caller, key, deadline, most, limit, anew)
         found, own = None, True
         if key is not None and not anew:
             equal = (key, most, limit is None)
+            make = partial(self._make, wanted)
             found, own = self._flights.find(equal, caller.cancellation, deadline, make)
         if found is None or (found.spooled and not own):
-            found, own = make(Flight(caller.cancellation)), True
+            found, own = self._make(wanted, Flight(caller.cancellation)), True
         result = found if own else found.shared()
         plan = self._plan_of(result, bundle, caller, key, is_shared=not own)
         if caller.cancellation.is_cancelled:  # while others waited for it
             plan.close()
             raise Cancelled
         return plan
+
+    def _make(self, wanted: "_Wanted", flight: Flight[SurveyResult]) -> SurveyResult:
+        """Ask about all members, for all who wait for this flight, and remember what was said."""
+        caller, key = wanted.caller, wanted.key
+        try:
+            caller.tally.expect(self._questions(wanted.bundle), refuse=not wanted.anew)
+        except TooManyRequests:
+            flight.part()  # the others may ask as much as they may
+            raise
+        if key is not None:
+            self._remembered.forget(key)  # it counts no more, whatever the answers will be
+        with closing(Loop(flight.cancellation, self._callers(caller))) as loop:
+            result = self._survey(wanted, flight, loop)
+        if key is not None:
+            self._remembered.keep(key, result.shared(), len(result.stats) + len(result.missing))
+        return result
+
+    def _survey(self, wanted: "_Wanted", flight: Flight[SurveyResult], loop: Loop) -> SurveyResult:
+        """List the directories, and ask about all that is below them."""
+        bundle, deadline, largest = wanted.bundle, wanted.deadline, wanted.most
+        asker = replace(wanted.caller, cancellation=flight.cancellation)
+        expanded = self._expansion.expand(bundle, asker, deadline, loop, exact=not wanted.anew)
+        members = expanded.bundle
+        if members is not bundle:
+            largest = self._checked(members, wanted.limit)
+            wanted.caller.tally.expect(self._questions(members), refuse=False)
+        ask, file = partial(self._ask, expanded.told), self.spool.file()
+        survey = Survey(
+            *(ask, members, asker, largest),
+            deadline=deadline,
+            flight=flight,
+            spool_file=file,
+            missing=expanded.missing,
+        )
+        try:
+            survey.run(loop, self._parallel)
+            result = survey.result()
+            if wanted.limit is None and result.layout.size > largest:
+                raise too_large(largest)
+        except BaseException:
+            survey.abandon()
+            raise
+        return result
 
     def _callers(self, caller: Caller) -> FetcherPool | None:
         """Return the threads that ask, `None` where the request's own does it all."""
