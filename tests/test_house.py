@@ -194,6 +194,11 @@ def test_no_file_is_longer_than_one_thought(file):
     assert len(file.read_text("utf-8").splitlines()) <= 355
 
 
+@pytest.mark.parametrize("file", sorted(ROOT.rglob("*.[jc]s*")), ids=lambda file: file.name)
+def test_no_script_or_style_is_longer_either(file):
+    assert len(file.read_text("utf-8").splitlines()) <= 355
+
+
 def test_a_test_stands_in_the_room_of_what_it_tests():
     strays = set()
     for file in TESTS.rglob("test_*.py"):

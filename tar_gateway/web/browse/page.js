@@ -5,13 +5,6 @@
   const say = JSON.parse(form.dataset.texts), KEY = "tar-gateway", here = location.pathname;
   const own = form.getAttribute("action"), signed = own.includes("signature=");
   const $ = (selector) => form.querySelector(selector);
-  const number = (n) => n.toLocaleString("en");
-  const words = (text, values) => text.replace(/\{(\w+)\}/g, (_, key) => values[key]);
-  const make = (tag, set, ...inside) => {
-    const made = Object.assign(document.createElement(tag), set);
-    made.append(...inside);
-    return made;
-  };
 
   // --- what is kept from page to page: names, since indices are of one listing ---------------
   const load = () => {
@@ -45,14 +38,6 @@
 
   // --- what is ticked --------------------------------------------------------------------------
   const shown = () => rows.filter((row) => !row.tr.hidden);
-  const ranges = (indices) => {
-    const parts = [];
-    indices.sort((a, b) => a - b).forEach((index) => {
-      const last = parts[parts.length - 1];
-      if (last && last[1] === index - 1) last[1] = index; else parts.push([index, index]);
-    });
-    return parts.map(([a, b]) => (a === b ? a : a + "-" + b)).join(",");
-  };
   const keep = () => {
     const ticked = rows.filter((row) => row.box.checked);
     const text = ticked.map((row) => [row.index, row.name, row.size]);
@@ -62,10 +47,6 @@
     // Firefox may lose what is only written when the page is left.
     if (text.length < 1000) save(); else saving = setTimeout(save, 300);
   };
-  const common = (paths) => paths.reduce((a, b) => {
-    while (!b.startsWith(a)) a = a.slice(0, a.lastIndexOf("/", a.length - 2) + 1);
-    return a;
-  });
   const selection = () => {
     const places = Object.keys(kept.ticks), base = places.length ? common(places) : here;
     const chosen = { base, files: [], folders: 0, away: 0, unknown: 0, fields: [] };
@@ -353,10 +334,7 @@
     rows.forEach((row) => {
       row.box.checked = names.delete(row.name);
     });
-    if (names.size) {
-      const gone = some(names.size, "entry", "entries");
-      warn(words(say.gone, { n: gone }));
-    }
+    if (names.size) warn(words(say.gone, { n: some(names.size, "entry", "entries") }));
     if (signed) {
       document.querySelectorAll("[data-up]").forEach((step) => {
         const above = here.split("/").slice(0, -1 - step.dataset.up).join("/") + "/";

@@ -32,7 +32,7 @@ def _packaged(name: str) -> str:
     return files("tar_gateway.web.browse").joinpath(name).read_text("utf-8")
 
 
-SCRIPT = _packaged("sizes.js") + _packaged("page.js")
+SCRIPT = "".join(map(_packaged, ("tools.js", "sizes.js", "page.js")))
 _STYLE, _STYLE_OF_TABLE = _packaged("base.css"), _packaged("page.css")
 
 
